@@ -1,0 +1,65 @@
+# `make demo` and `make test` work on a fresh clone; the other targets are for development.
+# They share .venv through stamp files: nothing is installed twice unless pyproject.toml or
+# constraints.txt changed. The interpreter can be chosen: make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.PHONY: demo test test-slow lint imports docs tutorials package clean
+
+demo: $(VENV)/.package
+	$(BIN)/scovert demo -o demo --overwrite
+
+test: $(VENV)/.test
+	$(BIN)/pytest
+
+test-slow: $(VENV)/.test
+	$(BIN)/pytest -m slow
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+imports: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev
+	$(BIN)/sphinx-build --quiet --builder html --fail-on-warning --keep-going --fresh-env docs docs/_build/html
+
+tutorials: $(VENV)/.dev
+	$(BIN)/jupyter nbconvert --to notebook --execute --output-dir build/tutorials tutorials/*.ipynb
+
+# The command line must answer before torch is there, so the wheel is tried with typer alone.
+package: $(VENV)/.dev
+	rm -rf dist build/wheel-venv
+	$(BIN)/python -m build
+	$(PYTHON) -m venv build/wheel-venv
+	build/wheel-venv/bin/python -m pip install --quiet typer
+	build/wheel-venv/bin/python -m pip install --quiet --no-deps dist/*.whl
+	build/wheel-venv/bin/scovert --help
+	rm -rf build/wheel-venv
+
+clean:
+	rm -rf build demo dist docs/_build docs/generated
+	rm -rf .import_linter_cache .pytest_cache .ruff_cache
+
+# torch comes first and alone, at the version of constraints.txt: what follows finds it there.
+$(VENV)/.torch: constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(INSTALL) torch
+	touch $@
+
+$(VENV)/.package: $(VENV)/.torch pyproject.toml
+	$(INSTALL) --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.package
+	$(INSTALL) --group test
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.test
+	$(INSTALL) --group dev
+	touch $@

@@ -1,0 +1,22 @@
+"""scovert: models that make hidden structure in single-cell counts visible."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from types import ModuleType
+
+__all__ = ["__version__", "data", "metrics", "model", "pl", "simulate"]
+
+__version__ = version("scovert")
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a namespace when it is first used, so that ``scovert --help`` does not wait for torch."""
+    if name in __all__:
+        return import_module(f"scovert.{name}")
+    raise AttributeError(f"module 'scovert' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

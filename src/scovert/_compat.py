@@ -1,0 +1,26 @@
+"""Every private name of scvi-tools that scovert uses, and the noise it makes, in one place."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from scvi.data._constants import _SCVI_UUID_KEY as SCVI_UUID_KEY
+from scvi.model._utils import get_max_epochs_heuristic
+
+__all__ = ["SCVI_UUID_KEY", "get_max_epochs_heuristic", "without_host_noise"]
+
+NOISE = (
+    ".*LeafSpec.*",  # Lightning 2.6 calls what torch 2.13 deprecates
+    ".*does not have many workers.*",  # minibatches come from memory
+)
+
+
+@contextmanager
+def without_host_noise() -> Iterator[None]:
+    """Silence warnings of Lightning that say nothing about the user's data or settings."""
+    with warnings.catch_warnings():
+        for message in NOISE:
+            warnings.filterwarnings("ignore", message=message)
+        yield

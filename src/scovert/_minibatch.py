@@ -1,0 +1,96 @@
+"""The one loop over minibatches behind every ``get_*``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from numpy.typing import ArrayLike, NDArray
+from scvi import settings
+from scvi.model.base import BaseModelClass
+from torch import Tensor
+
+from scovert._reader import Cells, get_counts
+from scovert._validation import (
+    check_categorical,
+    check_counts,
+    check_covariates,
+    check_genes,
+    check_layer,
+    select_rows,
+)
+
+__all__ = ["check_trained", "genes_of", "over_minibatches", "read_query"]
+
+
+def check_trained(model: BaseModelClass) -> None:
+    """Refuse a model that was not trained."""
+    if not model.is_trained:
+        name = type(model).__name__
+        raise RuntimeError(f"This {name} is not trained. Call `model.train()` first.")
+
+
+def genes_of(registry: dict) -> pd.Index:
+    """Return the names of the genes in the order of the networks."""
+    return pd.Index(registry["field_registries"]["X"]["state_registry"]["column_names"])
+
+
+def read_query(model: BaseModelClass, adata: AnnData | None) -> tuple[AnnData, Cells]:
+    """Return the cells a method was asked about; foreign ones are checked first."""
+    if adata is None or adata is model.adata:
+        return model.adata, Cells.read(model.adata, model.registry, genes_of(model.registry))
+    setup = model.registry["setup_args"]
+    layer = setup["layer"]
+    where = check_layer(adata, layer)
+    check_categorical(adata, setup["batch_key"], "batch_key")
+    check_covariates(
+        adata, setup["categorical_covariate_keys"], setup["continuous_covariate_keys"]
+    )
+    check_genes(adata, genes_of(model.registry))
+    check_counts(get_counts(adata, layer), where, adata)
+    return adata, Cells.read(adata, model.registry, genes_of(model.registry))
+
+
+@torch.inference_mode()
+def over_minibatches(
+    model: BaseModelClass,
+    compute: Callable[[dict[str, Tensor]], Tensor],
+    adata: AnnData | None = None,
+    indices: ArrayLike | None = None,
+    batch_size: int | None = None,
+) -> tuple[NDArray, pd.Index]:
+    """Compute an array of cells minibatch by minibatch.
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    compute
+        Function from a minibatch on the model's device to a tensor with its cells as rows.
+    adata
+        Cells to compute for; `None` means those of the model. Genes are matched by name.
+    indices
+        Rows of `adata`, in the order of the result, or a mask.
+    batch_size
+        Cells in a minibatch; the result does not depend on it.
+
+    Returns
+    -------
+    The array, and the names of its rows.
+    """
+    check_trained(model)
+    adata, cells = read_query(model, adata)
+    rows = select_rows(indices, len(cells))
+    size = batch_size or settings.batch_size
+    model.module.eval()
+    result = None
+    for start in range(0, max(len(rows), 1), size):
+        tensors = {k: v.to(model.device) for k, v in cells[rows[start : start + size]].items()}
+        values = compute(tensors).cpu().numpy()
+        if result is None:
+            result = np.empty((len(rows), *values.shape[1:]), values.dtype)
+        result[start : start + size] = values
+    return result, adata.obs_names[rows]

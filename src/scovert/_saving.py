@@ -1,0 +1,173 @@
+"""The file format: a zip of weights and JSON that holds no code, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData, read_h5ad
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+__all__ = ["SavedModel", "read_model", "write_model"]
+
+SCHEMA = 1
+MODEL_FILE, ADATA_FILE = "model.scovert", "adata.h5ad"
+WEIGHTS, FACTS = "weights.safetensors", "scovert.json"
+KEPT_ELSEWHERE = {"registry_", "init_params_", "history_"}
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """What a file holds of a model.
+
+    Attributes
+    ----------
+    class_name
+        Class of the model.
+    registry
+        Registry of the AnnData it was set up with.
+    init
+        Arguments of its ``__init__``.
+    weights
+        State of its networks.
+    attributes
+        Its attributes that end in an underscore: plain values and arrays.
+    history
+        Its training history.
+    """
+
+    class_name: str
+    registry: dict
+    init: dict
+    weights: dict[str, torch.Tensor]
+    attributes: dict
+    history: dict[str, pd.DataFrame]
+
+
+def write_model(
+    path: str | os.PathLike, saved: SavedModel, adata: AnnData | None, *, overwrite: bool
+) -> None:
+    """Write a model, and its AnnData if given, into the folder `path`."""
+    folder = Path(path)
+    taken = [f for f in (MODEL_FILE, *([ADATA_FILE] if adata is not None else [])) if (folder / f).exists()]
+    if folder.is_file() or (taken and not overwrite):
+        raise FileExistsError(
+            f"{folder} already holds {taken or 'a file'}. Pass another path, or `overwrite=True`."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    if adata is not None:
+        _replace(folder / ADATA_FILE, adata.write_h5ad)
+    _replace(folder / MODEL_FILE, lambda file: _write_zip(file, saved))
+
+
+def read_model(path: str | os.PathLike) -> tuple[SavedModel, Path]:
+    """Read a model from the folder `path`; also returns where its AnnData would be."""
+    folder = Path(path)
+    file = folder / MODEL_FILE
+    if not file.exists():
+        other = " (`model.pt` there is scvi-tools' own format)" if (folder / "model.pt").exists() else ""
+        raise FileNotFoundError(
+            f"{folder} holds no {MODEL_FILE}{other}. Pass the folder that `model.save()` wrote."
+        )
+    try:
+        with zipfile.ZipFile(file) as archive:
+            facts = json.loads(archive.read(FACTS))
+            tensors = load_tensors(archive.read(WEIGHTS))
+    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{file} is not a model of scovert, or damaged: {error}.") from error
+    if facts["schema"] > SCHEMA:
+        raise ValueError(
+            f"{file} has schema {facts['schema']}, this scovert reads up to {SCHEMA}. It was written "
+            f"by scovert {facts['versions']['scovert']}: upgrade to that version or a later one."
+        )
+    return _unpack(facts, tensors), folder / ADATA_FILE
+
+
+def _replace(place: Path, write: Callable[[Path], None]) -> None:
+    """Write a file beside its place and move it in."""
+    beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    try:
+        write(beside)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(place)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _write_zip(file: Path, saved: SavedModel) -> None:
+    arrays = {k: v for k, v in saved.attributes.items() if isinstance(v, np.ndarray)}
+    tensors = {f"module.{k}": v.cpu().contiguous() for k, v in saved.weights.items()}
+    tensors |= {f"attribute.{k}": torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}
+    setup = saved.registry["field_registries"]
+    facts = {
+        "schema": SCHEMA,
+        "class": saved.class_name,
+        "versions": {p: version(p) for p in ("scovert", "scvi-tools", "torch", "anndata")},
+        "setup_args": saved.registry["setup_args"],
+        "genes": setup["X"]["state_registry"]["column_names"],
+        "registry": saved.registry,
+        "init": saved.init,
+        "attributes": {k: v for k, v in saved.attributes.items() if k not in arrays},
+        "history": {k: _pack_frame(v) for k, v in saved.history.items()},
+    }
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(FACTS, json.dumps(_pack(facts)))
+        archive.writestr(WEIGHTS, save_tensors(tensors))
+
+
+def _unpack(facts: dict, tensors: dict[str, torch.Tensor]) -> SavedModel:
+    kinds = {"module.": {}, "attribute.": {}}
+    for name, tensor in tensors.items():
+        kind = next(k for k in kinds if name.startswith(k))
+        kinds[kind][name.removeprefix(kind)] = tensor
+    arrays = {k: v.numpy() for k, v in kinds["attribute."].items()}
+    return SavedModel(
+        class_name=facts["class"],
+        registry=_restore(facts["registry"]),
+        init=_restore(facts["init"]),
+        weights=kinds["module."],
+        attributes=_restore(facts["attributes"]) | arrays,
+        history={k: _restore_frame(v) for k, v in facts["history"].items()},
+    )
+
+
+def _pack(value: object) -> object:
+    """Turn what a registry holds into JSON; arrays become lists with their dtype."""
+    if isinstance(value, dict):
+        return {k: _pack(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_pack(v) for v in value]
+    if isinstance(value, np.ndarray | pd.Index):
+        kept = value.dtype if isinstance(value.dtype, np.dtype) else np.dtype(object)
+        return {"__array__": [_pack(v) for v in value.tolist()], "dtype": kept.str}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _restore(value: object) -> object:
+    if isinstance(value, dict):
+        if "__array__" in value:
+            return np.array(value["__array__"], dtype=value["dtype"])
+        return {k: _restore(v) for k, v in value.items()}
+    return [_restore(v) for v in value] if isinstance(value, list) else value
+
+
+def _pack_frame(frame: pd.DataFrame) -> dict:
+    (column,) = frame.columns
+    values = frame[column].astype(float).tolist()
+    index = {"index_name": frame.index.name, "index": frame.index.tolist()}
+    return {"column": column, "values": values, **index}
+
+
+def _restore_frame(packed: dict) -> pd.DataFrame:
+    index = pd.Index(packed["index"], name=packed["index_name"])
+    return pd.DataFrame({packed["column"]: packed["values"]}, index=index)

@@ -1,0 +1,71 @@
+"""Writing results into an AnnData without overwriting what is not ours."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from anndata import AnnData
+
+__all__ = ["check_free", "check_memory", "write_slots"]
+
+
+def check_free(
+    adata: AnnData, key: str, slots: list[tuple[str, str]], model: str, *, overwrite: bool
+) -> None:
+    """Refuse slots that something else wrote.
+
+    Parameters
+    ----------
+    adata
+        Where the slots are.
+    key
+        Entry of ``adata.uns`` that lists what was written under this name.
+    slots
+        Container (``"obsm"``, ``"layers"``, ...) and name of each slot.
+    model
+        Name of the class that is about to write.
+    overwrite
+        Allow it all the same.
+    """
+    record = adata.uns.get(key, {})
+    own = record.get("slots", []) if isinstance(record, dict) and "model" in record else []
+    written = {*own, *([f"uns/{key}"] if len(own) else [])}
+    taken = [
+        f"{container}/{name}"
+        for container, name in [*slots, ("uns", key)]
+        if name in getattr(adata, container) and f"{container}/{name}" not in written
+    ]
+    if taken and not overwrite:
+        raise ValueError(
+            f"`adata` already holds {taken}, which {model} did not write. Pass another `key_added`, "
+            "or `overwrite=True` to replace them."
+        )
+
+
+def check_memory(n_cells: int, n_genes: int, layer: str) -> None:
+    """Refuse a dense layer that does not fit into the memory that is free."""
+    import psutil
+
+    needed, free = 4 * n_cells * n_genes, psutil.virtual_memory().available
+    if needed > free:
+        raise MemoryError(
+            f"`layers[{layer!r}]` would take {needed / 1e9:.1f} GB ({n_cells} cells x {n_genes} "
+            f"genes), and {free / 1e9:.1f} GB are free. Pass `write_layer=False`, and ask for the "
+            "genes you need: `model.get_normalized_expression(gene_list=[...])`."
+        )
+
+
+def write_slots(
+    adata: AnnData, key: str, slots: dict[tuple[str, str], object], model: str, params: dict
+) -> None:
+    """Write the slots and a record of them to ``adata.uns[key]``."""
+    for (container, name), value in slots.items():
+        getattr(adata, container)[name] = value
+    adata.uns[key] = {
+        "model": model,
+        "slots": [f"{container}/{name}" for container, name in slots],
+        "params": {k: v for k, v in params.items() if v is not None},
+        "versions": {p: version(p) for p in ("scovert", "scvi-tools", "torch")},
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,258 @@
+"""Checks of what a user passes; each error says what was found, what is accepted, what to do."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "check_batches",
+    "check_categorical",
+    "check_choice",
+    "check_continuous",
+    "check_counts",
+    "check_covariates",
+    "check_genes",
+    "check_layer",
+    "check_number",
+    "select_rows",
+    "warn_about_cells",
+    "warn_about_file",
+]
+
+FEW_CELLS = 50
+
+
+def check_choice(name: str, value: object, choices: Collection[object]) -> None:
+    """Refuse a value that is not one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"`{name}={value!r}` is not known. Pass one of {list(choices)}.")
+
+
+def check_number(
+    name: str, value: object, low: float, high: float = np.inf, *, whole: bool = False
+) -> None:
+    """Refuse what is not a number (a whole one, if so asked) from `low` to `high`."""
+    kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+    kind = "whole number" if whole else "number"
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise TypeError(f"`{name}={value!r}` is a {type(value).__name__}. Pass a {kind}.")
+    if not low <= value <= high:
+        raise ValueError(f"`{name}={value!r}` is out of range. Pass a {kind} in [{low}, {high}].")
+
+
+def check_layer(adata: AnnData, layer: str | None) -> str:
+    """Return how to name the matrix of counts, or refuse a layer that does not exist."""
+    if not isinstance(adata, AnnData):
+        raise TypeError(f"`adata` is a {type(adata).__name__}. Pass an AnnData.")
+    if layer is None:
+        if adata.X is None:
+            raise ValueError("`adata.X` is empty. Put raw counts there, or name a `layer`.")
+        return "`adata.X`"
+    if layer not in adata.layers:
+        raise KeyError(
+            f"`layer={layer!r}` is not in `adata.layers` (there are: {list(adata.layers)}). Name "
+            "the layer that holds raw counts, or leave `layer` out if they are in `adata.X`."
+        )
+    return f"`adata.layers[{layer!r}]`"
+
+
+def check_genes(adata: AnnData, genes: pd.Index | None = None) -> None:
+    """Refuse duplicated gene names, and genes of the model that are missing from `adata`."""
+    twice = adata.var_names[adata.var_names.duplicated()].unique()
+    if len(twice):
+        raise ValueError(
+            f"`adata.var_names` holds {len(twice)} names more than once, such as {_some(twice)}. "
+            "Genes are matched by name, so names must be unique: call "
+            "`adata.var_names_make_unique()`."
+        )
+    missing = pd.Index([]) if genes is None else genes.difference(adata.var_names, sort=False)
+    if len(missing):
+        raise ValueError(
+            f"`adata` lacks {len(missing)} of the {len(genes)} genes of the model, such as "
+            f"{_some(missing)}. Pass an AnnData with all of them, in any order and named alike."
+        )
+
+
+def check_column(adata: AnnData, key: str, argument: str) -> None:
+    """Refuse a key that is not a column of ``adata.obs``."""
+    if key not in adata.obs:
+        raise KeyError(
+            f"`{argument}={key!r}` is not a column of `adata.obs` (columns: "
+            f"{list(adata.obs.columns)}). Name one of these, or add it."
+        )
+
+
+def check_categorical(adata: AnnData, key: str, argument: str) -> None:
+    """Refuse a missing column, and one with missing values."""
+    check_column(adata, key, argument)
+    missing = np.flatnonzero(adata.obs[key].isna())
+    if len(missing):
+        raise ValueError(
+            f"`adata.obs[{key!r}]` has no value in {len(missing)} cells, such as "
+            f"{adata.obs_names[missing[0]]!r}. Every cell needs one: fill them in, or keep "
+            f"`adata[adata.obs[{key!r}].notna()]`."
+        )
+
+
+def check_continuous(adata: AnnData, key: str) -> None:
+    """Refuse a missing column, one that is not numeric, and values that are not finite."""
+    check_column(adata, key, "continuous_covariate_keys")
+    column = adata.obs[key]
+    if not pd.api.types.is_numeric_dtype(column):
+        raise TypeError(
+            f"`adata.obs[{key!r}]` has dtype {column.dtype}, and continuous covariates are numbers. "
+            "Convert it, or pass it in `categorical_covariate_keys`."
+        )
+    bad = np.flatnonzero(~np.isfinite(column.to_numpy(float)))
+    if len(bad):
+        raise ValueError(
+            f"`adata.obs[{key!r}]` is {column.iloc[bad[0]]} in cell {adata.obs_names[bad[0]]!r} (and "
+            f"not finite in {len(bad)} cells). Continuous covariates must be finite: fill them in, "
+            "or leave these cells out."
+        )
+
+
+def check_covariates(
+    adata: AnnData, categorical: Sequence[str] | None, continuous: Sequence[str] | None
+) -> None:
+    """Refuse covariates that are missing or hold missing values."""
+    for argument, keys in (
+        ("categorical_covariate_keys", categorical),
+        ("continuous_covariate_keys", continuous),
+    ):
+        if isinstance(keys, str):
+            raise TypeError(f"`{argument}={keys!r}` is a string. Pass a list: `[{keys!r}]`.")
+    for key in categorical or []:
+        check_categorical(adata, key, "categorical_covariate_keys")
+    for key in continuous or []:
+        check_continuous(adata, key)
+
+
+def check_batches(adata: AnnData, key: str) -> None:
+    """Refuse fewer than two datasets or one under 3 cells; warn about one under 50."""
+    check_categorical(adata, key, "batch_key")
+    sizes = adata.obs[key].value_counts()
+    sizes = sizes[sizes > 0]
+    if len(sizes) < 2:
+        raise ValueError(
+            f"`adata.obs[{key!r}]` holds one dataset only, {sizes.index[0]!r}. PairedVAE integrates "
+            "two or more: concatenate them with `anndata.concat(..., label=...)`."
+        )
+    small = sizes[sizes < FEW_CELLS]
+    if sizes.min() < 3:
+        raise ValueError(
+            f"Dataset {sizes.idxmin()!r} of `adata.obs[{key!r}]` has {sizes.min()} cells. A dataset "
+            "needs at least 3: leave it out, or merge it with another."
+        )
+    if len(small):
+        warnings.warn(
+            f"Few cells in {dict(small)} of `adata.obs[{key!r}]` (under {FEW_CELLS}): what the "
+            "model says of these datasets is uncertain.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def check_counts(counts: NDArray | sp.spmatrix, where: str, adata: AnnData) -> None:
+    """Refuse values that are not counts, with the first cell and gene.
+
+    `counts` is dense or CSR, shape ``(n_cells, n_genes)``; `where` names it in messages.
+    """
+    values = counts.data if sp.issparse(counts) else counts.ravel()
+    bad = values < 0
+    if not np.issubdtype(values.dtype, np.integer):
+        bad |= ~np.isfinite(values) | (values % 1 != 0)
+    if not bad.any():
+        return
+    first = int(np.argmax(bad))
+    if sp.issparse(counts):
+        cell, gene = np.searchsorted(counts.indptr, first, side="right") - 1, counts.indices[first]
+    else:
+        cell, gene = divmod(first, counts.shape[1])
+    raise ValueError(
+        f"{where} holds {values[first]:.6g} (cell {adata.obs_names[cell]!r}, gene "
+        f"{adata.var_names[gene]!r}; {int(bad.sum())} such values). scovert models raw counts, "
+        f"non-negative whole numbers.{_likely_cause(values, adata)}"
+    )
+
+
+def _likely_cause(values: NDArray, adata: AnnData) -> str:
+    if not np.isfinite(values).all():
+        return " Find out where NaN or Inf came from, and start again from the raw counts."
+    if values.min() < 0:
+        return " The values look scaled: name the layer with raw counts, `layer=...`."
+    if "log1p" in adata.uns or values.max() < 30:
+        return " The values look log-normalised: name the layer with raw counts, `layer=...`."
+    return " The values look normalised: name the layer with raw counts, `layer=...`."
+
+
+def warn_about_cells(adata: AnnData, counts: NDArray | sp.spmatrix) -> None:
+    """Warn about cells without counts and about duplicated cell names."""
+    n_empty = int((np.asarray(counts.sum(axis=1)).ravel() == 0).sum())
+    if n_empty:
+        warnings.warn(
+            f"{n_empty} cells have no counts. They are kept, and what the model says of them comes "
+            "from its prior. `sc.pp.filter_cells(adata, min_counts=1)` removes them.",
+            UserWarning,
+            stacklevel=3,
+        )
+    if not adata.obs_names.is_unique:
+        warnings.warn(
+            "`adata.obs_names` are not unique, so results indexed by cell are ambiguous. "
+            "`adata.obs_names_make_unique()` mends it.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def warn_about_file(adata: AnnData, layer: str | None) -> None:
+    """Warn about a backed file whose counts are compressed."""
+    if not adata.isbacked or adata.file._file is None:
+        return
+    group = adata.file._file["X" if layer is None else f"layers/{layer}"]
+    stored = group["data"] if hasattr(group, "keys") else group
+    if stored.compression:
+        warnings.warn(
+            f"The counts in {adata.filename} are compressed ({stored.compression}), which makes "
+            "reading many times slower. `adata.write_h5ad(path, compression=None)` of the loaded "
+            "AnnData rewrites them.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def select_rows(indices: ArrayLike | None, n_cells: int) -> NDArray:
+    """Return row numbers for `indices`: `None` (all), numbers in any order, or a mask."""
+    if indices is None:
+        return np.arange(n_cells)
+    rows = np.asarray(indices)
+    if rows.dtype == bool:
+        if rows.shape != (n_cells,):
+            raise ValueError(
+                f"`indices` is a mask of shape {rows.shape}, and there are {n_cells} cells. Pass "
+                "one value per cell."
+            )
+        return np.flatnonzero(rows)
+    rows = rows.astype(np.int64) if rows.size == 0 else rows
+    if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
+        raise TypeError(
+            f"`indices` has dtype {rows.dtype} and shape {rows.shape}. Pass row numbers or a "
+            "boolean mask, one axis."
+        )
+    if rows.size and (rows.min() < -n_cells or rows.max() >= n_cells):
+        raise IndexError(
+            f"`indices` runs from {rows.min()} to {rows.max()}, and there are {n_cells} cells. Pass "
+            f"row numbers below {n_cells}."
+        )
+    return np.arange(n_cells)[rows]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(repr(n) for n in names[:3])

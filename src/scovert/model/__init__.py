@@ -1,0 +1,5 @@
+"""Models: AnnData in, arrays out."""
+
+from scovert.model._paired import PairedVAE
+
+__all__ = ["PairedVAE"]

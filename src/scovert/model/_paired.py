@@ -1,0 +1,618 @@
+"""Integration of two or more datasets in one latent space."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from numpy.typing import ArrayLike, NDArray
+from scvi import REGISTRY_KEYS, settings
+from scvi.data import AnnDataManager
+from scvi.data.fields import (
+    CategoricalJointObsField,
+    CategoricalObsField,
+    LayerField,
+    NumericalJointObsField,
+)
+from scvi.model.base import BaseModelClass
+from scvi.train import TrainRunner
+from torch import Tensor
+
+from scovert import _health
+from scovert._compat import SCVI_UUID_KEY, get_max_epochs_heuristic, without_host_noise
+from scovert._minibatch import check_trained, genes_of, over_minibatches
+from scovert._reader import Cells, PairedData, get_counts, split_cells
+from scovert._slots import check_free, check_memory, write_slots
+from scovert._validation import (
+    check_batches,
+    check_choice,
+    check_counts,
+    check_covariates,
+    check_genes,
+    check_layer,
+    check_number,
+    warn_about_cells,
+    warn_about_file,
+)
+from scovert.anchors import Anchors, find_anchors
+from scovert.model._shared import SaveLoadMixin
+from scovert.module import PairedModule
+from scovert.train import AdversarialPlan, AlignedPlan, BestState
+
+__all__ = ["PairedVAE"]
+
+logger = logging.getLogger(__name__)
+
+MIN_EPOCHS, MIN_STEPS = 30, 600
+ANCHOR_RAMP = 0.2
+GUARDED_SHARE = 0.1
+"""Share of the anchors' weights that is left when the anchors make no sense."""
+
+
+class PairedVAE(SaveLoadMixin, BaseModelClass):
+    """Integrate two or more datasets: counts in, one latent space and corrected counts out.
+
+    A variational autoencoder with a negative binomial likelihood :cite:p:`Lopez18` whose decoder
+    sees the dataset of a cell and whose encoder does not. Cells of different datasets that are
+    mutual nearest neighbours are found once, before training, and pulled together in the latent
+    space. See :doc:`/models/paired` for the model, its assumptions and when not to use it.
+
+    Parameters
+    ----------
+    adata
+        Cells of all datasets, prepared with :meth:`setup_anndata`.
+    n_latent
+        Number of latent dimensions.
+    n_hidden, n_layers
+        Nodes in a hidden layer, and number of hidden layers.
+    encoder
+        ``"shared"``: one encoder for all datasets. ``"per_dataset"``: an encoder and a decoder for
+        each; without anchors nothing in it says which cell type of one dataset belongs to which of
+        another.
+    alignment
+        ``"anchors"``: pull anchored cells together. ``"adversarial"``: a discriminator guesses the
+        dataset from the posterior means, and the encoder learns, in turn with it, to leave it no
+        better than chance. ``"grl"``: the same in one backward pass, by gradient reversal
+        :cite:p:`Ganin16`. ``"none"``: only the decoder knows about datasets. The two with a
+        discriminator suit datasets that share all their cell types.
+    anchor_weight
+        Weight of the pull, relative to a negative log-likelihood summed over genes. A tenth of it
+        is used, with a warning, when the anchors contradict the clusters of the datasets.
+    cross_weight
+        Weight of the cross-reconstruction (``"per_dataset"`` with anchors): a cell's counts must be
+        decodable from the latent position of the cell it is anchored to.
+    dispersion
+        One inverse dispersion for each ``"gene"``, or for each ``"gene-batch"``.
+    dropout_rate
+        Dropout in the encoder, in [0, 1).
+
+    Examples
+    --------
+    >>> import scovert
+    >>> from scovert.model import PairedVAE
+    >>> adata = scovert.data.two_batches(scovert.data.pbmc68k())
+    >>> PairedVAE.setup_anndata(adata, batch_key="batch")
+    >>> model = PairedVAE(adata)
+    >>> model.train(max_epochs=1, enable_progress_bar=False)
+    >>> model.get_latent_representation().shape == (adata.n_obs, 10)
+    True
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        adata: AnnData,
+        *,
+        n_latent: int = 10,
+        n_hidden: int = 128,
+        n_layers: int = 1,
+        encoder: Literal["shared", "per_dataset"] = "shared",
+        alignment: Literal["anchors", "adversarial", "grl", "none"] = "anchors",
+        anchor_weight: float = 10.0,
+        cross_weight: float = 0.5,
+        dispersion: Literal["gene", "gene-batch"] = "gene",
+        dropout_rate: float = 0.1,
+    ) -> None:
+        super().__init__(adata)
+        check_choice("encoder", encoder, ("shared", "per_dataset"))
+        check_choice("alignment", alignment, ("anchors", "adversarial", "grl", "none"))
+        check_choice("dispersion", dispersion, ("gene", "gene-batch"))
+        for name, size in (("n_latent", n_latent), ("n_hidden", n_hidden), ("n_layers", n_layers)):
+            check_number(name, size, 1, whole=True)
+        check_number("anchor_weight", anchor_weight, 0)
+        check_number("cross_weight", cross_weight, 0)
+        check_number("dropout_rate", dropout_rate, 0, 0.99)
+        if encoder == "per_dataset" and alignment != "anchors":
+            warnings.warn(
+                f"`encoder='per_dataset'` with `alignment={alignment!r}`: nothing in this model says "
+                "which cell type of one dataset belongs to which of another, and it may pair them "
+                "wrongly. Use `alignment='anchors'`; the documentation of PairedVAE explains why.",
+                UserWarning,
+                stacklevel=settings.warnings_stacklevel,
+            )
+        covariates = self.summary_stats.get("n_extra_categorical_covs", 0)
+        state = self.adata_manager.get_state_registry(REGISTRY_KEYS.CAT_COVS_KEY)
+        self.module = PairedModule(
+            _log_mean_shares(self._read()),
+            n_cats_per_cov=[int(n) for n in state.n_cats_per_key] if covariates else [],
+            n_continuous_cov=self.summary_stats.get("n_extra_continuous_covs", 0),
+            n_latent=n_latent,
+            n_hidden=n_hidden,
+            n_layers=n_layers,
+            encoder=encoder,
+            alignment=alignment,
+            dispersion=dispersion,
+            dropout_rate=dropout_rate,
+        )
+        self.anchor_weights = {"alignment_weight": anchor_weight}
+        if encoder == "per_dataset":
+            self.anchor_weights["cross_weight"] = cross_weight
+        self.support_: NDArray | None = None
+        self.anchor_consistency_: float | None = None
+        self.cells_digest_ = _digest(adata)
+        self._model_summary_string = (
+            f"PairedVAE of {self.summary_stats.n_cells} cells in {self.module.n_batch} datasets, "
+            f"{self.summary_stats.n_vars} genes: n_latent={n_latent}, encoder={encoder!r}, "
+            f"alignment={alignment!r}, dispersion={dispersion!r}"
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        batch_key: str,
+        layer: str | None = None,
+        categorical_covariate_keys: Sequence[str] | None = None,
+        continuous_covariate_keys: Sequence[str] | None = None,
+        **kwargs: object,
+    ) -> None:
+        """Say where in `adata` the counts, the datasets and the covariates are.
+
+        Writes only what scvi-tools keeps under names that begin with ``_scvi_``.
+
+        Parameters
+        ----------
+        adata
+            Cells of two or more datasets with raw counts.
+        batch_key
+            Column of ``adata.obs`` with the dataset of each cell.
+        layer
+            Layer with the raw counts; `None` means ``adata.X``.
+        categorical_covariate_keys, continuous_covariate_keys
+            Columns of ``adata.obs`` that the decoder sees too, such as the donor or the cycle score.
+        **kwargs
+            For :meth:`scvi.data.AnnDataManager.register_fields`, used when a model is loaded.
+
+        Raises
+        ------
+        KeyError
+            If a key or the layer does not exist.
+        ValueError
+            If the counts are not counts, a category is missing, a dataset has fewer than 3 cells,
+            there is only one, or gene names are duplicated.
+        """
+        where = check_layer(adata, layer)
+        check_genes(adata)
+        check_covariates(adata, categorical_covariate_keys, continuous_covariate_keys)
+        if "source_registry" not in kwargs:
+            check_batches(adata, batch_key)
+        counts = get_counts(adata, layer)
+        check_counts(counts, where, adata)
+        warn_about_cells(adata, counts)
+        warn_about_file(adata, layer)
+        _own_identity(cls, adata)
+        manager = AnnDataManager(
+            fields=[
+                LayerField(
+                    REGISTRY_KEYS.X_KEY, layer, is_count_data=False, correct_data_format=False
+                ),
+                CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+                CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical_covariate_keys),
+                NumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, continuous_covariate_keys),
+            ],
+            setup_method_args=cls._get_setup_method_args(
+                cls=cls,
+                adata=adata,
+                batch_key=batch_key,
+                layer=layer,
+                categorical_covariate_keys=_as_list(categorical_covariate_keys),
+                continuous_covariate_keys=_as_list(continuous_covariate_keys),
+            ),
+        )
+        kwargs.setdefault("source_registry", _used_batches(adata, batch_key))
+        manager.register_fields(adata, **kwargs)
+        cls.register_manager(manager)
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        train_size: float = 0.9,
+        validation_size: float | None = None,
+        batch_size: int = 128,
+        early_stopping: bool = True,
+        plan_kwargs: dict | None = None,
+        **trainer_kwargs: object,
+    ) -> None:
+        """Find the anchors (if the model uses them) and train the networks.
+
+        The KL divergence and the alignment gain weight over shares of `max_epochs`. Early stopping
+        and the best state, which is restored at the end, count only from the epoch in which they
+        have their full weight; both watch the negative ELBO of the validation cells, without the
+        alignment.
+
+        Parameters
+        ----------
+        max_epochs
+            Longest training; `None` takes the heuristic of scvi-tools, but at least 30 epochs and
+            600 steps.
+        accelerator, devices
+            Where to train, as in :class:`lightning.pytorch.Trainer`.
+        train_size, validation_size
+            Shares of each dataset's cells to train on and to validate on; `None` validates on all
+            others.
+        batch_size
+            Cells in a minibatch, partners of anchored cells not counted.
+        early_stopping
+            Stop when the validation loss has not improved for 10 epochs. Off without validation
+            cells.
+        plan_kwargs
+            For the training plan: ``lr``, ``kl_ramp`` (share of training over which the KL weight
+            rises, 0.25), ``max_kl_weight``, and others of :class:`~scvi.train.TrainingPlan`; with a
+            discriminator also ``adversarial_weight`` (30), ``adversarial_start`` and
+            ``adversarial_ramp`` (shares of training, 0.3 each); with ``"adversarial"`` also
+            ``d_steps`` (1), steps of the discriminator before each step of the encoder.
+        **trainer_kwargs
+            For :class:`scvi.train.Trainer`, such as ``early_stopping_patience``, ``logger``,
+            ``enable_progress_bar`` or ``gradient_clip_val``.
+        """
+        check_number("train_size", train_size, 0.01, 1.0)
+        check_number("batch_size", batch_size, 3, whole=True)
+        cells = self._read()
+        train, validation = split_cells(cells.batch, train_size, validation_size, settings.seed)
+        partners, trust = self._prepare_anchors(cells, train)
+        data = PairedData(
+            cells,
+            train,
+            validation,
+            batch_size=batch_size,
+            equal_draws=self.module.alignment in ("adversarial", "grl"),
+            partners=partners,
+        )
+        if max_epochs is None:
+            enough = math.ceil(MIN_STEPS / data.n_steps)
+            max_epochs = max(get_max_epochs_heuristic(len(cells)), MIN_EPOCHS, enough)
+        check_number("max_epochs", max_epochs, 1, whole=True)
+        plan = self._plan(trust, dict(plan_kwargs or {}), trainer_kwargs)
+        first_epoch = plan.first_full_epoch(max_epochs)
+        callbacks = [*trainer_kwargs.pop("callbacks", []), BestState("elbo_validation", first_epoch)]
+        defaults = {
+            "early_stopping": early_stopping and data.n_val > 0,
+            "early_stopping_patience": 10,
+            "early_stopping_warmup_epochs": first_epoch,
+            "check_val_every_n_epoch": 1,
+            "log_every_n_steps": min(10, data.n_steps),
+        }
+        runner = TrainRunner(
+            self,
+            training_plan=plan,
+            data_splitter=data,
+            max_epochs=max_epochs,
+            accelerator=accelerator,
+            devices=devices,
+            callbacks=callbacks,
+            **(defaults | trainer_kwargs),
+        )
+        with without_host_noise():
+            runner()
+
+    def _prepare_anchors(self, cells: Cells, train: NDArray) -> tuple[object, float]:
+        """Find anchors and keep the support; returns partners and the share of the full weight."""
+        if self.module.alignment != "anchors":
+            return None, 1.0
+        is_trained_on = np.zeros(len(cells), bool)
+        is_trained_on[train] = True
+        logger.info("Looking for anchors between the datasets.")
+        seed = 0 if settings.seed is None else settings.seed
+        anchors = find_anchors(cells.counts, cells.batch, train=is_trained_on, seed=seed)
+        self.support_ = anchors.support
+        self.anchor_consistency_ = anchors.consistency
+        if anchors.are_trusted:
+            return anchors.partners, 1.0
+        _warn_about_anchors(anchors)
+        return anchors.partners, GUARDED_SHARE
+
+    def _plan(self, trust: float, plan_kwargs: dict, trainer_kwargs: dict) -> AlignedPlan:
+        """Training plan with the weights of the alignment and when they rise."""
+        alignment = self.module.alignment
+        if alignment in ("anchors", "none"):
+            weights = {k: trust * w for k, w in self.anchor_weights.items()}
+            weights = weights if alignment == "anchors" else {}
+            ramp = ANCHOR_RAMP if weights else 0.0
+            return AlignedPlan(self.module, weights=weights, start=0.0, ramp=ramp, **plan_kwargs)
+        schedule = {
+            "weights": {"alignment_weight": plan_kwargs.pop("adversarial_weight", 30.0)},
+            "start": plan_kwargs.pop("adversarial_start", 0.3),
+            "ramp": plan_kwargs.pop("adversarial_ramp", 0.3),
+        }
+        if alignment == "grl":
+            return AlignedPlan(self.module, **schedule, **plan_kwargs)
+        for name in ("gradient_clip_val", "gradient_clip_algorithm"):
+            plan_kwargs[name] = trainer_kwargs.pop(name, None)
+        return AdversarialPlan(self.module, **schedule, **plan_kwargs)
+
+    def get_latent_representation(
+        self,
+        adata: AnnData | None = None,
+        indices: ArrayLike | None = None,
+        batch_size: int | None = None,
+    ) -> NDArray:
+        """Return the posterior means of cells, their place in the space shared by the datasets.
+
+        Parameters
+        ----------
+        adata
+            Cells of datasets the model knows, with its genes in any order; `None` means those it
+            was made with.
+        indices
+            Rows of `adata` in the order of the result, or a mask.
+        batch_size
+            Cells in a minibatch; the result does not depend on it.
+
+        Returns
+        -------
+        Array of shape ``(n_cells, n_latent)``, float32.
+        """
+
+        def means(tensors: dict[str, Tensor]) -> Tensor:
+            return self.module.inference(**self.module._get_inference_input(tensors))["qz"].mean
+
+        return over_minibatches(self, means, adata, indices, batch_size)[0]
+
+    def get_normalized_expression(
+        self,
+        adata: AnnData | None = None,
+        indices: ArrayLike | None = None,
+        *,
+        transform_batch: object = None,
+        library_size: float | Literal["observed"] = "observed",
+        gene_list: Sequence[str] | None = None,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """Return corrected counts: cells decoded as if they came from the same dataset.
+
+        Unlike scvi-tools, which decodes a cell as its own dataset by default, this decodes it as
+        every dataset and averages, so that the default is corrected. Decoded from the posterior
+        mean.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        transform_batch
+            Dataset to decode all cells as, or a list of them to average; `None` averages all.
+        library_size
+            Total count of a decoded cell; ``"observed"`` keeps its own.
+        gene_list
+            Genes to return; `None` means all.
+
+        Returns
+        -------
+        DataFrame of cells x genes in counts (or in units of `library_size`), float32.
+        """
+        genes = genes_of(self.registry)
+        chosen = genes if gene_list is None else pd.Index(gene_list)
+        missing = chosen.difference(genes)
+        if len(missing):
+            raise KeyError(
+                f"`gene_list` holds {list(missing[:3])}, not among the {len(genes)} genes of the "
+                "model. Pass names from `model.adata.var_names`."
+            )
+        if library_size != "observed":
+            check_number("library_size", library_size, 0)
+        datasets = self._dataset_codes(transform_batch)
+        columns = torch.from_numpy(genes.get_indexer(chosen)).to(self.device)
+
+        def decode(tensors: dict[str, Tensor]) -> Tensor:
+            outputs = self.module.inference(**self.module._get_inference_input(tensors))
+            outputs["z"] = outputs["qz"].mean
+            inputs = self.module._get_generative_input(tensors, outputs)
+            share = torch.zeros(1, device=columns.device)
+            for code in datasets:
+                inputs["batch_index"] = torch.full_like(inputs["batch_index"], code)
+                share = share + self.module.generative(**inputs)["px"].scale[:, columns]
+            total = outputs["library"] if library_size == "observed" else library_size
+            return total * share / len(datasets)
+
+        values, names = over_minibatches(self, decode, adata, indices, batch_size)
+        return pd.DataFrame(values, index=names, columns=chosen, copy=False)
+
+    def get_support(self) -> pd.DataFrame:
+        """Return how well each cell is supported by counterparts in each other dataset.
+
+        The share of the 15 nearest cells of the same dataset that have an anchor there, divided by
+        0.3 and at most 1. Low support does not prove that a cell type is missing from the other
+        dataset. Validation cells take the mean of their 15 nearest training cells.
+
+        Returns
+        -------
+        DataFrame of cells x datasets, in [0, 1]; NaN in the column of the cell's own dataset.
+
+        Raises
+        ------
+        RuntimeError
+            If the model has no anchors, or holds other cells than it was trained on.
+        """
+        check_trained(self)
+        if self.support_ is None:
+            raise RuntimeError(
+                f"Support comes from anchors, and this model has `alignment="
+                f"{self.module.alignment!r}`. Train one with `alignment='anchors'`."
+            )
+        if _digest(self.adata) != self.cells_digest_:
+            raise RuntimeError(
+                "Support is known for the cells the model was trained on, in their order, and this "
+                "AnnData holds others. Load the model with the AnnData it was trained on."
+            )
+        return pd.DataFrame(self.support_, index=self.adata.obs_names, columns=self._datasets)
+
+    def annotate(
+        self,
+        adata: AnnData | None = None,
+        *,
+        key_added: str = "paired",
+        write_layer: bool = True,
+        overwrite: bool = False,
+        **options: object,
+    ) -> None:
+        """Write the results into an AnnData, so that scanpy finds them.
+
+        Writes ``obsm["X_paired"]`` (posterior means), ``layers["paired"]`` (corrected counts), with
+        anchors ``obs["paired_support"]`` (largest support in another dataset; only for the cells of
+        the model), and ``uns["paired"]`` (parameters, versions, time).
+
+        Parameters
+        ----------
+        adata
+            Where to write, with the genes of the model in any order; `None` means the AnnData of the
+            model.
+        key_added
+            Replaces ``paired`` in the names.
+        write_layer
+            Write the layer, a dense matrix of cells x genes.
+        overwrite
+            Replace slots that something else wrote.
+        **options
+            `transform_batch` and `library_size` of :meth:`get_normalized_expression`.
+
+        Raises
+        ------
+        ValueError
+            If a slot is taken, or `adata` has genes the model does not know and a layer is asked for.
+        MemoryError
+            If the layer does not fit.
+        """
+        check_trained(self)
+        target = self.adata if adata is None else adata
+        slots = [("obsm", f"X_{key_added}")]
+        has_support = target is self.adata and self.support_ is not None
+        if write_layer:
+            slots.append(("layers", key_added))
+            _check_layer_fits(target, genes_of(self.registry), key_added)
+        if has_support:
+            slots.append(("obs", f"{key_added}_support"))
+        check_free(target, key_added, slots, "PairedVAE", overwrite=overwrite)
+        values: list[object] = [self.get_latent_representation(adata)]
+        if write_layer:
+            expression = self.get_normalized_expression(adata, **options)
+            values.append(expression[target.var_names].to_numpy())
+        if has_support:
+            values.append(self.get_support().max(axis=1).to_numpy())
+        params = self.init_params_["non_kwargs"] | options
+        write_slots(target, key_added, dict(zip(slots, values, strict=True)), "PairedVAE", params)
+
+    def check(self) -> pd.DataFrame:
+        """Return a table of what of the fit deserves a second look.
+
+        Returns
+        -------
+        DataFrame with a row for each quantity: ``value``, ``verdict`` (``"ok"`` or ``"look"``) and
+        ``advice``.
+        """
+        check_trained(self)
+        theta = self.module.px_r.detach().exp().cpu().numpy()
+        rows = [
+            _health.finite_row(self.history),
+            _health.latent_row(self.get_latent_representation()),
+            _health.dispersion_row(theta),
+        ]
+        if self.anchor_consistency_ is not None:
+            rows.append(_health.anchor_row(self.anchor_consistency_))
+        return _health.table(rows)
+
+    @property
+    def _datasets(self) -> NDArray:
+        state = self.adata_manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY)
+        return np.asarray(state.categorical_mapping)
+
+    def _dataset_codes(self, names: object) -> list[int]:
+        known = list(self._datasets)
+        if names is None:
+            return list(range(len(known)))
+        wanted = list(names) if isinstance(names, list | tuple | np.ndarray) else [names]
+        for name in wanted:
+            check_choice("transform_batch", name, known)
+        return [known.index(name) for name in wanted]
+
+    def _read(self) -> Cells:
+        return Cells.read(self.adata, self.registry, genes_of(self.registry))
+
+
+def _as_list(keys: Sequence[str] | None) -> list[str] | None:
+    return None if keys is None else list(keys)
+
+
+def _log_mean_shares(cells: Cells) -> Tensor:
+    """Logarithm of the mean share of each gene in each dataset, half a count added to each."""
+    totals = [cells.counts[cells.batch == b].sum(axis=0) for b in np.unique(cells.batch)]
+    counts = np.stack([np.asarray(t).ravel() for t in totals]) + 0.5  # (n_batch, n_genes)
+    return torch.from_numpy(np.log(counts / counts.sum(axis=1, keepdims=True))).float()
+
+
+def _used_batches(adata: AnnData, batch_key: str) -> dict:
+    """Registry that holds the datasets with cells: an empty category is none."""
+    used = adata.obs[batch_key].astype("category").cat.remove_unused_categories().cat.categories
+    state = {"categorical_mapping": used.to_numpy(copy=True), "original_key": batch_key}
+    return {"field_registries": {REGISTRY_KEYS.BATCH_KEY: {"state_registry": state}}}
+
+
+def _own_identity(cls: type[PairedVAE], adata: AnnData) -> None:
+    """Turn a view into an AnnData, and a copy of one that was set up into one of its own.
+
+    The host tells AnnData apart by an identifier in `uns`, which a copy shares.
+    """
+    if adata.is_view:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            adata.obs = adata.obs.copy()
+    known = cls._setup_adata_manager_store.get(adata.uns.get(SCVI_UUID_KEY))
+    if known is not None and known.adata is not adata:
+        del adata.uns[SCVI_UUID_KEY]
+
+
+def _digest(adata: AnnData) -> str:
+    """Fingerprint of the cells' names in their order."""
+    return hashlib.sha256("\n".join(map(str, adata.obs_names)).encode()).hexdigest()
+
+
+def _check_layer_fits(adata: AnnData, genes: pd.Index, key: str) -> None:
+    extra = adata.var_names.difference(genes)
+    if len(extra):
+        raise ValueError(
+            f"`adata` has {len(extra)} genes that the model does not know, such as {extra[0]!r}, so "
+            f"there are no values for them in `layers[{key!r}]`. Pass `write_layer=False`, or "
+            "annotate `adata[:, model.adata.var_names].copy()`."
+        )
+    check_memory(adata.n_obs, adata.n_vars, key)
+
+
+def _warn_about_anchors(anchors: Anchors) -> None:
+    found = "there are none" if len(anchors.pairs) == 0 else f"only {anchors.consistency:.0%} do"
+    warnings.warn(
+        "Anchors should join clusters of one dataset to the matching clusters of another, and "
+        f"{found}. The pull between anchored cells has a tenth of its weight. The datasets may "
+        "share few cell types, or be too noisy: look at `get_support()` before trusting the "
+        "integration.",
+        UserWarning,
+        stacklevel=settings.warnings_stacklevel,
+    )

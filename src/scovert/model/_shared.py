@@ -1,0 +1,110 @@
+"""What every model does alike: save and load."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Self
+
+from anndata import AnnData, read_h5ad
+
+from scovert._minibatch import check_trained, genes_of
+from scovert._saving import KEPT_ELSEWHERE, SavedModel, read_model, write_model
+from scovert._validation import check_genes
+
+__all__ = ["SaveLoadMixin"]
+
+logger = logging.getLogger(__name__)
+
+
+class SaveLoadMixin:
+    """Save and load a model in scovert's own format, which cannot carry code."""
+
+    def save(
+        self, path: str | os.PathLike, *, overwrite: bool = False, save_anndata: bool = False
+    ) -> None:
+        """Save the model into a folder.
+
+        Parameters
+        ----------
+        path
+            Folder, made if need be. It receives ``model.scovert``, and ``adata.h5ad`` if asked.
+        overwrite
+            Replace files of these names.
+        save_anndata
+            Save the AnnData too, so that `load` needs only the folder.
+
+        Raises
+        ------
+        FileExistsError
+            If a file is in the way and `overwrite` is not set.
+        """
+        check_trained(self)
+        attributes = {
+            name: value
+            for name, value in vars(self).items()
+            if name.endswith("_") and name not in KEPT_ELSEWHERE and not name.startswith("_")
+        }
+        saved = SavedModel(
+            class_name=type(self).__name__,
+            registry=self.registry,
+            init=self.init_params_["non_kwargs"],
+            weights=self.module.state_dict(),
+            attributes=attributes,
+            history=self.history_,
+        )
+        write_model(path, saved, self.adata if save_anndata else None, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, adata: AnnData | None = None) -> Self:
+        """Load a model from a folder that `save` wrote.
+
+        Parameters
+        ----------
+        path
+            The folder.
+        adata
+            AnnData to attach, with the genes of the model in any order (a copy with the model's
+            genes in its order is attached when they differ). `None` reads the one that was saved
+            with the model.
+
+        Returns
+        -------
+        The trained model, on the CPU; ``model.to_device("cuda:0")`` moves it.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder holds no model, or no AnnData and none is given.
+        ValueError
+            If the model is of another class, damaged, or its genes are not in `adata`.
+        """
+        saved, adata_file = read_model(path)
+        if saved.class_name != cls.__name__:
+            raise ValueError(
+                f"{path} holds a {saved.class_name}, not a {cls.__name__}. Load it with "
+                f"`scovert.model.{saved.class_name}.load`."
+            )
+        if adata is None:
+            if not adata_file.exists():
+                raise FileNotFoundError(
+                    f"{adata_file} does not exist. Pass `adata`, or save with `save_anndata=True`."
+                )
+            adata = read_h5ad(adata_file)
+        adata = _with_genes(adata, saved)
+        cls.setup_anndata(adata, **saved.registry["setup_args"], source_registry=saved.registry)
+        model = cls(adata, **saved.init)
+        model.module.load_state_dict(saved.weights)
+        model.module.eval()
+        vars(model).update(saved.attributes)
+        model.history_ = saved.history
+        return model
+
+
+def _with_genes(adata: AnnData, saved: SavedModel) -> AnnData:
+    genes = genes_of(saved.registry)
+    check_genes(adata, genes)
+    if adata.var_names.equals(genes):
+        return adata
+    logger.info("The genes differ in order or number: a copy of `adata` is attached.")
+    return adata[:, genes].copy()

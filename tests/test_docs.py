@@ -1,0 +1,30 @@
+"""What the README and the API page say is true."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("namespace", ["data", "metrics", "model", "pl", "simulate"])
+def test_api_page_lists_every_public_name(namespace):
+    page = (ROOT / "docs" / "api.md").read_text()
+    section = re.search(rf"currentmodule:: scovert\.{namespace}\n(.*?)```", page, re.DOTALL)[1]
+    listed = set(re.findall(r"^ +(\w+)$", section, re.MULTILINE))
+    assert listed == set(import_module(f"scovert.{namespace}").__all__)
+
+
+@pytest.mark.slow
+def test_readme_example_runs():
+    matplotlib.use("agg")
+    example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    variables = {}
+    exec(example, variables)
+    adata = variables["adata"]
+    assert adata.obsm["X_paired"].shape[0] == adata.n_obs
+    assert "paired" in adata.layers
+    assert "paired_support" in adata.obs
