@@ -12,7 +12,7 @@ __version__ = version("scovert")
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import a namespace when it is first used, so that ``scovert --help`` does not wait for torch."""
+    """Import a namespace at its first use, so that ``scovert --help`` does not wait for torch."""
     if name in __all__:
         return import_module(f"scovert.{name}")
     raise AttributeError(f"module 'scovert' has no attribute {name!r}")

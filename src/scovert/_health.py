@@ -17,7 +17,7 @@ THETA_RANGE = (1e-3, 1e4)
 
 
 class HealthRow(NamedTuple):
-    """One line of the table: a quantity, its value, a verdict and advice (empty when all is well)."""
+    """One line of the table; the advice is empty when all is well."""
 
     quantity: str
     value: float
@@ -31,7 +31,7 @@ def table(rows: list[HealthRow]) -> pd.DataFrame:
 
 
 def finite_row(history: dict[str, pd.DataFrame]) -> HealthRow:
-    """Share of the recorded values that are finite numbers."""
+    """Return the share of the recorded values that are finite numbers."""
     values = {name: frame.to_numpy(float) for name, frame in history.items()}
     broken = [name for name, v in values.items() if not np.isfinite(v).all()]
     share = float(np.mean(np.concatenate([np.isfinite(v).ravel() for v in values.values()])))
@@ -40,7 +40,7 @@ def finite_row(history: dict[str, pd.DataFrame]) -> HealthRow:
 
 
 def latent_row(means: NDArray) -> HealthRow:
-    """Number of latent dimensions whose posterior means vary (sd above 0.1)."""
+    """Count the latent dimensions whose posterior means vary (sd above 0.1)."""
     active = int((means.std(axis=0) > ACTIVE_SD).sum())
     advice = ""
     if active < min(2, means.shape[1]):
@@ -49,25 +49,25 @@ def latent_row(means: NDArray) -> HealthRow:
 
 
 def dispersion_row(theta: NDArray) -> HealthRow:
-    """Share of genes whose inverse dispersion lies in a plausible range (0.001 to 10,000)."""
+    """Return the share of genes whose inverse dispersion is plausible (0.001 to 10,000)."""
     low, high = THETA_RANGE
     share = float(np.mean((theta >= low) & (theta <= high)))
     advice = ""
     if share < 0.99:
         advice = (
-            f"{1 - share:.0%} of the inverse dispersions left [{low:g}, {high:g}]: look at genes with "
-            "very few counts, or train with a smaller learning rate."
+            f"{1 - share:.0%} of the inverse dispersions left [{low:g}, {high:g}]: look at genes "
+            "with very few counts, or train with a smaller learning rate."
         )
     return _row("plausible dispersions", share, advice)
 
 
 def anchor_row(consistency: float) -> HealthRow:
-    """Share of the anchors that join the best-matching clusters (0.72 or more are trusted)."""
+    """Return the share of the anchors between best-matching clusters (trusted from 0.72)."""
     advice = ""
     if consistency < MIN_CONSISTENCY:
         advice = (
-            "The anchors contradict the clusters of the datasets, and the pull was weakened: look at "
-            "`get_support()`, and compare with `alignment='none'`."
+            "The anchors contradict the clusters of the datasets, and the pull was weakened: look "
+            "at `get_support()`, and compare with `alignment='none'`."
         )
     return _row("anchor consistency", consistency, advice)
 

@@ -143,8 +143,7 @@ class _Draws:
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         rng = np.random.default_rng(int(torch.randint(2**62, ())))
         orders = [
-            _shuffled(rng, r, n * self.n_steps)
-            for r, n in zip(self.rows, self.sizes, strict=True)
+            _shuffled(rng, r, n * self.n_steps) for r, n in zip(self.rows, self.sizes, strict=True)
         ]
         for step in range(self.n_steps):
             drawn = np.concatenate(

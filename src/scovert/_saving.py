@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from anndata import AnnData, read_h5ad
+from anndata import AnnData
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-__all__ = ["SavedModel", "read_model", "write_model"]
+__all__ = ["SavedModel", "read_model", "write_adata", "write_model"]
 
 SCHEMA = 1
 MODEL_FILE, ADATA_FILE = "model.scovert", "adata.h5ad"
@@ -58,14 +58,18 @@ def write_model(
 ) -> None:
     """Write a model, and its AnnData if given, into the folder `path`."""
     folder = Path(path)
-    taken = [f for f in (MODEL_FILE, *([ADATA_FILE] if adata is not None else [])) if (folder / f).exists()]
+    taken = [
+        f
+        for f in (MODEL_FILE, *([ADATA_FILE] if adata is not None else []))
+        if (folder / f).exists()
+    ]
     if folder.is_file() or (taken and not overwrite):
         raise FileExistsError(
             f"{folder} already holds {taken or 'a file'}. Pass another path, or `overwrite=True`."
         )
     folder.mkdir(parents=True, exist_ok=True)
     if adata is not None:
-        _replace(folder / ADATA_FILE, adata.write_h5ad)
+        write_adata(adata, folder / ADATA_FILE)
     _replace(folder / MODEL_FILE, lambda file: _write_zip(file, saved))
 
 
@@ -74,7 +78,11 @@ def read_model(path: str | os.PathLike) -> tuple[SavedModel, Path]:
     folder = Path(path)
     file = folder / MODEL_FILE
     if not file.exists():
-        other = " (`model.pt` there is scvi-tools' own format)" if (folder / "model.pt").exists() else ""
+        other = (
+            " (`model.pt` there is scvi-tools' own format)"
+            if (folder / "model.pt").exists()
+            else ""
+        )
         raise FileNotFoundError(
             f"{folder} holds no {MODEL_FILE}{other}. Pass the folder that `model.save()` wrote."
         )
@@ -86,10 +94,15 @@ def read_model(path: str | os.PathLike) -> tuple[SavedModel, Path]:
         raise ValueError(f"{file} is not a model of scovert, or damaged: {error}.") from error
     if facts["schema"] > SCHEMA:
         raise ValueError(
-            f"{file} has schema {facts['schema']}, this scovert reads up to {SCHEMA}. It was written "
-            f"by scovert {facts['versions']['scovert']}: upgrade to that version or a later one."
+            f"{file} has schema {facts['schema']}, this scovert reads up to {SCHEMA}. It was "
+            f"written by scovert {facts['versions']['scovert']}: upgrade to that or a later one."
         )
     return _unpack(facts, tensors), folder / ADATA_FILE
+
+
+def write_adata(adata: AnnData, place: Path) -> None:
+    """Write an AnnData as it is: text columns are not turned into categories on the way."""
+    _replace(place, lambda file: adata.write_h5ad(file, convert_strings_to_categoricals=False))
 
 
 def _replace(place: Path, write: Callable[[Path], None]) -> None:
@@ -107,7 +120,9 @@ def _replace(place: Path, write: Callable[[Path], None]) -> None:
 def _write_zip(file: Path, saved: SavedModel) -> None:
     arrays = {k: v for k, v in saved.attributes.items() if isinstance(v, np.ndarray)}
     tensors = {f"module.{k}": v.cpu().contiguous() for k, v in saved.weights.items()}
-    tensors |= {f"attribute.{k}": torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}
+    tensors |= {
+        f"attribute.{k}": torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()
+    }
     setup = saved.registry["field_registries"]
     facts = {
         "schema": SCHEMA,

@@ -38,8 +38,8 @@ def check_free(
     ]
     if taken and not overwrite:
         raise ValueError(
-            f"`adata` already holds {taken}, which {model} did not write. Pass another `key_added`, "
-            "or `overwrite=True` to replace them."
+            f"`adata` already holds {taken}, which {model} did not write. Pass another "
+            "`key_added`, or `overwrite=True` to replace them."
         )
 
 

@@ -107,15 +107,15 @@ def check_continuous(adata: AnnData, key: str) -> None:
     column = adata.obs[key]
     if not pd.api.types.is_numeric_dtype(column):
         raise TypeError(
-            f"`adata.obs[{key!r}]` has dtype {column.dtype}, and continuous covariates are numbers. "
-            "Convert it, or pass it in `categorical_covariate_keys`."
+            f"`adata.obs[{key!r}]` has dtype {column.dtype}, and continuous covariates are "
+            "numbers. Convert it, or pass it in `categorical_covariate_keys`."
         )
     bad = np.flatnonzero(~np.isfinite(column.to_numpy(float)))
     if len(bad):
         raise ValueError(
-            f"`adata.obs[{key!r}]` is {column.iloc[bad[0]]} in cell {adata.obs_names[bad[0]]!r} (and "
-            f"not finite in {len(bad)} cells). Continuous covariates must be finite: fill them in, "
-            "or leave these cells out."
+            f"`adata.obs[{key!r}]` is {column.iloc[bad[0]]} in cell "
+            f"{adata.obs_names[bad[0]]!r} (and not finite in {len(bad)} cells). Continuous "
+            "covariates must be finite: fill them in, or leave these cells out."
         )
 
 
@@ -142,14 +142,14 @@ def check_batches(adata: AnnData, key: str) -> None:
     sizes = sizes[sizes > 0]
     if len(sizes) < 2:
         raise ValueError(
-            f"`adata.obs[{key!r}]` holds one dataset only, {sizes.index[0]!r}. PairedVAE integrates "
-            "two or more: concatenate them with `anndata.concat(..., label=...)`."
+            f"`adata.obs[{key!r}]` holds one dataset only, {sizes.index[0]!r}. PairedVAE "
+            "integrates two or more: concatenate them with `anndata.concat(..., label=...)`."
         )
     small = sizes[sizes < FEW_CELLS]
     if sizes.min() < 3:
         raise ValueError(
-            f"Dataset {sizes.idxmin()!r} of `adata.obs[{key!r}]` has {sizes.min()} cells. A dataset "
-            "needs at least 3: leave it out, or merge it with another."
+            f"Dataset {sizes.idxmin()!r} of `adata.obs[{key!r}]` has {sizes.min()} cells. A "
+            "dataset needs at least 3: leave it out, or merge it with another."
         )
     if len(small):
         warnings.warn(
@@ -198,8 +198,8 @@ def warn_about_cells(adata: AnnData, counts: NDArray | sp.spmatrix) -> None:
     n_empty = int((np.asarray(counts.sum(axis=1)).ravel() == 0).sum())
     if n_empty:
         warnings.warn(
-            f"{n_empty} cells have no counts. They are kept, and what the model says of them comes "
-            "from its prior. `sc.pp.filter_cells(adata, min_counts=1)` removes them.",
+            f"{n_empty} cells have no counts. They are kept, and what the model says of them "
+            "comes from its prior. `sc.pp.filter_cells(adata, min_counts=1)` removes them.",
             UserWarning,
             stacklevel=3,
         )
@@ -248,8 +248,8 @@ def select_rows(indices: ArrayLike | None, n_cells: int) -> NDArray:
         )
     if rows.size and (rows.min() < -n_cells or rows.max() >= n_cells):
         raise IndexError(
-            f"`indices` runs from {rows.min()} to {rows.max()}, and there are {n_cells} cells. Pass "
-            f"row numbers below {n_cells}."
+            f"`indices` runs from {rows.min()} to {rows.max()}, and there are {n_cells} cells. "
+            f"Pass row numbers below {n_cells}."
         )
     return np.arange(n_cells)[rows]
 

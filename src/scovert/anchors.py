@@ -30,8 +30,8 @@ class Anchors:
     pairs
         Rows of the two cells of every anchor, shape ``(n_anchors, 2)``.
     partners
-        Sparse 0/1 matrix, shape ``(n_cells, n_cells)``: row ``i`` marks the cells anchored to ``i``.
-        A cell that took no part in the matching has the partners of its nearest cell that did.
+        Sparse 0/1 matrix, shape ``(n_cells, n_cells)``: row ``i`` marks the cells anchored to
+        ``i``. A cell that was not matched has the partners of the nearest one that was.
     support
         Share of anchored cells around each cell, towards each dataset, in [0, 1], shape
         ``(n_cells, n_datasets)``; NaN in the column of the cell's own dataset.
@@ -109,7 +109,9 @@ def principal_components(
     sd = np.sqrt(np.maximum(variance, 0) * n_cells / max(n_cells - 1, 1))
     sd[sd <= 1e-12] = 1.0
     n_per_gene = np.diff(x.indptr)
-    x.data = np.minimum(x.data, np.repeat(mean + clip * sd, n_per_gene)) / np.repeat(sd, n_per_gene)
+    x.data = np.minimum(x.data, np.repeat(mean + clip * sd, n_per_gene)) / np.repeat(
+        sd, n_per_gene
+    )
     n_components = max(1, min(n_components, min(x.shape) - 1))
     pca = PCA(n_components, svd_solver="arpack", random_state=seed)
     return pca.fit_transform(x.tocsr()).astype(np.float32)
@@ -142,7 +144,8 @@ def find_anchors(
         Which cells are matched, boolean, shape ``(n_cells,)``; the others receive the support of
         their nearest matched cells. `None` matches all.
     embed
-        Function from principal components and datasets to the space in which neighbours are sought.
+        Function from principal components and datasets to the space in which neighbours are
+        sought.
     seed
         Seed of the principal components and of the clustering in the guard.
 
@@ -224,7 +227,9 @@ def _incidence(near: NDArray, n_columns: int) -> sp.csr_matrix:
 
 
 def _match_all(datasets: list[_Dataset], *, deeper: bool) -> NDArray:
-    found = [_match(p, c, deeper=deeper) for p, c in combinations(datasets, 2) if len(p) and len(c)]
+    found = [
+        _match(p, c, deeper=deeper) for p, c in combinations(datasets, 2) if len(p) and len(c)
+    ]
     return np.concatenate([*found, np.zeros((0, 2), np.int64)])
 
 
@@ -248,9 +253,7 @@ def _close(p: _Dataset, c: _Dataset, i: NDArray, j: NDArray) -> NDArray:
     return distance <= median + 2 * 1.4826 * np.median(np.abs(distance - median))
 
 
-def _confirmed(
-    p: _Dataset, c: _Dataset, mutual: sp.csr_matrix, i: NDArray, j: NDArray
-) -> NDArray:
+def _confirmed(p: _Dataset, c: _Dataset, mutual: sp.csr_matrix, i: NDArray, j: NDArray) -> NDArray:
     around_p = (p.neighbourhoods @ mutual)[i]  # (n_pairs, n_c)
     score = np.asarray(around_p.multiply(c.neighbourhoods[j]).sum(axis=1)).ravel()
     return score >= np.quantile(score, 0.1)
@@ -278,9 +281,7 @@ def _partners(
     return graph[source]
 
 
-def _support(
-    pairs: NDArray, space: NDArray, batch: NDArray, datasets: list[_Dataset]
-) -> NDArray:
+def _support(pairs: NDArray, space: NDArray, batch: NDArray, datasets: list[_Dataset]) -> NDArray:
     support = np.full((len(batch), len(datasets)), np.nan, np.float32)
     for b, c in combinations(range(len(datasets)), 2):
         between = pairs[(batch[pairs[:, 0]] == b) & (batch[pairs[:, 1]] == c)]

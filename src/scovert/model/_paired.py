@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -23,11 +23,10 @@ from scvi.data.fields import (
     NumericalJointObsField,
 )
 from scvi.model.base import BaseModelClass
-from scvi.train import TrainRunner
 from torch import Tensor
 
 from scovert import _health
-from scovert._compat import SCVI_UUID_KEY, get_max_epochs_heuristic, without_host_noise
+from scovert._compat import get_max_epochs_heuristic
 from scovert._minibatch import check_trained, genes_of, over_minibatches
 from scovert._reader import Cells, PairedData, get_counts, split_cells
 from scovert._slots import check_free, check_memory, write_slots
@@ -43,9 +42,10 @@ from scovert._validation import (
     warn_about_file,
 )
 from scovert.anchors import Anchors, find_anchors
+from scovert.model._setup import fingerprint, give_identity, used_batches
 from scovert.model._shared import SaveLoadMixin
 from scovert.module import PairedModule
-from scovert.train import AdversarialPlan, AlignedPlan, BestState
+from scovert.train import AdversarialPlan, AlignedPlan, run
 
 __all__ = ["PairedVAE"]
 
@@ -87,8 +87,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         Weight of the pull, relative to a negative log-likelihood summed over genes. A tenth of it
         is used, with a warning, when the anchors contradict the clusters of the datasets.
     cross_weight
-        Weight of the cross-reconstruction (``"per_dataset"`` with anchors): a cell's counts must be
-        decodable from the latent position of the cell it is anchored to.
+        Weight of the cross-reconstruction (``"per_dataset"`` with anchors): a cell's counts must
+        be decodable from the latent position of the cell it is anchored to.
     dispersion
         One inverse dispersion for each ``"gene"``, or for each ``"gene-batch"``.
     dropout_rate
@@ -131,9 +131,9 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         check_number("dropout_rate", dropout_rate, 0, 0.99)
         if encoder == "per_dataset" and alignment != "anchors":
             warnings.warn(
-                f"`encoder='per_dataset'` with `alignment={alignment!r}`: nothing in this model says "
-                "which cell type of one dataset belongs to which of another, and it may pair them "
-                "wrongly. Use `alignment='anchors'`; the documentation of PairedVAE explains why.",
+                f"`encoder='per_dataset'` with `alignment={alignment!r}`: nothing in this model "
+                "says which cell type of one dataset belongs to which of another, and it may pair "
+                "them wrongly. Use `alignment='anchors'`; the documentation of PairedVAE explains why.",
                 UserWarning,
                 stacklevel=settings.warnings_stacklevel,
             )
@@ -156,7 +156,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             self.anchor_weights["cross_weight"] = cross_weight
         self.support_: NDArray | None = None
         self.anchor_consistency_: float | None = None
-        self.cells_digest_ = _digest(adata)
+        self.cells_digest_ = fingerprint(adata)
         self._model_summary_string = (
             f"PairedVAE of {self.summary_stats.n_cells} cells in {self.module.n_batch} datasets, "
             f"{self.summary_stats.n_vars} genes: n_latent={n_latent}, encoder={encoder!r}, "
@@ -187,7 +187,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         layer
             Layer with the raw counts; `None` means ``adata.X``.
         categorical_covariate_keys, continuous_covariate_keys
-            Columns of ``adata.obs`` that the decoder sees too, such as the donor or the cycle score.
+            Columns of ``adata.obs`` that the decoder sees too, such as the donor or the cycle
+            score.
         **kwargs
             For :meth:`scvi.data.AnnDataManager.register_fields`, used when a model is loaded.
 
@@ -208,7 +209,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         check_counts(counts, where, adata)
         warn_about_cells(adata, counts)
         warn_about_file(adata, layer)
-        _own_identity(cls, adata)
+        give_identity(cls, adata)
         manager = AnnDataManager(
             fields=[
                 LayerField(
@@ -223,11 +224,11 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
                 adata=adata,
                 batch_key=batch_key,
                 layer=layer,
-                categorical_covariate_keys=_as_list(categorical_covariate_keys),
-                continuous_covariate_keys=_as_list(continuous_covariate_keys),
+                categorical_covariate_keys=categorical_covariate_keys,
+                continuous_covariate_keys=continuous_covariate_keys,
             ),
         )
-        kwargs.setdefault("source_registry", _used_batches(adata, batch_key))
+        kwargs.setdefault("source_registry", used_batches(adata, batch_key))
         manager.register_fields(adata, **kwargs)
         cls.register_manager(manager)
 
@@ -267,9 +268,9 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             Stop when the validation loss has not improved for 10 epochs. Off without validation
             cells.
         plan_kwargs
-            For the training plan: ``lr``, ``kl_ramp`` (share of training over which the KL weight
-            rises, 0.25), ``max_kl_weight``, and others of :class:`~scvi.train.TrainingPlan`; with a
-            discriminator also ``adversarial_weight`` (30), ``adversarial_start`` and
+            For the training plan: ``lr``, ``kl_ramp`` (share of training over which the KL
+            weight rises, 0.25), ``max_kl_weight``, and others of
+            :class:`~scvi.train.TrainingPlan`; with a discriminator also ``adversarial_weight`` (30), ``adversarial_start`` and
             ``adversarial_ramp`` (shares of training, 0.3 each); with ``"adversarial"`` also
             ``d_steps`` (1), steps of the discriminator before each step of the encoder.
         **trainer_kwargs
@@ -294,27 +295,9 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             max_epochs = max(get_max_epochs_heuristic(len(cells)), MIN_EPOCHS, enough)
         check_number("max_epochs", max_epochs, 1, whole=True)
         plan = self._plan(trust, dict(plan_kwargs or {}), trainer_kwargs)
-        first_epoch = plan.first_full_epoch(max_epochs)
-        callbacks = [*trainer_kwargs.pop("callbacks", []), BestState("elbo_validation", first_epoch)]
-        defaults = {
-            "early_stopping": early_stopping and data.n_val > 0,
-            "early_stopping_patience": 10,
-            "early_stopping_warmup_epochs": first_epoch,
-            "check_val_every_n_epoch": 1,
-            "log_every_n_steps": min(10, data.n_steps),
-        }
-        runner = TrainRunner(
-            self,
-            training_plan=plan,
-            data_splitter=data,
-            max_epochs=max_epochs,
-            accelerator=accelerator,
-            devices=devices,
-            callbacks=callbacks,
-            **(defaults | trainer_kwargs),
-        )
-        with without_host_noise():
-            runner()
+        devices_to_use = {"accelerator": accelerator, "devices": devices}
+        options = devices_to_use | trainer_kwargs
+        run(self, plan, data, max_epochs, early_stopping=early_stopping, **options)
 
     def _prepare_anchors(self, cells: Cells, train: NDArray) -> tuple[object, float]:
         """Find anchors and keep the support; returns partners and the share of the full weight."""
@@ -373,11 +356,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         -------
         Array of shape ``(n_cells, n_latent)``, float32.
         """
-
-        def means(tensors: dict[str, Tensor]) -> Tensor:
-            return self.module.inference(**self.module._get_inference_input(tensors))["qz"].mean
-
-        return over_minibatches(self, means, adata, indices, batch_size)[0]
+        compute = self.module.posterior_mean
+        return over_minibatches(self, compute, adata, indices, batch_size)[0]
 
     def get_normalized_expression(
         self,
@@ -420,21 +400,13 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             )
         if library_size != "observed":
             check_number("library_size", library_size, 0)
-        datasets = self._dataset_codes(transform_batch)
-        columns = torch.from_numpy(genes.get_indexer(chosen)).to(self.device)
-
-        def decode(tensors: dict[str, Tensor]) -> Tensor:
-            outputs = self.module.inference(**self.module._get_inference_input(tensors))
-            outputs["z"] = outputs["qz"].mean
-            inputs = self.module._get_generative_input(tensors, outputs)
-            share = torch.zeros(1, device=columns.device)
-            for code in datasets:
-                inputs["batch_index"] = torch.full_like(inputs["batch_index"], code)
-                share = share + self.module.generative(**inputs)["px"].scale[:, columns]
-            total = outputs["library"] if library_size == "observed" else library_size
-            return total * share / len(datasets)
-
-        values, names = over_minibatches(self, decode, adata, indices, batch_size)
+        compute = partial(
+            self.module.corrected_counts,
+            datasets=self._dataset_codes(transform_batch),
+            genes=torch.from_numpy(genes.get_indexer(chosen)).to(self.device),
+            library_size=None if library_size == "observed" else library_size,
+        )
+        values, names = over_minibatches(self, compute, adata, indices, batch_size)
         return pd.DataFrame(values, index=names, columns=chosen, copy=False)
 
     def get_support(self) -> pd.DataFrame:
@@ -459,10 +431,10 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
                 f"Support comes from anchors, and this model has `alignment="
                 f"{self.module.alignment!r}`. Train one with `alignment='anchors'`."
             )
-        if _digest(self.adata) != self.cells_digest_:
+        if fingerprint(self.adata) != self.cells_digest_:
             raise RuntimeError(
-                "Support is known for the cells the model was trained on, in their order, and this "
-                "AnnData holds others. Load the model with the AnnData it was trained on."
+                "Support is known for the cells the model was trained on, in their order, and "
+                "this AnnData holds others. Load the model with the AnnData it was trained on."
             )
         return pd.DataFrame(self.support_, index=self.adata.obs_names, columns=self._datasets)
 
@@ -477,15 +449,15 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
     ) -> None:
         """Write the results into an AnnData, so that scanpy finds them.
 
-        Writes ``obsm["X_paired"]`` (posterior means), ``layers["paired"]`` (corrected counts), with
-        anchors ``obs["paired_support"]`` (largest support in another dataset; only for the cells of
-        the model), and ``uns["paired"]`` (parameters, versions, time).
+        Writes ``obsm["X_paired"]`` (posterior means), ``layers["paired"]`` (corrected counts),
+        with anchors ``obs["paired_support"]`` (largest support in another dataset; only for the
+        cells of the model), and ``uns["paired"]`` (parameters, versions, time).
 
         Parameters
         ----------
         adata
-            Where to write, with the genes of the model in any order; `None` means the AnnData of the
-            model.
+            Where to write, with the genes of the model in any order; `None` means the AnnData of
+            the model.
         key_added
             Replaces ``paired`` in the names.
         write_layer
@@ -498,7 +470,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         Raises
         ------
         ValueError
-            If a slot is taken, or `adata` has genes the model does not know and a layer is asked for.
+            If a slot is taken, or a layer is asked for and `adata` has genes unknown to the model.
         MemoryError
             If the layer does not fit.
         """
@@ -558,10 +530,6 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         return Cells.read(self.adata, self.registry, genes_of(self.registry))
 
 
-def _as_list(keys: Sequence[str] | None) -> list[str] | None:
-    return None if keys is None else list(keys)
-
-
 def _log_mean_shares(cells: Cells) -> Tensor:
     """Logarithm of the mean share of each gene in each dataset, half a count added to each."""
     totals = [cells.counts[cells.batch == b].sum(axis=0) for b in np.unique(cells.batch)]
@@ -569,38 +537,12 @@ def _log_mean_shares(cells: Cells) -> Tensor:
     return torch.from_numpy(np.log(counts / counts.sum(axis=1, keepdims=True))).float()
 
 
-def _used_batches(adata: AnnData, batch_key: str) -> dict:
-    """Registry that holds the datasets with cells: an empty category is none."""
-    used = adata.obs[batch_key].astype("category").cat.remove_unused_categories().cat.categories
-    state = {"categorical_mapping": used.to_numpy(copy=True), "original_key": batch_key}
-    return {"field_registries": {REGISTRY_KEYS.BATCH_KEY: {"state_registry": state}}}
-
-
-def _own_identity(cls: type[PairedVAE], adata: AnnData) -> None:
-    """Turn a view into an AnnData, and a copy of one that was set up into one of its own.
-
-    The host tells AnnData apart by an identifier in `uns`, which a copy shares.
-    """
-    if adata.is_view:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            adata.obs = adata.obs.copy()
-    known = cls._setup_adata_manager_store.get(adata.uns.get(SCVI_UUID_KEY))
-    if known is not None and known.adata is not adata:
-        del adata.uns[SCVI_UUID_KEY]
-
-
-def _digest(adata: AnnData) -> str:
-    """Fingerprint of the cells' names in their order."""
-    return hashlib.sha256("\n".join(map(str, adata.obs_names)).encode()).hexdigest()
-
-
 def _check_layer_fits(adata: AnnData, genes: pd.Index, key: str) -> None:
     extra = adata.var_names.difference(genes)
     if len(extra):
         raise ValueError(
-            f"`adata` has {len(extra)} genes that the model does not know, such as {extra[0]!r}, so "
-            f"there are no values for them in `layers[{key!r}]`. Pass `write_layer=False`, or "
+            f"`adata` has {len(extra)} genes that the model does not know, such as {extra[0]!r}, "
+            f"so there are no values for them in `layers[{key!r}]`. Pass `write_layer=False`, or "
             "annotate `adata[:, model.adata.var_names].copy()`."
         )
     check_memory(adata.n_obs, adata.n_vars, key)

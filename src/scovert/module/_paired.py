@@ -55,7 +55,7 @@ class PairedModule(BaseModuleClass):
         Dropout in the encoder.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         log_mean: Tensor,
         *,
@@ -88,7 +88,9 @@ class PairedModule(BaseModuleClass):
         else:
             self.z_encoder = PerDataset(encode() for _ in log_mean)
             self.decoder = PerDataset(decode(m, n_cat_list=n_cats_per_cov) for m in log_mean)
-        self.px_r = nn.Parameter(torch.zeros(self.n_batch if "batch" in dispersion else 1, n_input))
+        self.px_r = nn.Parameter(
+            torch.zeros(self.n_batch if "batch" in dispersion else 1, n_input)
+        )
         if alignment in ("adversarial", "grl"):
             self.classifier = Discriminator(n_latent, self.n_batch)
 
@@ -250,6 +252,44 @@ class PairedModule(BaseModuleClass):
     def _discriminator_terms(self, guess: Tensor) -> dict[str, Tensor]:
         chance = torch.full_like(guess, math.log(self.n_batch))
         return {"discriminator": guess.detach(), "discriminator_chance": chance}
+
+    def posterior_mean(self, tensors: dict[str, Tensor]) -> Tensor:
+        """Return the latent positions of cells, shape ``(n_cells, n_latent)``."""
+        return self.inference(**self._get_inference_input(tensors))["qz"].mean
+
+    def corrected_counts(
+        self,
+        tensors: dict[str, Tensor],
+        datasets: list[int],
+        genes: Tensor,
+        library_size: float | None,
+    ) -> Tensor:
+        """Decode the latent positions of cells as each of some datasets, and average.
+
+        Parameters
+        ----------
+        tensors
+            Minibatch of cells.
+        datasets
+            Codes of the datasets to decode as.
+        genes
+            Columns to return, shape ``(n_returned,)``.
+        library_size
+            Total count of a decoded cell; `None` keeps its own.
+
+        Returns
+        -------
+        Counts, shape ``(n_cells, n_returned)``.
+        """
+        outputs = self.inference(**self._get_inference_input(tensors))
+        outputs["z"] = outputs["qz"].mean
+        inputs = self._get_generative_input(tensors, outputs)
+        total = outputs["library"] if library_size is None else library_size
+        counts = torch.zeros(len(outputs["z"]), len(genes), device=genes.device)
+        for code in datasets:
+            inputs["batch_index"] = torch.full_like(inputs["batch_index"], code)
+            counts += self.generative(**inputs)["px"].scale[:, genes] * total / len(datasets)
+        return counts
 
     @torch.inference_mode()
     def sample(self, tensors: dict[str, Tensor]) -> Tensor:

@@ -1,6 +1,7 @@
-"""Training plans that the host lacks."""
+"""Training plans that the host lacks, and how they are run."""
 
 from scovert.train._aligned import AdversarialPlan, AlignedPlan
 from scovert.train._best import BestState
+from scovert.train._run import run
 
-__all__ = ["AdversarialPlan", "AlignedPlan", "BestState"]
+__all__ = ["AdversarialPlan", "AlignedPlan", "BestState", "run"]
