@@ -58,11 +58,8 @@ def write_model(
 ) -> None:
     """Write a model, and its AnnData if given, into the folder `path`."""
     folder = Path(path)
-    taken = [
-        f
-        for f in (MODEL_FILE, *([ADATA_FILE] if adata is not None else []))
-        if (folder / f).exists()
-    ]
+    written = [MODEL_FILE] if adata is None else [MODEL_FILE, ADATA_FILE]
+    taken = [name for name in written if (folder / name).exists()]
     if folder.is_file() or (taken and not overwrite):
         raise FileExistsError(
             f"{folder} already holds {taken or 'a file'}. Pass another path, or `overwrite=True`."
@@ -78,11 +75,8 @@ def read_model(path: str | os.PathLike) -> tuple[SavedModel, Path]:
     folder = Path(path)
     file = folder / MODEL_FILE
     if not file.exists():
-        other = (
-            " (`model.pt` there is scvi-tools' own format)"
-            if (folder / "model.pt").exists()
-            else ""
-        )
+        is_host = (folder / "model.pt").exists()
+        other = " (`model.pt` there is scvi-tools' own format)" if is_host else ""
         raise FileNotFoundError(
             f"{folder} holds no {MODEL_FILE}{other}. Pass the folder that `model.save()` wrote."
         )

@@ -109,9 +109,8 @@ def principal_components(
     sd = np.sqrt(np.maximum(variance, 0) * n_cells / max(n_cells - 1, 1))
     sd[sd <= 1e-12] = 1.0
     n_per_gene = np.diff(x.indptr)
-    x.data = np.minimum(x.data, np.repeat(mean + clip * sd, n_per_gene)) / np.repeat(
-        sd, n_per_gene
-    )
+    highest, scale = (np.repeat(v, n_per_gene) for v in (mean + clip * sd, sd))
+    x.data = np.minimum(x.data, highest) / scale
     n_components = max(1, min(n_components, min(x.shape) - 1))
     pca = PCA(n_components, svd_solver="arpack", random_state=seed)
     return pca.fit_transform(x.tocsr()).astype(np.float32)

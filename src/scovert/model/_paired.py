@@ -133,7 +133,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             warnings.warn(
                 f"`encoder='per_dataset'` with `alignment={alignment!r}`: nothing in this model "
                 "says which cell type of one dataset belongs to which of another, and it may pair "
-                "them wrongly. Use `alignment='anchors'`; the documentation of PairedVAE explains why.",
+                "them wrongly. Use `alignment='anchors'`; the page of PairedVAE in the "
+                "documentation explains why.",
                 UserWarning,
                 stacklevel=settings.warnings_stacklevel,
             )
@@ -269,10 +270,11 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             cells.
         plan_kwargs
             For the training plan: ``lr``, ``kl_ramp`` (share of training over which the KL
-            weight rises, 0.25), ``max_kl_weight``, and others of
-            :class:`~scvi.train.TrainingPlan`; with a discriminator also ``adversarial_weight`` (30), ``adversarial_start`` and
-            ``adversarial_ramp`` (shares of training, 0.3 each); with ``"adversarial"`` also
-            ``d_steps`` (1), steps of the discriminator before each step of the encoder.
+            weight rises, 0.25), ``max_kl_weight`` and others of
+            :class:`~scvi.train.TrainingPlan`; with a discriminator also ``adversarial_weight``
+            (30), ``adversarial_start`` and ``adversarial_ramp`` (shares of training, 0.3 each);
+            with ``"adversarial"`` also ``d_steps`` (1), steps of the discriminator before each
+            step of the encoder.
         **trainer_kwargs
             For :class:`scvi.train.Trainer`, such as ``early_stopping_patience``, ``logger``,
             ``enable_progress_bar`` or ``gradient_clip_val``.

@@ -65,6 +65,7 @@ class AlignedPlan(TrainingPlan):
         self.weights, self.start, self.ramp = weights, start, ramp
         self.strength = 0.0
         self.is_fooled = False
+        self.sums: dict[str, dict] = {"train": {}, "validation": {}}
 
     @property
     def kl_weight(self) -> float:
@@ -92,32 +93,48 @@ class AlignedPlan(TrainingPlan):
             self.strength = max(self.strength, _rise(self.progress, self.start, self.ramp))
         self.loss_kwargs |= {k: w * self.strength for k, w in self.weights.items()}
         self.loss_kwargs["kl_weight"] = self.kl_weight
-        weights = {"kl_weight": self.kl_weight, "alignment_strength": self.strength}
-        self.log_dict(weights, on_step=False, on_epoch=True, batch_size=1)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Compute the loss of a minibatch and log its terms."""
         output = self.module(batch, loss_kwargs=self.loss_kwargs)[2]
-        self._log(output, "train", self.train_metrics)
+        self._record(output, "train")
         return output.loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Log the terms of the loss of a minibatch of validation cells."""
-        output = self.module(batch, loss_kwargs=self.loss_kwargs)[2]
-        self._log(output, "validation", self.val_metrics)
+        """Compute the loss of a minibatch of validation cells."""
+        self._record(self.module(batch, loss_kwargs=self.loss_kwargs)[2], "validation")
 
-    def _log(self, output: LossOutput, mode: str, metrics: dict) -> None:
-        name = "train_loss" if mode == "train" else "validation_loss"
-        self.log(
-            name,
-            output.loss,
-            on_step=False,
-            on_epoch=True,
-            prog_bar=mode == "train",
-            batch_size=output.n_obs_minibatch,
-            sync_dist=self.use_sync_dist,
-        )
-        self.compute_and_log_metrics(output, metrics, mode)
+    def _record(self, output: LossOutput, mode: str) -> None:
+        """Add the terms of a minibatch to those of the epoch, as tensors."""
+        terms = {"loss": output.loss, **output.extra_metrics}
+        total = {
+            "reconstruction_loss": output.reconstruction_loss_sum,
+            "kl_local": output.kl_local_sum,
+            "elbo": output.reconstruction_loss_sum + output.kl_local_sum,
+            **{name: value * output.n_obs_minibatch for name, value in terms.items()},
+        }
+        sums = self.sums[mode]
+        for name, value in (total | {"n_cells": output.n_obs_minibatch}).items():
+            sums[name] = sums.get(name, 0) + (value.detach() if torch.is_tensor(value) else value)
+
+    def _log_epoch(self, mode: str) -> None:
+        """Log the mean over cells of every term, once: logging each step is slow."""
+        sums, self.sums[mode] = self.sums[mode], {}
+        n_cells = sums.pop("n_cells", 0)
+        means = {f"{name}_{mode}": value / n_cells for name, value in sums.items()}
+        if means:
+            shown = {f"{mode}_loss": means.pop(f"loss_{mode}")}
+            self.log_dict(shown, prog_bar=True, sync_dist=self.use_sync_dist)
+            self.log_dict(means, sync_dist=self.use_sync_dist)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the terms of the loss and the weights they had at the end of the epoch."""
+        self._log_epoch("train")
+        self.log_dict({"kl_weight": self.kl_weight, "alignment_strength": self.strength})
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the terms of the loss on the validation cells."""
+        self._log_epoch("validation")
 
     def on_train_batch_end(
         self, outputs: dict[str, Tensor], batch: dict[str, Tensor], batch_idx: int
@@ -184,7 +201,7 @@ class AdversarialPlan(AlignedPlan):
                 batch, inference_outputs, generative_outputs, **self.loss_kwargs
             )
             self._step(vae, output.loss)
-        self._log(output, "train", self.train_metrics)
+        self._record(output, "train")
         return output.loss.detach()
 
     def _step(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
@@ -194,7 +211,8 @@ class AdversarialPlan(AlignedPlan):
         optimizer.step()
 
     def on_train_epoch_end(self) -> None:
-        """Step the learning-rate schedule, which Lightning leaves to plans with two optimisers."""
+        """Step the learning-rate schedule too, which Lightning leaves to manual plans."""
+        super().on_train_epoch_end()
         scheduler = self.lr_schedulers()
         if scheduler is not None:
             scheduler.step(self.trainer.callback_metrics[self.lr_scheduler_metric])

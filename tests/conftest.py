@@ -1,0 +1,108 @@
+"""Small data and fitted models that several test files share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from scipy import sparse
+
+from scovert import simulate
+
+N_GENES = 11
+SIZES = {2: (40, 27), 3: (31, 23, 13)}  # 67 cells in two or three datasets
+FIT = {"max_epochs": 5, "accelerator": "cpu", "batch_size": 32, "enable_progress_bar": False}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Every toy has fewer cells than the models advise; test_errors.py looks at this warning.
+    config.addinivalue_line("filterwarnings", "ignore:Few cells")
+
+
+@pytest.fixture
+def seed() -> Iterator[int]:
+    """Seed of training, the same for every test that asks for it."""
+    import scvi
+
+    scvi.settings.seed = 0
+    yield 0
+    scvi.settings.seed = None
+
+
+@pytest.fixture(scope="session")
+def make_toy() -> Callable[[int], AnnData]:
+    """Make 67 cells x 11 genes in two or three datasets, with columns of a user in every slot."""
+
+    def make(n_datasets: int = 2) -> AnnData:
+        adata = simulate.paired(SIZES[n_datasets], n_genes=N_GENES, n_types=2, seed=1)
+        rng = np.random.default_rng(0)
+        order = rng.permutation(adata.n_obs)
+        adata = adata[order].copy()
+        adata.obs["donor"] = pd.Categorical(rng.choice(["d1", "d2", "d3"], 67))
+        adata.obs["lane"] = rng.choice(["l1", "l2"], 67)
+        adata.obs["cycle"] = rng.normal(size=67)
+        adata.layers["raw"] = sparse.csr_matrix(adata.X)
+        adata.obsm["X_user"] = rng.normal(size=(67, 2))
+        adata.var["length"] = np.arange(N_GENES)
+        return adata
+
+    return make
+
+
+@pytest.fixture
+def toy(make_toy: Callable[[int], AnnData]) -> AnnData:
+    """Make a fresh toy in two datasets."""
+    return make_toy(2)
+
+
+@pytest.fixture(scope="session")
+def fit_options() -> dict:
+    """Options of a short fit on the CPU."""
+    return dict(FIT)
+
+
+@pytest.fixture(scope="session")
+def fitted(make_toy: Callable[[int], AnnData]) -> object:
+    """Fit a toy PairedVAE with anchors; tests that write use a copy of its AnnData."""
+    return _fit_toy(make_toy(2), alignment="anchors")
+
+
+@pytest.fixture(scope="session")
+def fitted_adversarial(make_toy: Callable[[int], AnnData]) -> object:
+    """Fit a toy PairedVAE with a discriminator and without anchors."""
+    return _fit_toy(make_toy(2), alignment="adversarial")
+
+
+def _fit_toy(adata: AnnData, **init: object) -> object:
+    import scvi
+
+    from scovert.model import PairedVAE
+
+    scvi.settings.seed = 0
+    PairedVAE.setup_anndata(adata, batch_key="batch")
+    model = PairedVAE(adata, n_latent=3, n_hidden=7, **init)
+    model.train(**FIT)
+    scvi.settings.seed = None
+    return model
+
+
+@pytest.fixture(scope="session")
+def read_shared() -> Callable[[str], AnnData]:
+    """Read a file of the shared data, or skip the test where there is none."""
+    import anndata
+
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("SCOVERT_DATA", default))
+
+    def read(name: str) -> AnnData:
+        file = folder / f"{name}.h5ad"
+        if not file.exists():
+            pytest.skip(f"no {file.name}: set SCOVERT_DATA to the folder with the public data")
+        return anndata.read_h5ad(file)
+
+    return read

@@ -1,0 +1,416 @@
+"""The etiquette that every model keeps. A new model is one more line in MODELS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import anndata as ad
+import lightning.pytorch as pl
+import numpy as np
+import pandas as pd
+import pytest
+import scvi
+import torch
+from anndata import AnnData
+from scipy import sparse
+
+from scovert.model import PairedVAE
+
+N_CELLS, N_GENES, N_LATENT = 67, 11, 3
+COVARIATES = {
+    "layer": "raw",
+    "categorical_covariate_keys": ["donor", "lane"],
+    "continuous_covariate_keys": ["cycle"],
+}
+PAIRED_GETTERS = {
+    "get_latent_representation": (N_LATENT,),
+    "get_normalized_expression": (N_GENES,),
+}
+SLOTS = {"obsm": "X_{}", "layers": "{}"}
+
+pytestmark = [
+    pytest.mark.usefixtures("seed"),
+    pytest.mark.filterwarnings("ignore:Anchors should join"),
+    pytest.mark.filterwarnings("ignore:`encoder='per_dataset'` with"),
+]
+
+
+@dataclass(frozen=True)
+class Case:
+    """How to make a model, and what its methods return for a cell."""
+
+    cls: type
+    n_datasets: int = 2
+    setup: dict = field(default_factory=dict)
+    init: dict = field(default_factory=dict)
+    getters: dict = field(default_factory=lambda: PAIRED_GETTERS)
+    stem: str = "paired"
+
+    def set_up(self, adata: AnnData) -> AnnData:
+        self.cls.setup_anndata(adata, batch_key="batch", **self.setup)
+        return adata
+
+    def make(self, adata: AnnData) -> Any:  # noqa: ANN401
+        self.set_up(adata)
+        return self.cls(adata, n_latent=N_LATENT, n_hidden=7, **self.init)
+
+
+def paired(n_datasets: int = 2, setup: dict | None = None, **init: object) -> Case:
+    return Case(PairedVAE, n_datasets, setup or {}, init)
+
+
+MODELS = {
+    "paired": paired(),
+    "paired, three datasets": paired(3),
+    "paired, covariates": paired(setup=COVARIATES, dispersion="gene-batch", n_layers=2),
+    "paired, per dataset": paired(3, setup=COVARIATES, encoder="per_dataset"),
+    "paired, adversarial": paired(3, alignment="adversarial"),
+    "paired, adversarial, per dataset": paired(alignment="adversarial", encoder="per_dataset"),
+    "paired, grl": paired(alignment="grl", dispersion="gene-batch"),
+    "paired, none": paired(alignment="none"),
+}
+
+
+class WatchGradients(pl.Callback):
+    """Collect the parameters that any optimiser steps on with a gradient."""
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        for group in optimizer.param_groups:
+            self.seen |= {id(p) for p in group["params"] if p.grad is not None and p.grad.any()}
+
+
+@dataclass
+class Fit:
+    """A fitted model, its AnnData before anything was done to it, and its gradients."""
+
+    case: Case
+    model: Any
+    before: AnnData
+    gradients: WatchGradients
+
+    def get(self, name: str, **options: object) -> np.ndarray:
+        return np.asarray(getattr(self.model, name)(**options))
+
+    def getters(self) -> dict[str, np.ndarray]:
+        return {name: self.get(name) for name in self.case.getters}
+
+
+def fit(case: Case, adata: AnnData, options: dict) -> Fit:
+    scvi.settings.seed = 0
+    before, gradients = adata.copy(), WatchGradients()
+    model = case.make(adata)
+    model.train(callbacks=[gradients], **options)
+    return Fit(case, model, before, gradients)
+
+
+@pytest.fixture(scope="module", params=MODELS.values(), ids=MODELS.keys())
+def fits(request: pytest.FixtureRequest, make_toy: Callable, fit_options: dict) -> Fit:
+    return fit(request.param, make_toy(request.param.n_datasets), fit_options)
+
+
+# Training
+
+
+def test_every_parameter_and_number_of_a_short_fit_is_finite(fits: Fit) -> None:
+    for name, value in fits.model.module.state_dict().items():
+        assert value.isfinite().all(), name
+    for name, frame in fits.model.history.items():
+        assert np.isfinite(frame.to_numpy(float)).all(), name
+
+
+def test_every_parameter_gets_a_gradient(fits: Fit) -> None:
+    named = dict(fits.model.module.named_parameters())
+    assert [n for n, p in named.items() if id(p) not in fits.gradients.seen] == []
+
+
+def test_history_has_a_row_for_every_epoch(fits: Fit, fit_options: dict) -> None:
+    loss = fits.model.history["train_loss"]
+    assert isinstance(loss, pd.DataFrame)
+    assert loss.shape == (fit_options["max_epochs"], 1)
+    assert loss.index.tolist() == list(range(fit_options["max_epochs"]))
+
+
+def test_a_seed_gives_the_same_model(fits: Fit, fit_options: dict) -> None:
+    again = fit(fits.case, fits.before.copy(), fit_options)
+    states = zip(
+        fits.model.module.state_dict().items(),
+        again.model.module.state_dict().items(),
+        strict=True,
+    )
+    assert [name for (name, a), (_, b) in states if not torch.equal(a, b)] == []
+    for name, value in fits.getters().items():
+        np.testing.assert_array_equal(again.get(name), value)
+
+
+def test_another_seed_gives_another_model(fits: Fit, fit_options: dict) -> None:
+    model = fits.case.make(fits.before.copy())
+    scvi.settings.seed = 1
+    model.train(**fit_options)
+    assert not np.array_equal(
+        model.get_latent_representation(), fits.get("get_latent_representation")
+    )
+
+
+# What get_* returns
+
+
+def test_shapes_and_finite_values(fits: Fit) -> None:
+    for name, shape in fits.case.getters.items():
+        value = fits.get(name)
+        assert value.shape == (N_CELLS, *shape), name
+        assert value.dtype == np.float32, name
+        assert np.isfinite(value).all(), name
+
+
+def test_tables_are_labelled(fits: Fit) -> None:
+    table = fits.model.get_normalized_expression(indices=[5, 3, 60])
+    assert table.index.tolist() == fits.before.obs_names[[5, 3, 60]].tolist()
+    assert table.columns.tolist() == fits.before.var_names.tolist()
+
+
+def test_the_order_of_indices_is_kept(fits: Fit) -> None:
+    for name, value in fits.getters().items():
+        np.testing.assert_allclose(
+            fits.get(name, indices=[5, 3, 60]), value[[5, 3, 60]], rtol=2e-5, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize(
+    "indices", [np.arange(N_CELLS) % 3 == 0, [-1, 0, 0], [], np.array([], int), range(4, 9)]
+)
+def test_masks_and_rows_are_accepted(fits: Fit, indices: object) -> None:
+    rows = np.arange(N_CELLS)[indices if isinstance(indices, np.ndarray) else list(indices)]
+    for name, value in fits.getters().items():
+        found = fits.get(name, indices=indices)
+        np.testing.assert_allclose(found, value[rows], rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 13, 10_000])
+def test_results_are_free_of_the_batch_size(fits: Fit, batch_size: int) -> None:
+    for name, value in fits.getters().items():
+        found = fits.get(name, batch_size=batch_size)
+        np.testing.assert_allclose(found, value, rtol=2e-5, atol=1e-6)
+
+
+def test_getting_twice_gives_the_same(fits: Fit) -> None:
+    for name, value in fits.getters().items():
+        np.testing.assert_array_equal(fits.get(name), value)
+
+
+def test_check_finds_nothing_broken(fits: Fit) -> None:
+    table = fits.model.check()
+    assert list(table) == ["value", "verdict", "advice"]
+    assert set(table["verdict"]) <= {"ok", "look"}
+    assert table.loc["finite loss terms", "value"] == 1
+    assert ((table["advice"] == "") == (table["verdict"] == "ok")).all()
+
+
+# Genes
+
+
+def test_permuted_and_extra_genes_give_the_same(fits: Fit) -> None:
+    other = with_other_genes(fits.before)
+    for name, value in fits.getters().items():
+        np.testing.assert_array_equal(fits.get(name, adata=other), value)
+
+
+def test_missing_genes_are_refused(fits: Fit) -> None:
+    fewer = fits.before[:, :-2].copy()
+    for name in fits.case.getters:
+        with pytest.raises(ValueError, match="lacks 2 of the 11 genes.*'gene_9'"):
+            fits.get(name, adata=fewer)
+
+
+# Files
+
+
+def test_save_and_load_give_the_same(fits: Fit, tmp_path) -> None:
+    fits.model.save(tmp_path / "model")
+    loaded = fits.case.cls.load(tmp_path / "model", fits.before.copy())
+    for name, value in fits.getters().items():
+        np.testing.assert_array_equal(np.asarray(getattr(loaded, name)()), value)
+    assert loaded.history.keys() == fits.model.history.keys()
+    for name, frame in fits.model.history.items():
+        pd.testing.assert_frame_equal(loaded.history[name], frame.astype(float))
+
+
+def test_load_matches_genes_by_name(fits: Fit, tmp_path) -> None:
+    fits.model.save(tmp_path / "model")
+    loaded = fits.case.cls.load(tmp_path / "model", with_other_genes(fits.before))
+    for name, value in fits.getters().items():
+        np.testing.assert_array_equal(np.asarray(getattr(loaded, name)()), value)
+    assert loaded.get_normalized_expression().columns.equals(fits.before.var_names)
+    with pytest.raises(ValueError, match="lacks 2 of the 11 genes"):
+        fits.case.cls.load(tmp_path / "model", fits.before[:, 2:].copy())
+
+
+def test_a_loaded_model_trains_on(fits: Fit, tmp_path, fit_options: dict) -> None:
+    fits.model.save(tmp_path / "model")
+    loaded = fits.case.cls.load(tmp_path / "model", fits.before.copy())
+    loaded.train(**fit_options)
+    assert np.isfinite(loaded.get_latent_representation()).all()
+    assert len(loaded.history["train_loss"]) == 2 * fit_options["max_epochs"]
+
+
+# The AnnData
+
+
+def test_the_data_are_untouched(fits: Fit, tmp_path) -> None:
+    fits.getters()
+    fits.model.check()
+    fits.model.save(tmp_path / "model")
+    after = without_host_slots(fits.model.adata)
+    assert_same_anndata(after, fits.before)
+
+
+def test_annotate_writes_what_get_returns(fits: Fit) -> None:
+    adata = fits.before.copy()
+    fits.model.annotate(adata)
+    stem = fits.case.stem
+    np.testing.assert_array_equal(
+        adata.obsm[f"X_{stem}"], fits.get("get_latent_representation")
+    )
+    np.testing.assert_array_equal(adata.layers[stem], fits.get("get_normalized_expression"))
+    record = adata.uns[stem]
+    assert record["model"] == fits.case.cls.__name__
+    assert record["params"]["n_latent"] == N_LATENT
+    assert set(record["versions"]) >= {"scovert", "scvi-tools", "torch"}
+    assert {"slots", "time"} <= set(record)
+
+
+def test_annotate_leaves_the_rest_alone(fits: Fit) -> None:
+    adata = fits.before.copy()
+    assert fits.model.annotate(adata) is None
+    for slot in (f"obsm/X_{fits.case.stem}", f"layers/{fits.case.stem}", f"uns/{fits.case.stem}"):
+        container, name = slot.split("/")
+        del getattr(adata, container)[name]
+    assert_same_anndata(adata, fits.before)
+
+
+def test_an_annotated_anndata_survives_a_file(fits: Fit, tmp_path) -> None:
+    adata = fits.before.copy()
+    fits.model.annotate(adata)
+    adata.write_h5ad(tmp_path / "annotated.h5ad")
+    read = ad.read_h5ad(tmp_path / "annotated.h5ad")
+    for container, name in SLOTS.items():
+        slot = name.format(fits.case.stem)
+        np.testing.assert_array_equal(
+            getattr(read, container)[slot], getattr(adata, container)[slot]
+        )
+    assert read.uns[fits.case.stem]["params"] == adata.uns[fits.case.stem]["params"]
+    fits.model.annotate(read)  # its own slots, also after a file
+
+
+def test_annotate_overwrites_only_its_own(fits: Fit) -> None:
+    adata = fits.before.copy()
+    fits.model.annotate(adata)
+    fits.model.annotate(adata)
+    foreign = fits.before.copy()
+    foreign.obsm[f"X_{fits.case.stem}"] = np.ones((N_CELLS, 2))
+    with pytest.raises(ValueError, match="did not write.*overwrite=True"):
+        fits.model.annotate(foreign)
+    assert foreign.obsm[f"X_{fits.case.stem}"].shape == (N_CELLS, 2)
+    assert fits.case.stem not in foreign.layers
+    fits.model.annotate(foreign, overwrite=True)
+    assert foreign.obsm[f"X_{fits.case.stem}"].shape == (N_CELLS, N_LATENT)
+
+
+@pytest.mark.parametrize(
+    ("container", "name", "value"),
+    [
+        ("obsm", "X_paired", np.ones((N_CELLS, 2))),
+        ("layers", "paired", np.ones((N_CELLS, N_GENES))),
+        ("uns", "paired", {"slots": ["obsm/X_paired"]}),
+        ("uns", "paired", "a string"),
+    ],
+)
+def test_every_foreign_slot_is_refused(
+    fits: Fit, container: str, name: str, value: object
+) -> None:
+    adata = fits.before.copy()
+    getattr(adata, container)[name] = value
+    before = adata.copy()
+    with pytest.raises(ValueError, match=f"already holds.*{container}/{name}"):
+        fits.model.annotate(adata)
+    assert_same_anndata(adata, before)
+
+
+def test_annotate_can_leave_the_layer_out_and_take_another_name(fits: Fit) -> None:
+    adata = fits.before.copy()
+    fits.model.annotate(adata, key_added="mine", write_layer=False)
+    assert "X_mine" in adata.obsm
+    assert "mine" in adata.uns
+    assert "mine" not in adata.layers
+    assert f"X_{fits.case.stem}" not in adata.obsm
+
+
+# The wrong order of calls
+
+
+def test_an_untrained_model_refuses(fits: Fit, tmp_path) -> None:
+    model = fits.case.make(fits.before.copy())
+    calls = [getattr(model, name) for name in fits.case.getters]
+    calls += [model.annotate, model.check, lambda: model.save(tmp_path / "model")]
+    for call in calls:
+        with pytest.raises(RuntimeError, match=r"not trained.*train\(\)"):
+            call()
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_anndata_that_was_not_set_up_is_refused(fits: Fit) -> None:
+    with pytest.raises(ValueError, match=f"set up your AnnData with {fits.case.cls.__name__}"):
+        fits.case.cls(fits.before.copy())
+
+
+def test_a_model_describes_itself(fits: Fit, capsys: pytest.CaptureFixture) -> None:
+    assert "67 cells" in fits.model._model_summary_string
+    repr(fits.model)
+    assert fits.case.cls.__name__ in capsys.readouterr().out
+
+
+def with_other_genes(adata: AnnData) -> AnnData:
+    """Give the same cells with their genes in another order, among genes of no interest."""
+    extra = AnnData(
+        sparse.csr_matrix(np.full((adata.n_obs, 2), 5, np.float32)),
+        obs=pd.DataFrame(index=adata.obs_names),
+        var=pd.DataFrame(index=["extra 1", "extra 2"]),
+    )
+    extra.layers["raw"] = extra.X.copy()
+    both = ad.concat([extra, adata], axis=1, merge="first")
+    return both[:, np.random.default_rng(0).permutation(both.n_vars)].copy()
+
+
+def without_host_slots(adata: AnnData) -> AnnData:
+    """Copy an AnnData without what the host keeps under `_scvi_*`."""
+    adata = adata.copy()
+    for container in (adata.obs, adata.obsm, adata.uns):
+        for name in [n for n in container if n.startswith("_scvi_")]:
+            del container[name]
+    return adata
+
+
+def assert_same_anndata(found: AnnData, expected: AnnData) -> None:
+    pd.testing.assert_frame_equal(found.obs, expected.obs)
+    pd.testing.assert_frame_equal(found.var, expected.var)
+    assert_same_matrix(found.X, expected.X)
+    for container in ("layers", "obsm", "uns"):
+        slots, others = getattr(found, container), getattr(expected, container)
+        assert slots.keys() == others.keys(), container
+    for name, layer in expected.layers.items():
+        assert_same_matrix(found.layers[name], layer)
+    for name, value in expected.obsm.items():
+        np.testing.assert_array_equal(found.obsm[name], value)
+
+
+def assert_same_matrix(found: object, expected: object) -> None:
+    assert type(found) is type(expected)
+    assert found.dtype == expected.dtype
+    for part in ("data", "indices", "indptr") if sparse.issparse(expected) else ("T",):
+        np.testing.assert_array_equal(getattr(found, part), getattr(expected, part))
