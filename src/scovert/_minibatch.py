@@ -88,9 +88,11 @@ def over_minibatches(
     model.module.eval()
     result = None
     for start in range(0, max(len(rows), 1), size):
-        tensors = {k: v.to(model.device) for k, v in cells[rows[start : start + size]].items()}
+        asked = rows[start : start + size]
+        read = asked if len(asked) else np.zeros(1, np.int64)  # one cell tells the shape
+        tensors = {k: v.to(model.device) for k, v in cells[read].items()}
         values = compute(tensors).cpu().numpy()
         if result is None:
             result = np.empty((len(rows), *values.shape[1:]), values.dtype)
-        result[start : start + size] = values
+        result[start : start + size] = values[: len(asked)]
     return result, adata.obs_names[rows]

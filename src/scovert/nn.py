@@ -54,8 +54,7 @@ class CountDecoder(nn.Module):
     def forward(self, z: Tensor, categories: Tensor, continuous: Tensor) -> Tensor:
         """Return shares that sum to one over the genes, shape ``(n_cells, n_genes)``.
 
-        `categories` has shape ``(n_cells, len(n_cat_list))``, `continuous` ``(n_cells, n_cont)``;
-        `z` may have a leading axis of samples.
+        `categories` has shape ``(n_cells, len(n_cat_list))``, `continuous` ``(n_cells, n_cont)``.
         """
         columns = categories.unsqueeze(-1).unbind(1)
         hidden = self.px_decoder(z, *columns, cont=continuous)

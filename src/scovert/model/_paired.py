@@ -29,6 +29,7 @@ from scovert import _health
 from scovert._compat import get_max_epochs_heuristic
 from scovert._minibatch import check_trained, genes_of, over_minibatches
 from scovert._reader import Cells, PairedData, get_counts, split_cells
+from scovert._setup import fingerprint, give_identity, used_batches
 from scovert._slots import check_free, check_memory, write_slots
 from scovert._validation import (
     check_batches,
@@ -42,7 +43,6 @@ from scovert._validation import (
     warn_about_file,
 )
 from scovert.anchors import Anchors, find_anchors
-from scovert.model._setup import fingerprint, give_identity, used_batches
 from scovert.model._shared import SaveLoadMixin
 from scovert.module import PairedModule
 from scovert.train import AdversarialPlan, AlignedPlan, run
@@ -558,5 +558,5 @@ def _warn_about_anchors(anchors: Anchors) -> None:
         "share few cell types, or be too noisy: look at `get_support()` before trusting the "
         "integration.",
         UserWarning,
-        stacklevel=settings.warnings_stacklevel,
+        stacklevel=4,  # the caller of `train`,
     )

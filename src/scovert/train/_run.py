@@ -51,5 +51,6 @@ def run(
     }
     callbacks = [*trainer_kwargs.pop("callbacks", []), BestState(MONITOR, first_epoch)]
     options = defaults | trainer_kwargs
+    model.module.train()
     with without_host_noise():
         TrainRunner(model, plan, data, max_epochs, callbacks=callbacks, **options)()
