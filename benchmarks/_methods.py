@@ -106,7 +106,9 @@ def scvi_default(adata: AnnData, seed: int, max_epochs: int | None = None) -> Fi
     model = SCVI(cells, gene_likelihood="nb")
     split = [np.flatnonzero(~is_test), np.flatnonzero(is_test), np.array([], int)]
     costs = train(model, max_epochs, datasplitter_kwargs={"external_indexing": split})
-    return model.get_latent_representation(), costs | {"heldout": heldout(model, test_of(adata))}
+    return model.get_latent_representation(), costs | {
+        "heldout": heldout(model, _test_cells(adata))
+    }
 
 
 def paired(
@@ -119,10 +121,10 @@ def paired(
     model = PairedVAE(cells, encoder=encoder, alignment=alignment)
     costs = train(model, max_epochs)
     embedding = model.get_latent_representation(adata)
-    return embedding, costs | {"heldout": heldout(model, test_of(adata))}
+    return embedding, costs | {"heldout": heldout(model, _test_cells(adata))}
 
 
-def test_of(adata: AnnData) -> AnnData:
+def _test_cells(adata: AnnData) -> AnnData:
     return adata[adata.obs["test"]].copy()
 
 

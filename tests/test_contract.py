@@ -274,9 +274,7 @@ def test_annotate_writes_what_get_returns(fits: Fit) -> None:
     adata = fits.before.copy()
     fits.model.annotate(adata)
     stem = fits.case.stem
-    np.testing.assert_array_equal(
-        adata.obsm[f"X_{stem}"], fits.get("get_latent_representation")
-    )
+    np.testing.assert_array_equal(adata.obsm[f"X_{stem}"], fits.get("get_latent_representation"))
     np.testing.assert_array_equal(adata.layers[stem], fits.get("get_normalized_expression"))
     record = adata.uns[stem]
     assert record["model"] == fits.case.cls.__name__

@@ -20,6 +20,7 @@ from scovert._validation import (
     check_covariates,
     check_genes,
     check_layer,
+    check_number,
     select_rows,
 )
 
@@ -82,6 +83,8 @@ def over_minibatches(
     The array, and the names of its rows.
     """
     check_trained(model)
+    if batch_size is not None:
+        check_number("batch_size", batch_size, 1, whole=True)
     adata, cells = read_query(model, adata)
     rows = select_rows(indices, len(cells))
     size = batch_size or settings.batch_size

@@ -153,7 +153,7 @@ def check_batches(adata: AnnData, key: str) -> None:
         )
     if len(small):
         warnings.warn(
-            f"Few cells in {dict(small)} of `adata.obs[{key!r}]` (under {FEW_CELLS}): what the "
+            f"Few cells in {small.to_dict()} of `adata.obs[{key!r}]` (under {FEW_CELLS}): what the "
             "model says of these datasets is uncertain.",
             UserWarning,
             stacklevel=3,
@@ -168,7 +168,7 @@ def check_counts(counts: NDArray | sp.spmatrix, where: str, adata: AnnData) -> N
     values = counts.data if sp.issparse(counts) else counts.ravel()
     bad = values < 0
     if not np.issubdtype(values.dtype, np.integer):
-        bad |= ~np.isfinite(values) | (values % 1 != 0)
+        bad |= ~np.isfinite(values) | (values != np.rint(values))
     if not bad.any():
         return
     first = int(np.argmax(bad))

@@ -280,6 +280,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             ``enable_progress_bar`` or ``gradient_clip_val``.
         """
         check_number("train_size", train_size, 0.01, 1.0)
+        if validation_size is not None:
+            check_number("validation_size", validation_size, 0.0, round(1 - train_size, 9))
         check_number("batch_size", batch_size, 3, whole=True)
         cells = self._read()
         train, validation = split_cells(cells.batch, train_size, validation_size, settings.seed)
@@ -393,6 +395,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         DataFrame of cells x genes in counts (or in units of `library_size`), float32.
         """
         genes = genes_of(self.registry)
+        if isinstance(gene_list, str):
+            raise TypeError(f"`gene_list={gene_list!r}` is a string. Pass a list of names.")
         chosen = genes if gene_list is None else pd.Index(gene_list)
         missing = chosen.difference(genes)
         if len(missing):
@@ -478,6 +482,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         """
         check_trained(self)
         target = self.adata if adata is None else adata
+        check_layer(target, self.registry["setup_args"]["layer"])
+        check_genes(target, genes_of(self.registry))
         slots = [("obsm", f"X_{key_added}")]
         has_support = target is self.adata and self.support_ is not None
         if write_layer:

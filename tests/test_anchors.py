@@ -1,0 +1,307 @@
+"""Every step against a dense reimplementation written from the recipe, not from the code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+
+import numpy as np
+import pytest
+import scanpy as sc
+from anndata import AnnData
+from scipy import sparse
+from scipy.spatial.distance import cdist
+
+from scovert import anchors as anchors_file
+from scovert.anchors import Anchors, find_anchors, harmony, principal_components
+from scovert.data import pbmc68k, two_batches
+
+N_GENES = 37
+SIZES = {"two": (83, 51), "unlike": (140, 23), "three": (47, 61, 29)}
+IDENTITY = staticmethod(lambda components, batch: components).__func__
+
+
+def centred(components: np.ndarray, batch: np.ndarray) -> np.ndarray:
+    """Stand in for Harmony: every dataset has its mean at the origin."""
+    means = np.stack([components[batch == b].mean(0) for b in range(batch.max() + 1)])
+    return components - means[batch]
+
+
+def make(sizes: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Counts of three cell types with a batch effect, cells of all datasets shuffled."""
+    rng = np.random.default_rng(seed)
+    batch = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    types = rng.integers(0, 3, len(batch))
+    logs = rng.normal(0, 1, (3, N_GENES))[types] + rng.normal(0, 0.5, (len(sizes), N_GENES))[batch]
+    return rng.poisson(3 * np.exp(logs)), batch
+
+
+# A dense reimplementation
+
+
+def unit_space(counts: np.ndarray, batch: np.ndarray, embed: Callable) -> np.ndarray:
+    logs = np.log1p(1e4 * counts / counts.sum(1, keepdims=True))
+    space = np.asarray(embed(principal_components(logs, 30), batch), float)
+    return space / np.linalg.norm(space, axis=1, keepdims=True)
+
+
+def dense_nearest(distance: np.ndarray, k: int) -> np.ndarray:
+    """Boolean matrix: is the column among the k nearest of the row?"""
+    rank = distance.argsort(1, kind="stable").argsort(1, kind="stable")
+    return rank < k
+
+
+def dense_match(h_p: np.ndarray, h_c: np.ndarray, *, deeper: bool = True) -> np.ndarray:
+    """Boolean matrix of anchors between two datasets."""
+    n_p, n_c = len(h_p), len(h_c)
+    k_p = round(5 * max(1, n_c / n_p)) if deeper else 5
+    k_c = round(5 * max(1, n_p / n_c)) if deeper else 5
+    between = cdist(h_p, h_c)
+    mutual = dense_nearest(between, k_p) & dense_nearest(between.T, k_c).T
+    own_p, own_c = cdist(h_p, h_p), cdist(h_c, h_c)
+    r_p = np.median(np.sort(own_p, 1)[:, :5], 1)
+    r_c = np.median(np.sort(own_c, 1)[:, :5], 1)
+    d = between / np.sqrt(np.outer(r_p, r_c))
+    score = dense_nearest(own_p, 15) @ mutual.astype(int) @ dense_nearest(own_c, 15).T
+    median = np.median(d[mutual])
+    mad = np.median(np.abs(d[mutual] - median))
+    quantile = np.quantile(score[mutual], 0.1)
+    return mutual & (d <= median + 2 * 1.4826 * mad) & (score >= quantile)
+
+
+def dense_anchors(
+    h: np.ndarray, batch: np.ndarray, train: np.ndarray, *, deeper: bool = True
+) -> np.ndarray:
+    """Symmetric boolean matrix of anchors, all cells x all cells."""
+    found = np.zeros((len(h), len(h)), bool)
+    rows = [np.flatnonzero((batch == b) & train) for b in range(batch.max() + 1)]
+    for p, c in combinations(range(len(rows)), 2):
+        pairs = dense_match(h[rows[p]], h[rows[c]], deeper=deeper)
+        found[np.ix_(rows[p], rows[c])] = pairs
+        found[np.ix_(rows[c], rows[p])] = pairs.T
+    return found
+
+
+def dense_support(
+    found: np.ndarray, h: np.ndarray, batch: np.ndarray, train: np.ndarray
+) -> np.ndarray:
+    n_datasets = batch.max() + 1
+    support = np.full((len(h), n_datasets), np.nan)
+    for i, c in np.ndindex(len(h), n_datasets):
+        own = np.flatnonzero((batch == batch[i]) & train)
+        if c != batch[i] and train[i]:
+            near = own[np.argsort(cdist(h[[i]], h[own])[0])[:15]]
+            share = found[np.ix_(near, np.flatnonzero(batch == c))].any(1).mean()
+            support[i, c] = min(1, share / 0.3)
+    for i in np.flatnonzero(~train):
+        own = np.flatnonzero((batch == batch[i]) & train)
+        near = own[np.argsort(cdist(h[[i]], h[own])[0])[:15]]
+        support[i] = support[near].mean(0)
+    return support
+
+
+def as_matrix(anchors: Anchors, n_cells: int) -> np.ndarray:
+    matrix = np.zeros((n_cells, n_cells), bool)
+    matrix[tuple(anchors.pairs.T)] = True
+    return matrix | matrix.T
+
+
+CASES = [
+    (sizes, embed, everything)
+    for sizes in SIZES.values()
+    for embed, everything in [(IDENTITY, True), (centred, True), (centred, False)]
+]
+
+
+@pytest.fixture(params=CASES, ids=lambda c: f"{c[0]} {c[1].__name__} {c[2]}")
+def case(request: pytest.FixtureRequest) -> tuple:
+    sizes, embed, everything = request.param
+    counts, batch = make(sizes)
+    train = np.random.default_rng(1).random(len(batch)) < 0.8
+    train |= everything
+    found = find_anchors(counts, batch, train=train, embed=embed)
+    return counts, batch, train, unit_space(counts, batch, embed), found
+
+
+def test_anchors_are_those_of_the_recipe(case: tuple) -> None:
+    _, batch, train, h, found = case
+    expected = dense_anchors(h, batch, train)
+    assert expected.any()
+    np.testing.assert_array_equal(as_matrix(found, len(batch)), expected)
+    assert len(found.pairs) == expected.sum() / 2, "a pair twice"
+
+
+def test_support_is_that_of_the_recipe(case: tuple) -> None:
+    _, batch, train, h, found = case
+    expected = dense_support(dense_anchors(h, batch, train), h, batch, train)
+    np.testing.assert_allclose(found.support, expected, atol=1e-6)
+
+
+def test_partners_are_the_anchored_cells(case: tuple) -> None:
+    _, batch, train, h, found = case
+    partners = found.partners.toarray()
+    assert set(np.unique(partners)) <= {0, 1}
+    np.testing.assert_array_equal(partners[train], dense_anchors(h, batch, train)[train])
+    for i in np.flatnonzero(~train):
+        own = np.flatnonzero((batch == batch[i]) & train)
+        nearest = own[cdist(h[[i]], h[own])[0].argmin()]
+        np.testing.assert_array_equal(partners[i], partners[nearest])
+
+
+def test_consistency_is_that_of_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    for sizes in SIZES.values():
+        counts, batch = make(sizes)
+        train = np.random.default_rng(1).random(len(batch)) < 0.8
+        cluster = np.random.default_rng(2).integers(0, 4, len(batch))
+        answers = iter([cluster[(batch == b) & train] for b in range(len(sizes))])
+        monkeypatch.setattr(anchors_file, "_leiden", lambda *_, answers=answers: next(answers))
+        monkeypatch.setattr(anchors_file, "MIN_CELLS_TO_CLUSTER", 0)
+        found = find_anchors(counts, batch, train=train, embed=centred)
+        anchored = dense_anchors(unit_space(counts, batch, centred), batch, train, deeper=False)
+        best, total = 0, 0
+        for p, c in combinations(range(len(sizes)), 2):
+            i, j = np.nonzero(anchored & np.outer(batch == p, batch == c))
+            table = np.zeros((4, 4))
+            np.add.at(table, (cluster[i], cluster[j]), 1)
+            best += table.max(0).sum() + table.max(1).sum()
+            total += table.sum()
+        assert found.consistency == pytest.approx(best / (2 * total))
+
+
+def test_guard_trusts_types_and_not_noise() -> None:
+    counts, batch = make((150, 110))
+    assert find_anchors(counts, batch).are_trusted
+    noise = np.random.default_rng(0).poisson(3, counts.shape)
+    untrusted = find_anchors(noise, batch)
+    assert not untrusted.are_trusted
+    assert 0 < untrusted.consistency < 0.72
+
+
+def test_anchors_join_the_same_type() -> None:
+    rng = np.random.default_rng(0)
+    counts, batch = make((150, 110))
+    types = np.random.default_rng(0)  # the draws of `make`
+    types.permutation(len(batch))
+    types = types.integers(0, 3, len(batch))
+    pairs = find_anchors(counts, batch).pairs
+    right = (types[pairs[:, 0]] == types[pairs[:, 1]]).mean()
+    chance = (rng.permutation(types)[pairs[:, 0]] == types[pairs[:, 1]]).mean()
+    assert right > 0.95
+    assert chance < 0.5
+
+
+def test_a_seed_gives_the_same_anchors() -> None:
+    counts, batch = make(SIZES["two"])
+    first, second = (find_anchors(counts, batch, seed=3) for _ in range(2))
+    np.testing.assert_array_equal(first.pairs, second.pairs)
+    np.testing.assert_array_equal(first.support, second.support)
+    assert first.consistency == second.consistency
+
+
+FORMS = [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, np.float32, np.float64, np.int8]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda f: f.__name__)
+def test_the_storage_does_not_matter(form: Callable) -> None:
+    counts, batch = make(SIZES["two"])
+    given = form(counts)
+    before = given.copy()
+    found, expected = (find_anchors(x, batch, embed=centred) for x in (given, counts))
+    np.testing.assert_array_equal(found.pairs, expected.pairs)
+    assert abs(given - before).max() == 0
+
+
+# Principal components and Harmony
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
+def test_components_are_those_of_scanpy(form: Callable) -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(rng.gamma(1, 1, (163, N_GENES)))
+    counts[:, 3] = 0
+    counts[:, 4] = np.arange(163) == 7  # 12 standard deviations: cut to 10
+    logs = np.log1p(counts)
+    adata = AnnData(logs)
+    sc.pp.scale(adata, max_value=10)
+    assert adata.X.max() == 10
+    sc.pp.pca(adata, n_comps=8)
+    found, expected = principal_components(form(logs), 8), adata.obsm["X_pca"]
+    assert found.shape == expected.shape
+    sign = np.sign((found * expected).sum(0))
+    np.testing.assert_allclose(found * sign, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "n"), [((5, 37), 4), ((67, 11), 10), ((2, 2), 1), ((67, 40), 30)]
+)
+def test_there_are_as_many_components_as_the_data_have(shape: tuple, n: int) -> None:
+    x = np.random.default_rng(0).random(shape)
+    assert principal_components(x, 30).shape == (shape[0], n)
+
+
+def test_constant_data_have_components_too() -> None:
+    assert np.isfinite(principal_components(np.ones((67, 11)), 3)).all()
+
+
+@pytest.mark.parametrize("n_components", [5, 67])
+def test_harmony_keeps_the_shape_and_brings_datasets_together(n_components: int) -> None:
+    rng = np.random.default_rng(0)
+    batch = np.repeat([0, 1], [40, 27])
+    components = rng.normal(0, 1, (67, n_components)) + 3 * batch[:, None]
+    found = harmony(components, batch)
+    assert found.shape == components.shape
+    gaps = [
+        np.linalg.norm(x[batch == 0].mean(0) - x[batch == 1].mean(0)) for x in (components, found)
+    ]
+    assert gaps[1] < 0.3 * gaps[0]
+
+
+# The edges
+
+
+@pytest.mark.parametrize("sizes", [(3, 3), (3, 90), (4, 3, 50), (16, 14)])
+@pytest.mark.parametrize("embed", [harmony, centred])
+def test_tiny_datasets(sizes: tuple[int, ...], embed: Callable) -> None:
+    counts, batch = make(sizes)
+    found = find_anchors(counts, batch, embed=embed)
+    own = np.eye(len(sizes), dtype=bool)[batch]
+    assert np.isnan(found.support[own]).all()
+    assert ((found.support[~own] >= 0) & (found.support[~own] <= 1)).all()
+    assert 0 <= found.consistency <= 1
+    assert (batch[found.pairs[:, 0]] != batch[found.pairs[:, 1]]).all()
+
+
+def test_cells_without_counts() -> None:
+    counts, batch = make(SIZES["two"])
+    counts[[0, 1, 5, 80]] = 0
+    for embed in (harmony, centred):
+        found = find_anchors(counts, batch, embed=embed)
+        assert np.isfinite(found.support[np.arange(len(batch)), 1 - batch]).all()
+        assert np.isfinite(found.consistency)
+
+
+def test_cells_that_are_all_alike() -> None:
+    _, batch = make(SIZES["two"])
+    found = find_anchors(np.ones((len(batch), N_GENES), int), batch, embed=IDENTITY)
+    assert np.isfinite(found.support[np.arange(len(batch)), 1 - batch]).all()
+
+
+def test_no_anchor_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anchors_file, "_match", lambda *_, **__: np.zeros((0, 2), np.int64))
+    counts, batch = make(SIZES["three"])
+    found = find_anchors(counts, batch, train=np.arange(len(batch)) % 5 > 0)
+    assert found.pairs.shape == (0, 2)
+    assert found.partners.nnz == 0
+    assert found.consistency == 0
+    assert not found.are_trusted
+    own = np.eye(3, dtype=bool)[batch]
+    assert (found.support[~own] == 0).all()
+    assert np.isnan(found.support[own]).all()
+
+
+def test_a_missing_type_has_low_support() -> None:
+    adata = two_batches(pbmc68k(), missing={"b": ["CD19+ B"]})
+    batch = adata.obs["batch"].cat.codes.to_numpy()
+    support = find_anchors(adata.X, batch).support[np.arange(len(batch)), 1 - batch]
+    missing = (adata.obs["cell_type"] == "CD19+ B").to_numpy()
+    assert support[missing].mean() < 0.5 < 0.7 < support[~missing].mean()

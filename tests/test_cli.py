@@ -1,0 +1,137 @@
+"""The command line: what it writes, what it refuses, and that it leaves the input alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+from anndata import AnnData
+from typer.testing import CliRunner, Result
+
+from scovert.cli import app
+
+SHORT = ("--max-epochs", "3", "--quiet", "--accelerator", "cpu")
+
+
+@pytest.fixture
+def source(tmp_path: Path, toy: AnnData) -> Path:
+    toy.obs["note"] = [f"note {i}" for i in range(toy.n_obs)]
+    toy.write_h5ad(tmp_path / "in.h5ad", convert_strings_to_categoricals=False)
+    return tmp_path / "in.h5ad"
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def integrate(source: Path, *arguments: object) -> Result:
+    output = source.parent / "out.h5ad"
+    return run("integrate", source, "--batch-key", "batch", "-o", output, *SHORT, *arguments)
+
+
+def test_integrate_adds_results_and_leaves_the_input_alone(source: Path, toy: AnnData) -> None:
+    before = sha256(source.read_bytes()).digest()
+    result = integrate(source)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""  # --quiet
+    assert sha256(source.read_bytes()).digest() == before
+    written = ad.read_h5ad(source.parent / "out.h5ad")
+    assert written.obsm["X_paired"].shape == (67, 10)
+    assert np.isfinite(written.layers["paired"]).all()
+    assert written.obs["paired_support"].between(0, 1).all()
+    np.testing.assert_array_equal(written.X.toarray(), toy.X.toarray())
+    assert list(written.obs["note"]) == list(toy.obs["note"])
+    assert not isinstance(written.obs["note"].dtype, type(written.obs["batch"].dtype))
+
+
+def test_integrate_is_reproducible_and_takes_a_seed(source: Path) -> None:
+    latents = []
+    for seed in (1, 1, 2):
+        assert integrate(source, "--seed", seed, "--overwrite").exit_code == 0
+        latents.append(ad.read_h5ad(source.parent / "out.h5ad").obsm["X_paired"])
+    np.testing.assert_array_equal(latents[0], latents[1])
+    assert np.abs(latents[0] - latents[2]).max() > 1e-3
+
+
+def test_integrate_saves_a_model_that_loads(source: Path) -> None:
+    from scovert.model import PairedVAE
+
+    folder = source.parent / "model"
+    assert integrate(source, "--save-model", folder, "--no-write-layer").exit_code == 0
+    written = ad.read_h5ad(source.parent / "out.h5ad")
+    assert "paired" not in written.layers
+    latent = PairedVAE.load(folder, ad.read_h5ad(source)).get_latent_representation()
+    np.testing.assert_allclose(latent, written.obsm["X_paired"], atol=1e-6)
+
+
+def test_integrate_with_a_layer_and_an_adversary(source: Path) -> None:
+    result = integrate(source, "--layer", "raw", "--alignment", "adversarial")
+    assert result.exit_code == 0, result.output
+    assert "paired_support" not in ad.read_h5ad(source.parent / "out.h5ad").obs
+
+
+def broken_file(source: Path) -> list[object]:
+    bad = source.parent / "bad.h5ad"
+    bad.write_text("cell,gene\n")
+    return ["integrate", bad, "--batch-key", "batch", "-o", source.parent / "o.h5ad"]
+
+
+def existing_output(source: Path) -> list[object]:
+    output = source.parent / "o.h5ad"
+    output.touch()
+    return ["integrate", source, "--batch-key", "batch", "-o", output]
+
+
+REFUSED: dict[str, tuple[Callable[[Path], list[object]], str]] = {
+    "not an h5ad file": (broken_file, "not an .h5ad file"),
+    "no such file": (
+        lambda s: ["integrate", "no.h5ad", "--batch-key", "batch", "-o", s.parent / "o.h5ad"],
+        "no.h5ad is not a file",
+    ),
+    "output exists": (existing_output, "exists. Name another output, or pass --overwrite"),
+    "output is the input": (
+        lambda s: ["integrate", s, "--batch-key", "batch", "-o", s, "--overwrite"],
+        "is the input",
+    ),
+    "no such key": (
+        lambda s: ["integrate", s, "--batch-key", "run", "-o", s.parent / "o.h5ad"],
+        "`batch_key='run'` is not a column of `adata.obs`",
+    ),
+    "no such layer": (
+        lambda s: [
+            "integrate", s, "--batch-key", "batch", "--layer", "x", "-o", s.parent / "o.h5ad",
+        ],
+        "`layer='x'` is not in `adata.layers`",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refuses_with_one_line_and_writes_nothing(name: str, source: Path) -> None:
+    arguments, message = REFUSED[name]
+    result = run(*arguments(source))
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.output
+    output = source.parent / "o.h5ad"
+    assert not output.exists() or output.stat().st_size == 0
+
+
+@pytest.mark.slow
+def test_demo_writes_figures_and_results(tmp_path: Path) -> None:
+    result = run("demo", "-o", tmp_path / "demo", "--max-epochs", 2, "--accelerator", "cpu")
+    assert result.exit_code == 0, result.output
+    written = {file.name for file in (tmp_path / "demo").iterdir()}
+    figures = {"umap.png", "batch_mixing.png", "history.png"}
+    assert written == {*figures, "demo.h5ad", "metrics.csv"}
+    adata = ad.read_h5ad(tmp_path / "demo" / "demo.h5ad")
+    assert {"X_pca", "X_umap", "X_umap_before", "X_paired"} <= set(adata.obsm)
+    assert "label transfer" in result.stdout
+    again = run("demo", "-o", tmp_path / "demo")
+    assert again.exit_code == 1
+    assert "--overwrite" in again.stderr
