@@ -128,7 +128,7 @@ def brute_batch_silhouette(cells: Cells) -> float:
 
 def brute_panel(cells: Cells) -> dict[str, float]:
     z, _, labels = cells
-    clusters = cluster.KMeans(6, n_init=5, random_state=0).fit_predict(z)
+    clusters = cluster.KMeans(6, n_init=50, random_state=0).fit_predict(z)
     values = {
         "kmeans_nmi": metrics.normalized_mutual_info_score(labels, clusters),
         "kmeans_ari": metrics.adjusted_rand_score(labels, clusters),

@@ -153,8 +153,8 @@ def check_batches(adata: AnnData, key: str) -> None:
         )
     if len(small):
         warnings.warn(
-            f"Few cells in {small.to_dict()} of `adata.obs[{key!r}]` (under {FEW_CELLS}): what the "
-            "model says of these datasets is uncertain.",
+            f"Few cells in {small.to_dict()} of `adata.obs[{key!r}]` (under {FEW_CELLS}): what "
+            "the model says of these datasets is uncertain.",
             UserWarning,
             stacklevel=3,
         )

@@ -71,9 +71,9 @@ def harmony(components: NDArray, batch: NDArray, *, seed: int = 0) -> NDArray:
     import pandas as pd
 
     table = pd.DataFrame({"batch": np.asarray(batch).astype(str)})
-    result = harmonypy.run_harmony(
-        components.astype(np.float64), table, "batch", random_state=seed, verbose=False
-    )
+    n_clusters = int(np.clip(round(len(components) / 30), 1, 100))  # its default, at least one
+    options = {"nclust": n_clusters, "random_state": seed, "verbose": False}
+    result = harmonypy.run_harmony(components.astype(np.float64), table, "batch", **options)
     corrected = np.asarray(result.Z_corr)
     return corrected if corrected.shape == components.shape else corrected.T
 
@@ -107,11 +107,14 @@ def principal_components(
     variance = np.asarray(x.multiply(x).mean(axis=0)).ravel() - mean**2
     n_cells = x.shape[0]
     sd = np.sqrt(np.maximum(variance, 0) * n_cells / max(n_cells - 1, 1))
-    sd[sd <= 1e-12] = 1.0
+    is_constant = variance <= 1e-10 * mean**2
+    sd[is_constant] = 1.0
     n_per_gene = np.diff(x.indptr)
     highest, scale = (np.repeat(v, n_per_gene) for v in (mean + clip * sd, sd))
     x.data = np.minimum(x.data, highest) / scale
     n_components = max(1, min(n_components, min(x.shape) - 1))
+    if is_constant.all():
+        return np.zeros((n_cells, n_components), np.float32)
     pca = PCA(n_components, svd_solver="arpack", random_state=seed)
     return pca.fit_transform(x.tocsr()).astype(np.float32)
 

@@ -224,7 +224,12 @@ def purity(
 
 
 def integration_panel(
-    embedding: ArrayLike, batch: ArrayLike, labels: ArrayLike, *, seed: int = 0
+    embedding: ArrayLike,
+    batch: ArrayLike,
+    labels: ArrayLike,
+    *,
+    n_init: int = 50,
+    seed: int = 0,
 ) -> pd.DataFrame:
     r"""Score biology and batch like scIB :cite:p:`Luecken22`, light enough for every run.
 
@@ -262,8 +267,11 @@ def integration_panel(
         Batch of each cell, shape ``(n_cells,)``; two or more batches.
     labels
         Type of each cell, shape ``(n_cells,)``; two or more types.
+    n_init
+        Starts of KMeans, of which the best counts. With few starts two runs on the same embedding
+        can end in different solutions, and the score is that of luck.
     seed
-        Seed of KMeans. KMeans can jump between two solutions: compare several seeds.
+        Seed of KMeans.
 
     Returns
     -------
@@ -287,7 +295,7 @@ def integration_panel(
             f"All cells have the label {cells.sizes.index[0]!r}. The panel needs two types. "
             "For one type use `batch_mixing`."
         )
-    bio = _bio_scores(cells, seed)
+    bio = _bio_scores(cells, n_init, seed)
     mixed = _batch_scores(_shared(cells))
     means = {"bio": np.mean(list(bio.values())), "batch": np.mean(list(mixed.values()))}
     total = _BIO_WEIGHT * means["bio"] + _BATCH_WEIGHT * means["batch"]
@@ -296,8 +304,9 @@ def integration_panel(
     return pd.DataFrame({"value": pd.Series(scores, dtype=float)}).rename_axis("metric")
 
 
-def _bio_scores(cells: _Cells, seed: int) -> dict[str, float]:
-    clusters = KMeans(len(cells.sizes), n_init=5, random_state=seed).fit_predict(cells.embedding)
+def _bio_scores(cells: _Cells, n_init: int, seed: int) -> dict[str, float]:
+    k_means = KMeans(len(cells.sizes), n_init=n_init, random_state=seed)
+    clusters = k_means.fit_predict(cells.embedding)
     near = cells.labels[_neighbours(cells.embedding, _N_NEIGHBORS)]  # (n_cells, n_neighbors)
     return {
         "kmeans_nmi": normalized_mutual_info_score(cells.labels, clusters),

@@ -1,0 +1,142 @@
+"""The loss terms of a training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["history"]
+
+_NATS = "nats per cell"
+_TITLES = {  # in the order of the panels
+    "loss": ("Loss", _NATS),
+    "elbo": ("Negative ELBO", _NATS),
+    "reconstruction_loss": ("Reconstruction", _NATS),
+    "kl_local": ("KL divergence", _NATS),
+    "pull": ("Pull between anchored cells", "squared latent distance per cell"),
+    "cross_reconstruction": ("Cross-reconstruction", _NATS),
+    "confusion": ("Confusion of the discriminator", _NATS),
+    "discriminator": ("Cross-entropy of the discriminator", _NATS),
+    "weights": ("Weights", "weight"),
+}
+_COLOURS = {"train": "C0", "validation": "C1"}
+_CHANCE = "_chance"
+_COVERED = (2.5, 97.5)  # percentiles of the values of a panel
+_MARGIN = 0.1  # of what they span, on both sides
+_MAX_COLUMNS = 3
+
+Lines = dict[str, pd.Series]
+
+
+def history(model: object, *, show: bool = False) -> np.ndarray:
+    """Draw every loss term of a training by epoch, one panel for each.
+
+    Training and validation share a panel, and so do the weights of the terms. Terms that are zero
+    throughout are left out. The limits of a panel cover 95 % of its values and a margin: the first
+    epochs may lie outside, so that they do not flatten the rest. The lines hold all values.
+
+    Parameters
+    ----------
+    model
+        A trained model; its ``history`` maps names to DataFrames with one column, by epoch.
+    show
+        Show the figure, as :func:`matplotlib.pyplot.show` does.
+
+    Returns
+    -------
+    Array of :class:`matplotlib.axes.Axes`, one for each panel, shape ``(n_panels,)``. The figure
+    is ``axes[0].figure``.
+
+    Raises
+    ------
+    RuntimeError
+        If the model has no history.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from types import SimpleNamespace
+    >>> from scovert.pl import history
+    >>> loss = pd.DataFrame({"train_loss": [9.0, 5.0, 4.0]})
+    >>> [axes.get_title() for axes in history(SimpleNamespace(history={"train_loss": loss}))]
+    ['Loss']
+    """
+    import matplotlib.pyplot as plt
+
+    panels = _panels(getattr(model, "history", None) or {})
+    if not panels:
+        raise RuntimeError(
+            f"This {type(model).__name__} has no history of training. Only a trained model can be "
+            "drawn. Call `model.train()` first."
+        )
+    n_columns = min(_MAX_COLUMNS, len(panels))
+    n_rows = -(-len(panels) // n_columns)
+    size = (3.8 * n_columns, 2.8 * n_rows)
+    figure, axes = plt.subplots(
+        n_rows, n_columns, figsize=size, squeeze=False, layout="constrained"
+    )
+    for ax in axes.flat[len(panels) :]:
+        ax.remove()
+    used = axes.ravel()[: len(panels)]
+    for ax, (term, lines) in zip(used, panels.items(), strict=True):
+        _draw(ax, term, lines)
+    if show:
+        plt.show()
+    return used
+
+
+def _panels(table: dict[str, pd.DataFrame]) -> dict[str, Lines]:
+    """Lines of each panel by label, panels in the order in which they are drawn."""
+    panels: dict[str, Lines] = {}
+    for name, frame in table.items():
+        values = frame.iloc[:, 0].astype(float).dropna()
+        if values.any():
+            term, label = _place(name)
+            panels.setdefault(term, {})[label] = values
+    order = [*_TITLES, *panels]
+    return dict(sorted(panels.items(), key=lambda panel: order.index(panel[0])))
+
+
+def _place(name: str) -> tuple[str, str]:
+    """Panel and label of an entry of the history."""
+    if name.endswith(("_weight", "_strength")):
+        return "weights", name.replace("_", " ").replace("kl", "KL")
+    for mode in _COLOURS:
+        if name == f"{mode}_loss":
+            return "loss", mode
+        if name.endswith(f"{_CHANCE}_{mode}"):
+            return name.removesuffix(f"{_CHANCE}_{mode}"), "chance"
+        if name.endswith(f"_{mode}"):
+            return name.removesuffix(f"_{mode}"), mode
+    return name, name
+
+
+def _draw(ax: Axes, term: str, lines: Lines) -> None:
+    title, unit = _TITLES.get(term, (term.replace("_", " ").capitalize(), ""))
+    for label, values in lines.items():
+        if label == "chance":
+            ax.axhline(values.iloc[-1], color="0.4", linestyle="--", label=label)
+        else:
+            marker = "." if len(values) == 1 else None
+            ax.plot(values.index, values, color=_COLOURS.get(label), marker=marker, label=label)
+    _set_limits(ax, lines, is_whole=term == "weights")
+    ax.set(title=title, xlabel="epoch", ylabel=unit)
+    ax.legend(frameon=False)
+
+
+def _set_limits(ax: Axes, lines: Lines, *, is_whole: bool) -> None:
+    """Cover most of the values, all of the weights, and always the level of chance."""
+    values = np.concatenate([line[np.isfinite(line)] for line in lines.values()])
+    if len(values) == 0:
+        return
+    low, high = np.percentile(values, (0, 100) if is_whole else _COVERED)
+    level = [line.iloc[-1] for label, line in lines.items() if label == "chance"]
+    low, high = min([low, *level]), max([high, *level])
+    margin = _MARGIN * (high - low)
+    if margin > 0:
+        ax.set_ylim(low - margin, high + margin)

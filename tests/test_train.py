@@ -1,0 +1,506 @@
+"""The order of steps, the ramps, and which state is kept."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from anndata import AnnData
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from scovert.model import PairedVAE
+from scovert.model import _paired as model_file
+from scovert.train import _aligned as plan_file
+
+MODES = ("anchors", "adversarial", "grl", "none")
+MAX_EPOCHS = 10
+
+pytestmark = [
+    pytest.mark.usefixtures("seed"),
+    pytest.mark.filterwarnings("ignore:Anchors should join"),
+]
+
+
+class Watch(pl.Callback):
+    """Record the plan's weights after every step and the networks after every validation."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, Any]] = []
+        self.states: list[dict[str, torch.Tensor]] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, plan: pl.LightningModule, *_: object) -> None:
+        step = {"t": plan.progress, "training": plan.module.training, **plan.loss_kwargs}
+        self.steps.append(step)
+
+    def on_validation_end(self, trainer: pl.Trainer, plan: pl.LightningModule) -> None:
+        self.states.append(copy.deepcopy(plan.module.state_dict()))
+
+    def of(self, name: str) -> np.ndarray:
+        return np.array([step[name] for step in self.steps])
+
+
+class SetFooled(pl.Callback):
+    """Say from a given step on, or up to it, that the discriminator is fooled."""
+
+    def __init__(self, fooled: Callable[[int], bool]) -> None:
+        self.fooled, self.n_steps = fooled, 0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, plan: pl.LightningModule, *_: object) -> None:
+        plan.is_fooled = self.fooled(self.n_steps)
+        self.n_steps += 1
+
+
+@pytest.fixture
+def make(toy: AnnData) -> Callable[..., PairedVAE]:
+    def make_model(alignment: str = "anchors", **init: object) -> PairedVAE:
+        PairedVAE.setup_anndata(toy, batch_key="batch")
+        return PairedVAE(toy, n_latent=3, n_hidden=7, alignment=alignment, **init)
+
+    return make_model
+
+
+def train(model: PairedVAE, *callbacks: pl.Callback, **options: object) -> Watch:
+    watch = Watch()
+    defaults = {"accelerator": "cpu", "batch_size": 16, "enable_progress_bar": False}
+    options = {"max_epochs": MAX_EPOCHS, **defaults, **options}
+    model.train(callbacks=[*callbacks, watch], **options)
+    return watch
+
+
+def rise(t: np.ndarray, start: float, ramp: float) -> np.ndarray:
+    return np.clip((t - start) / ramp, 0, 1)
+
+
+# Ramps
+
+
+@pytest.fixture
+def never_fooled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_file, "FOOLED", math.inf)
+
+
+@pytest.mark.usefixtures("never_fooled")
+@pytest.mark.parametrize("alignment", MODES)
+def test_weights_rise_with_the_share_of_training_done(make: Callable, alignment: str) -> None:
+    watch = train(make(alignment))
+    n_steps = len(watch.steps) // MAX_EPOCHS
+    assert n_steps > 2
+    t = np.arange(len(watch.steps)) / n_steps / MAX_EPOCHS
+    np.testing.assert_allclose(watch.of("t"), t)
+    np.testing.assert_allclose(watch.of("kl_weight"), np.minimum(1, 4 * t))
+    if alignment == "anchors":
+        full = 10 if watch.steps[-1]["alignment_weight"] > 1 else 1  # the guard
+        np.testing.assert_allclose(watch.of("alignment_weight"), full * np.minimum(1, 5 * t))
+    elif alignment != "none":
+        np.testing.assert_allclose(watch.of("alignment_weight"), 30 * rise(t, 0.3, 0.3))
+
+
+@pytest.mark.usefixtures("never_fooled")
+@pytest.mark.parametrize("alignment", ["adversarial", "grl"])
+def test_ramps_can_be_chosen(make: Callable, alignment: str) -> None:
+    chosen = {
+        "adversarial_weight": 7.0,
+        "adversarial_start": 0.5,
+        "adversarial_ramp": 0.0,
+        "kl_ramp": 0.5,
+        "max_kl_weight": 0.8,
+    }
+    watch = train(make(alignment), plan_kwargs=chosen)
+    t = watch.of("t")
+    np.testing.assert_allclose(watch.of("alignment_weight"), 7 * (t >= 0.5))
+    np.testing.assert_allclose(watch.of("kl_weight"), 0.8 * rise(t, 0, 0.5))
+
+
+def test_the_ramps_are_in_the_history(make: Callable) -> None:
+    model = make("none")
+    watch = train(model)
+    by_epoch = watch.of("kl_weight").reshape(MAX_EPOCHS, -1).mean(1)
+    np.testing.assert_allclose(model.history["kl_weight"].iloc[:, 0], by_epoch, rtol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", ["shared", "per_dataset"])
+def test_distrusted_anchors_pull_with_a_tenth(
+    make: Callable, monkeypatch: pytest.MonkeyPatch, encoder: str
+) -> None:
+    for least, share in ((0.0, 1.0), (1.1, 0.1)):
+        monkeypatch.setattr("scovert.anchors.MIN_CONSISTENCY", least)
+        last = train(make(encoder=encoder, anchor_weight=20), max_epochs=4).steps[-1]
+        assert last["alignment_weight"] == pytest.approx(20 * share)
+        if encoder == "per_dataset":
+            assert last["cross_weight"] == pytest.approx(0.5 * share)
+
+
+# The discriminator
+
+
+@pytest.mark.parametrize("alignment", ["adversarial", "grl"])
+def test_the_weight_is_not_raised_while_the_discriminator_is_fooled(
+    make: Callable, alignment: str
+) -> None:
+    plan_kwargs = {"adversarial_start": 0.0, "adversarial_ramp": 1.0}
+    watch = train(make(alignment), SetFooled(lambda step: 12 <= step < 24), plan_kwargs=plan_kwargs)
+    t, weight = watch.of("t"), watch.of("alignment_weight")
+    expected = 30 * t
+    expected[12:24] = expected[11]
+    np.testing.assert_allclose(weight, expected)
+
+
+@pytest.mark.parametrize("alignment", ["adversarial", "grl"])
+@pytest.mark.parametrize(("fooled_at", "last"), [(0.0, 0.0), (math.inf, 30.0)])
+def test_the_last_epoch_says_whether_it_is_fooled(
+    make: Callable, monkeypatch: pytest.MonkeyPatch, alignment: str, fooled_at: float, last: float
+) -> None:
+    monkeypatch.setattr(plan_file, "FOOLED", fooled_at)
+    watch = train(make(alignment))
+    assert watch.steps[-1]["alignment_weight"] == pytest.approx(last)
+
+
+class WatchSteps(pl.Callback):
+    """Record before each step which optimiser is at it, all parameters and what is frozen."""
+
+    def __init__(self) -> None:
+        self.optimised: list[set[str]] = []
+        self.values: list[dict[str, torch.Tensor]] = []
+        self.frozen: list[set[str]] = []
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, plan: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        named = dict(plan.module.named_parameters())
+        ids = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        self.optimised.append({name for name, p in named.items() if id(p) in ids})
+        self.values.append({name: p.detach().clone() for name, p in named.items()})
+        self.frozen.append({name for name, p in named.items() if not p.requires_grad})
+
+    def changed(self) -> list[set[str]]:
+        """Return what each step changed."""
+        pairs = zip(self.values[:-1], self.values[1:], strict=True)
+        return [{n for n in a if not torch.equal(a[n], b[n])} for a, b in pairs]
+
+
+def of_discriminator(model: PairedVAE) -> tuple[set[str], set[str]]:
+    names = {name for name, _ in model.module.named_parameters()}
+    own = {name for name in names if name.startswith("classifier")}
+    return own, names - own
+
+
+@pytest.mark.parametrize("d_steps", [1, 3])
+@pytest.mark.parametrize("encoder", ["shared", "per_dataset"])
+@pytest.mark.filterwarnings("ignore:`encoder='per_dataset'` with")
+def test_discriminator_and_the_rest_learn_in_turn(
+    make: Callable, d_steps: int, encoder: str
+) -> None:
+    model, watch = make("adversarial", encoder=encoder), WatchSteps()
+    train(model, watch, plan_kwargs={"d_steps": d_steps})
+    own, rest = of_discriminator(model)
+    turn = [own] * d_steps + [rest]
+    assert watch.optimised == turn * (len(watch.optimised) // len(turn))
+    for optimised, changed in zip(watch.optimised, watch.changed(), strict=False):
+        assert changed
+        assert changed <= optimised
+    for optimised, frozen in zip(watch.optimised, watch.frozen, strict=True):
+        assert own.isdisjoint(frozen) == (optimised == own)
+    assert all(p.requires_grad for p in model.module.parameters())
+
+
+def test_reversal_learns_in_one_step(make: Callable) -> None:
+    model, watch = make("grl"), WatchSteps()
+    train(model, watch)
+    own, rest = of_discriminator(model)
+    assert watch.optimised == [own | rest] * len(watch.optimised)
+    assert own <= set.union(*watch.changed())
+
+
+@pytest.mark.parametrize("alignment", ["adversarial", "grl"])
+def test_discriminator_learns_to_tell_the_datasets_apart(
+    make: Callable, toy: AnnData, alignment: str
+) -> None:
+    first = (toy.obs["batch"] == "batch_0").to_numpy()
+    counts = toy.X.toarray()
+    counts[np.ix_(first, range(4))] += 90
+    toy.X = counts
+    model = make(alignment)
+    train(model, max_epochs=60, plan_kwargs={"adversarial_weight": 0.0})
+    entropy = model.history["discriminator_train"].iloc[:, 0]
+    chance = model.history["discriminator_chance_train"].iloc[:, 0]
+    np.testing.assert_allclose(chance, math.log(2), rtol=1e-5)
+    assert entropy.iloc[:3].mean() > 0.5 * math.log(2)
+    assert entropy.iloc[-3:].mean() < 0.5 * entropy.iloc[:3].mean()
+
+
+@pytest.mark.usefixtures("never_fooled")
+def test_one_step_of_the_discriminator_lowers_its_loss(make: Callable) -> None:
+    losses: list[tuple[float, float]] = []
+
+    class Compare(pl.Callback):
+        def on_train_batch_start(self, trainer, plan, batch, batch_idx) -> None:
+            self.mean = plan.module.posterior_mean(batch).detach()
+            self.before = plan.module.discriminator_loss(self.mean, batch).item()
+
+        def on_train_batch_end(self, trainer, plan, outputs, batch, batch_idx) -> None:
+            after = plan.module.discriminator_loss(self.mean, batch).item()
+            losses.append((self.before, after))
+
+    train(make("adversarial", dropout_rate=0.0), Compare(), plan_kwargs={"lr": 0.0})
+    before, after = np.array(losses).T
+    assert (after < before).mean() > 0.9
+
+
+# Clipping
+
+
+@pytest.fixture
+def gradient_norms() -> Iterator[list[float]]:
+    norms: list[float] = []
+
+    def collect(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+
+    handle = register_optimizer_step_post_hook(collect)
+    yield norms
+    handle.remove()
+
+
+@pytest.mark.parametrize("alignment", MODES)
+def test_gradients_are_clipped_in_every_mode(
+    make: Callable, gradient_norms: list[float], alignment: str
+) -> None:
+    train(make(alignment), max_epochs=3)
+    without = list(gradient_norms)
+    gradient_norms.clear()
+    train(make(alignment), max_epochs=3, gradient_clip_val=0.01)
+    assert min(without) > 0.01
+    np.testing.assert_array_less(gradient_norms, 0.01 * 1.001)
+    assert len(gradient_norms) == len(without)
+
+
+@pytest.mark.parametrize("alignment", ["anchors", "adversarial"])
+def test_gradients_can_be_clipped_by_value(
+    make: Callable, gradient_norms: list[float], alignment: str
+) -> None:
+    options = {"gradient_clip_val": 1e-3, "gradient_clip_algorithm": "value"}
+    model = make(alignment)
+    train(model, max_epochs=3, **options)
+    n_values = sum(p.numel() for p in model.module.parameters())
+    np.testing.assert_array_less(gradient_norms, 1e-3 * math.sqrt(n_values) * 1.001)
+
+
+# Early stopping and the best state
+
+
+@pytest.mark.parametrize(
+    ("alignment", "plan_kwargs", "full"),
+    [
+        ("anchors", {}, 0.25),
+        ("anchors", {"kl_ramp": 0.1}, 0.2),
+        ("none", {"kl_ramp": 0.1}, 0.1),
+        ("adversarial", {}, 0.6),
+        ("grl", {"adversarial_start": 0.1}, 0.4),
+        ("grl", {"adversarial_start": 0.1, "kl_ramp": 0.5}, 0.5),
+    ],
+)
+def test_stopping_counts_only_from_the_end_of_the_ramps(
+    make: Callable, alignment: str, plan_kwargs: dict, full: float
+) -> None:
+    model = make(alignment)
+    never_better = {"early_stopping_min_delta": 1e9, "early_stopping_patience": 2}
+    train(model, max_epochs=20, plan_kwargs=plan_kwargs, **never_better)
+    first = math.ceil(20 * full)
+    assert len(model.history["train_loss"]) == first + 1 + 2
+
+
+def test_patience_is_ten_epochs(make: Callable) -> None:
+    model = make("none")
+    train(model, max_epochs=40, early_stopping_min_delta=1e9)
+    assert len(model.history["train_loss"]) == 10 + 1 + 10
+
+
+def test_stopping_can_be_switched_off(make: Callable) -> None:
+    model = make("none")
+    train(model, max_epochs=20, early_stopping_min_delta=1e9, early_stopping=False)
+    assert len(model.history["train_loss"]) == 20
+
+
+@pytest.mark.parametrize("early_stopping", [True, False])
+@pytest.mark.parametrize(("alignment", "first"), [("anchors", 3), ("adversarial", 6), ("grl", 6)])
+def test_the_best_state_after_the_ramps_is_restored(
+    make: Callable, alignment: str, first: int, early_stopping: bool
+) -> None:
+    for lr in (1e-3, 0.3):
+        model = make(alignment)
+        watch = train(model, plan_kwargs={"lr": lr}, early_stopping=early_stopping)
+        loss = model.history["elbo_validation"].iloc[:, 0].to_numpy()
+        best = first + int(loss[first:].argmin())
+        restored = model.module.state_dict()
+        for name, value in watch.states[best].items():
+            assert torch.equal(restored[name], value), f"{name}, lr {lr}"
+
+
+def test_a_worse_last_epoch_is_undone(make: Callable) -> None:
+    model = make("none")
+    watch = train(model, plan_kwargs={"lr": 0.3, "kl_ramp": 0.0})
+    loss = model.history["elbo_validation"].iloc[:, 0].to_numpy()
+    assert loss.argmin() < MAX_EPOCHS - 1, "choose another learning rate"
+    last = watch.states[-1]
+    assert not all(torch.equal(v, last[k]) for k, v in model.module.state_dict().items())
+
+
+@pytest.mark.parametrize("alignment", MODES)
+def test_what_is_watched_holds_no_alignment(make: Callable, alignment: str) -> None:
+    model = make(alignment)
+    train(model)
+    history = {name: frame.iloc[:, 0].to_numpy() for name, frame in model.history.items()}
+    elbo = history["reconstruction_loss_validation"] + history["kl_local_validation"]
+    np.testing.assert_allclose(history["elbo_validation"], elbo, rtol=1e-5)
+
+
+# Lengths and splits
+
+
+@pytest.mark.parametrize(
+    ("heuristic", "batch_size", "expected"),
+    [(5, 32, 300), (5, 3, 60), (400, 32, 400), (1, 128, 600), (100, 3, 100)],
+)
+def test_length_by_default(
+    make: Callable, monkeypatch: pytest.MonkeyPatch, heuristic: int, batch_size: int, expected: int
+) -> None:
+    # 60 training cells make 2, 20 or 1 steps of 32, 3 or 128; at least 600 steps are made
+    monkeypatch.setattr(model_file, "get_max_epochs_heuristic", lambda n_cells: heuristic)
+    chosen = []
+    monkeypatch.setattr(
+        model_file, "run", lambda model, plan, data, max_epochs, **_: chosen.append(max_epochs)
+    )
+    make("none").train(batch_size=batch_size)
+    assert chosen == [expected]
+
+
+def test_thirty_epochs_are_the_least(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_file, "get_max_epochs_heuristic", lambda n_cells: 2)
+    monkeypatch.setattr(model_file, "MIN_STEPS", 10)
+    chosen = []
+    monkeypatch.setattr(
+        model_file, "run", lambda model, plan, data, max_epochs, **_: chosen.append(max_epochs)
+    )
+    make("none").train()
+    assert chosen == [30]
+
+
+@pytest.mark.parametrize("alignment", MODES)
+def test_all_cells_can_be_trained_on(make: Callable, alignment: str) -> None:
+    model = make(alignment)
+    train(model, train_size=1.0)
+    assert not [name for name in model.history if "validation" in name]
+    assert np.isfinite(model.get_latent_representation()).all()
+    assert (model.train_indices == np.arange(67)).all()
+
+
+def test_the_split_is_remembered(make: Callable) -> None:
+    model = make("none")
+    train(model, train_size=0.8, max_epochs=1)
+    both = np.sort([*model.train_indices, *model.validation_indices])
+    np.testing.assert_array_equal(both, np.arange(67))
+    assert len(model.train_indices) == round(0.8 * 40) + round(0.8 * 27)
+
+
+TERMS = ("reconstruction_loss", "kl_local", "elbo")
+EXTRA = {
+    "anchors": ("pull",),
+    "adversarial": ("confusion", "discriminator", "discriminator_chance"),
+    "grl": ("discriminator", "discriminator_chance"),
+    "none": (),
+}
+
+
+@pytest.mark.parametrize("alignment", MODES)
+def test_history_has_every_term_of_both_halves(make: Callable, alignment: str) -> None:
+    model = make(alignment)
+    train(model, early_stopping=False)
+    terms = [*TERMS, *EXTRA[alignment]]
+    names = {f"{term}_{half}" for term in terms for half in ("train", "validation")}
+    names |= {"train_loss", "validation_loss", "kl_weight", "alignment_strength"}
+    assert names <= set(model.history)
+    for name in names:
+        assert len(model.history[name]) == MAX_EPOCHS, name
+
+
+def test_history_of_separate_networks_has_the_cross_reconstruction(make: Callable) -> None:
+    model = make("anchors", encoder="per_dataset")
+    train(model)
+    assert {"cross_reconstruction_train", "cross_reconstruction_validation"} <= set(model.history)
+
+
+def test_train_loss_is_the_weighted_sum(make: Callable) -> None:
+    model = make("anchors")
+    train(model, plan_kwargs={"kl_ramp": 0.0}, train_size=1.0)
+    history = {name: frame.iloc[:, 0].to_numpy() for name, frame in model.history.items()}
+    last = {name: values[-1] for name, values in history.items()}
+    full = 10 if model.anchor_consistency_ >= 0.72 else 1
+    expected = last["reconstruction_loss_train"] + last["kl_local_train"]
+    assert last["train_loss"] == pytest.approx(expected + full * last["pull_train"], rel=0.02)
+
+
+# Trouble
+
+
+@pytest.mark.parametrize("alignment", MODES)
+def test_divergence_is_said_aloud(make: Callable, alignment: str) -> None:
+    model = make(alignment)
+    try:
+        train(model, plan_kwargs={"lr": 1e6})
+    except FloatingPointError as error:
+        assert "smaller learning rate" in str(error)
+        assert not model.is_trained
+    else:
+        assert (model.check()["verdict"] == "look").any()
+
+
+@pytest.mark.parametrize("alignment", MODES)
+def test_a_loss_that_is_no_number_stops_training(
+    make: Callable, monkeypatch: pytest.MonkeyPatch, alignment: str
+) -> None:
+    model = make(alignment)
+    with torch.no_grad():
+        model.module.px_r.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="became nan in epoch 0, step 0.*plan_kwargs"):
+        train(model)
+    assert not model.is_trained
+
+
+# Training on
+
+
+@pytest.mark.parametrize("alignment", ["anchors", "adversarial"])
+def test_training_on_learns_as_before(make: Callable, alignment: str) -> None:
+    model = make(alignment)
+    train(model)
+    model.get_latent_representation()
+    watch = train(model)
+    assert watch.of("training").all(), "dropout and batch normalisation are switched off"
+    assert len(model.history["train_loss"]) == 2 * MAX_EPOCHS
+    assert not model.module.training
+
+
+@pytest.mark.parametrize("alignment", ["anchors", "adversarial", "grl"])
+def test_the_learning_rate_can_fall(make: Callable, alignment: str) -> None:
+    plan_kwargs = {"reduce_lr_on_plateau": True, "lr_patience": 0, "lr_threshold": 1e9}
+    model = make(alignment)
+    train(model, plan_kwargs=plan_kwargs)
+    rates = [group["lr"] for group in model.trainer.optimizers[0].param_groups]
+    assert rates[0] < 0.9e-3
+
+
+@pytest.mark.parametrize("alignment", ["anchors", "adversarial", "grl"])
+def test_another_optimiser_can_be_chosen(make: Callable, alignment: str) -> None:
+    model = make(alignment)
+    train(model, plan_kwargs={"optimizer": "AdamW", "lr": 1e-2, "weight_decay": 0.1})
+    (group, *_) = model.trainer.optimizers[0].param_groups
+    assert isinstance(model.trainer.optimizers[0], torch.optim.AdamW)
+    assert (group["lr"], group["weight_decay"], group["eps"]) == (1e-2, 0.1, 0.01)
