@@ -135,9 +135,7 @@ def integrate(  # noqa: PLR0913
 
 @contextmanager
 def _session(*, quiet: bool) -> Iterator[None]:
-    """Show what the package refuses and warns about as one line each, and hush the host."""
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "scvi"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    """Show what the package refuses and warns about as one line each."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore" if quiet else "default", UserWarning)
@@ -207,6 +205,8 @@ def _fit(
 
     from scovert.model import PairedVAE
 
+    for name in ("lightning.pytorch", "lightning.fabric"):  # they set a level when imported
+        logging.getLogger(name).setLevel(logging.ERROR)
     scvi.settings.seed = seed
     PairedVAE.setup_anndata(adata, **setup)
     model = PairedVAE(adata, **init)
@@ -221,6 +221,7 @@ def _embed_before(adata: AnnData, seed: int) -> None:
     scaled = adata.copy()
     sc.pp.normalize_total(scaled, target_sum=1e4)
     sc.pp.log1p(scaled)
+    scaled.X = scaled.X.toarray()
     sc.pp.scale(scaled, max_value=10)
     sc.pp.pca(scaled, n_comps=30, random_state=seed)
     sc.pp.neighbors(scaled, use_rep="X_pca", random_state=seed)
