@@ -7,6 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
+# Everything these targets fit is small: threads would only wait for each other.
+export OMP_NUM_THREADS ?= 1
+export NUMBA_NUM_THREADS ?= 1
+
 .PHONY: demo test test-slow lint imports docs tutorials package clean
 
 demo: $(VENV)/.package

@@ -311,7 +311,9 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         is_trained_on[train] = True
         logger.info("Looking for anchors between the datasets.")
         seed = 0 if settings.seed is None else settings.seed
+        n_threads = torch.get_num_threads()
         anchors = find_anchors(cells.counts, cells.batch, train=is_trained_on, seed=seed)
+        torch.set_num_threads(n_threads)  # numba, at work in the clustering, changes it
         self.support_ = anchors.support
         self.anchor_consistency_ = anchors.consistency
         if anchors.are_trusted:

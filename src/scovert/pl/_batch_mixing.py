@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["batch_mixing"]
 
 _MIN_CELLS = 5  # of a type in a dataset, to count there
-_ROW_HEIGHT = 0.3  # in inches
+_WIDTH, _ROW_HEIGHT = 7.5, 0.3  # in inches
 
 
 def batch_mixing(
@@ -85,7 +85,7 @@ def batch_mixing(
     ...     adata, batch_key="batch", labels_key="cell_type", use_rep="truth_latent"
     ... )
     >>> ax.get_xlabel()
-    'neighbours from other datasets / expected if mixed'
+    'neighbours from other datasets\n(observed / expected)'
     """
     import matplotlib.pyplot as plt
 
@@ -100,7 +100,7 @@ def batch_mixing(
         {slot: _scores(_embedding(adata, slot), batch, labels, n_neighbors) for slot in slots}
     ).sort_values(slots[0])  # types without a score last
     if ax is None:
-        size = (6, 1.2 + _ROW_HEIGHT * len(scores))
+        size = (_WIDTH, 1.2 + _ROW_HEIGHT * len(scores))
         _, ax = plt.subplots(figsize=size, layout="constrained")
     _draw(ax, scores, [_row_label(t, sizes.loc[t]) for t in scores.index])
     if show:
@@ -161,11 +161,11 @@ def _draw(ax: Axes, scores: pd.DataFrame, row_labels: list[str]) -> None:
         ax.plot(values[scored], rows[scored], "o", label=slot)
     ax.set_yticks(rows, row_labels)
     ax.set(
-        xlabel="neighbours from other datasets / expected if mixed",
+        xlabel="neighbours from other datasets\n(observed / expected)",
         xlim=(-0.05, max(1.15, 1.05 * np.nanmax(scores.to_numpy()))),
         ylim=(len(scores) - 0.5, -0.5),
     )
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 
 def _check_sizes(sizes: pd.DataFrame, batch_key: str) -> None:

@@ -24,9 +24,9 @@ _TITLES = {  # in the order of the panels
     "discriminator": ("Cross-entropy of the discriminator", _NATS),
     "weights": ("Weights", "weight"),
 }
-_COLOURS = {"train": "C0", "validation": "C1"}
-_CHANCE = "_chance"
-_COVERED = (2.5, 97.5)  # percentiles of the values of a panel
+_MODES = ("train", "validation")
+_COLOURS = {"train": "C0", "validation": "C1", "KL weight": "C2", "alignment strength": "C3"}
+_COVERED = (5, 95)  # percentiles of the values of a panel
 _MARGIN = 0.1  # of what they span, on both sides
 _MAX_COLUMNS = 3
 
@@ -37,7 +37,7 @@ def history(model: object, *, show: bool = False) -> np.ndarray:
     """Draw every loss term of a training by epoch, one panel for each.
 
     Training and validation share a panel, and so do the weights of the terms. Terms that are zero
-    throughout are left out. The limits of a panel cover 95 % of its values and a margin: the first
+    throughout are left out. The limits of a panel cover 90 % of its values and a margin: the first
     epochs may lie outside, so that they do not flatten the rest. The lines hold all values.
 
     Parameters
@@ -98,19 +98,24 @@ def _panels(table: dict[str, pd.DataFrame]) -> dict[str, Lines]:
         if values.any():
             term, label = _place(name)
             panels.setdefault(term, {})[label] = values
-    order = [*_TITLES, *panels]
-    return dict(sorted(panels.items(), key=lambda panel: order.index(panel[0])))
+    terms = sorted(panels, key=[*_TITLES, *panels].index)
+    return {term: dict(sorted(panels[term].items(), key=_rank)) for term in terms}
+
+
+def _rank(line: tuple[str, pd.Series]) -> int:
+    """Training first, then validation, then the rest."""
+    return [*_MODES, line[0]].index(line[0])
 
 
 def _place(name: str) -> tuple[str, str]:
     """Panel and label of an entry of the history."""
     if name.endswith(("_weight", "_strength")):
         return "weights", name.replace("_", " ").replace("kl", "KL")
-    for mode in _COLOURS:
+    for mode in _MODES:
         if name == f"{mode}_loss":
             return "loss", mode
-        if name.endswith(f"{_CHANCE}_{mode}"):
-            return name.removesuffix(f"{_CHANCE}_{mode}"), "chance"
+        if name.endswith(f"_chance_{mode}"):
+            return name.removesuffix(f"_chance_{mode}"), "chance"
         if name.endswith(f"_{mode}"):
             return name.removesuffix(f"_{mode}"), mode
     return name, name
@@ -126,7 +131,7 @@ def _draw(ax: Axes, term: str, lines: Lines) -> None:
             ax.plot(values.index, values, color=_COLOURS.get(label), marker=marker, label=label)
     _set_limits(ax, lines, is_whole=term == "weights")
     ax.set(title=title, xlabel="epoch", ylabel=unit)
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="lower right" if term == "weights" else "best")
 
 
 def _set_limits(ax: Axes, lines: Lines, *, is_whole: bool) -> None:

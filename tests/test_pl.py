@@ -1,0 +1,295 @@
+"""Figures: what they hold is read back from the axes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from matplotlib.axes import Axes
+from scipy.spatial.distance import cdist
+
+from scovert import pl
+
+mpl.use("agg")
+N_EPOCHS = 40
+KEYS = {"batch_key": "batch", "labels_key": "cell_type", "use_rep": "X_mixed"}
+SIZES = {  # cells of each type in datasets x, y, z
+    "B": (40, 37, 11),
+    "NK": (3, 30, 20),
+    "T": (60, 6, 35),
+    "mono": (0, 4, 25),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_traces() -> Iterator[None]:
+    before = dict(mpl.rcParams)
+    yield
+    plt.close("all")
+    assert dict(mpl.rcParams) == before
+
+
+# history
+
+
+def trained(**values: np.ndarray) -> SimpleNamespace:
+    index = pd.RangeIndex(N_EPOCHS, name="epoch")
+    return SimpleNamespace(history={k: pd.DataFrame({k: v}, index) for k, v in values.items()})
+
+
+@pytest.fixture
+def model() -> SimpleNamespace:
+    """Model with the names a training with a discriminator leaves behind."""
+    epochs, rng = np.arange(N_EPOCHS), np.random.default_rng(0)
+    terms = ["reconstruction_loss", "kl_local", "elbo", "pull", "discriminator"]
+    values = {f"{t}_{m}": rng.random(N_EPOCHS) for t in terms for m in ("validation", "train")}
+    chance = np.full(N_EPOCHS, np.log(3))
+    return trained(
+        **values,
+        train_loss=500 + 1e4 * np.exp(-3.0 * epochs),
+        validation_loss=510 + rng.random(N_EPOCHS),
+        discriminator_chance_train=chance,
+        discriminator_chance_validation=chance,
+        kl_global_train=np.zeros(N_EPOCHS),
+        kl_weight=np.minimum(1, epochs / 10),
+        alignment_strength=np.minimum(1, epochs / 20),
+    )
+
+
+def lines(ax: Axes) -> dict[str, np.ndarray]:
+    return {line.get_label(): np.asarray(line.get_ydata(), float) for line in ax.get_lines()}
+
+
+def test_history_has_a_panel_for_each_term(model: SimpleNamespace) -> None:
+    axes = pl.history(model)
+    assert isinstance(axes, np.ndarray)
+    assert [(ax.get_title(), ax.get_ylabel(), list(lines(ax))) for ax in axes] == [
+        ("Loss", "nats per cell", ["train", "validation"]),
+        ("Negative ELBO", "nats per cell", ["train", "validation"]),
+        ("Reconstruction", "nats per cell", ["train", "validation"]),
+        ("KL divergence", "nats per cell", ["train", "validation"]),
+        (
+            "Pull between anchored cells",
+            "squared latent distance per cell",
+            ["train", "validation"],
+        ),
+        (
+            "Cross-entropy of the discriminator",
+            "nats per cell",
+            ["train", "validation", "chance"],
+        ),
+        ("Weights", "weight", ["KL weight", "alignment strength"]),
+    ]
+    assert {ax.get_xlabel() for ax in axes} == {"epoch"}
+    assert {ax.figure for ax in axes} == {axes[0].figure}
+    assert axes[0].figure.axes == list(axes)  # no empty panels
+
+
+def test_history_draws_every_value(model: SimpleNamespace) -> None:
+    axes = pl.history(model)
+    for term, ax in zip(
+        ["elbo", "reconstruction_loss", "kl_local", "pull"], axes[1:5], strict=True
+    ):
+        for mode, values in lines(ax).items():
+            np.testing.assert_array_equal(values, model.history[f"{term}_{mode}"].iloc[:, 0])
+    np.testing.assert_array_equal(lines(axes[0])["train"], model.history["train_loss"].iloc[:, 0])
+    np.testing.assert_array_equal(axes[0].get_lines()[0].get_xdata(), np.arange(N_EPOCHS))
+    np.testing.assert_array_equal(
+        lines(axes[6])["KL weight"], model.history["kl_weight"]["kl_weight"]
+    )
+
+
+def test_chance_is_a_dashed_line_in_sight(model: SimpleNamespace) -> None:
+    ax = pl.history(model)[5]
+    assert np.unique(lines(ax)["chance"]) == pytest.approx(np.log(3))
+    assert ax.get_lines()[2].get_linestyle() == "--"
+    assert ax.get_ylim()[0] < np.log(3) < ax.get_ylim()[1]
+
+
+def test_first_epochs_do_not_flatten_the_rest(model: SimpleNamespace) -> None:
+    low, high = pl.history(model)[0].get_ylim()
+    assert 490 < low < 500
+    assert 511 < high < 600
+
+
+def test_limits_cover_a_straight_line() -> None:
+    (ax,) = pl.history(trained(train_loss=np.linspace(7, 3, N_EPOCHS)))
+    low, high = ax.get_ylim()
+    assert low < 3
+    assert high > 7
+
+
+def test_history_of_other_models_and_odd_values() -> None:
+    values = np.linspace(1.0, 2.0, N_EPOCHS)
+    broken = np.where(values > 1.9, np.inf, values)
+    model = trained(objective=values, dbpr_train=broken, validation_loss=values * np.nan)
+    axes = pl.history(model)
+    assert [ax.get_title() for ax in axes] == ["Objective", "Dbpr"]
+    assert axes[1].get_ylim()[1] < 2.1
+
+
+def test_history_of_one_epoch_is_visible() -> None:
+    model = SimpleNamespace(history={"train_loss": pd.DataFrame({"train_loss": [3.0]})})
+    (ax,) = pl.history(model)
+    assert ax.get_lines()[0].get_marker() == "."
+
+
+@pytest.mark.parametrize("value", [None, {}, {"kl_global_train": pd.DataFrame({"x": [0.0]})}])
+def test_history_needs_a_trained_model(value: dict | None) -> None:
+    with pytest.raises(RuntimeError, match=r"no history .* Call `model.train\(\)` first"):
+        pl.history(SimpleNamespace(history=value))
+    assert plt.get_fignums() == []
+
+
+# batch_mixing
+
+
+@pytest.fixture
+def cells() -> AnnData:
+    """Three datasets in two embeddings: mixed within each type, and apart."""
+    rng = np.random.default_rng(0)
+    labels = np.concatenate([np.repeat(t, sum(n)) for t, n in SIZES.items()])
+    batch = np.concatenate([np.repeat(["x", "y", "z"], n) for n in SIZES.values()])
+    order = rng.permutation(len(labels))
+    obs = pd.DataFrame({"batch": batch[order], "cell_type": labels[order]})
+    obs.index = obs.index.astype(str)
+    adata = AnnData(np.zeros((len(obs), 2), np.float32), obs=obs)
+    mixed = rng.normal(size=(len(obs), 5))
+    mixed[:, 0] += 20 * pd.factorize(obs["cell_type"])[0]
+    apart = mixed + 100 * pd.factorize(obs["batch"])[0][:, None]
+    adata.obsm["X_mixed"], adata.obsm["X_apart"] = mixed, apart
+    return adata
+
+
+def scores(ax: Axes) -> pd.DataFrame:
+    """Types x representations as drawn."""
+    names = [text.get_text().split(" (")[0] for text in ax.get_yticklabels()]
+    drawn = {
+        line.get_label(): pd.Series(line.get_xdata(), [names[int(y)] for y in line.get_ydata()])
+        for line in ax.get_lines()
+        if line.get_marker() == "o"
+    }
+    return pd.DataFrame(drawn)
+
+
+def brute_score(points: np.ndarray, batch: np.ndarray, k: int) -> float:
+    distance = cdist(points, points)
+    np.fill_diagonal(distance, np.inf)
+    near = np.argsort(distance, axis=1)[:, :k]
+    ratios = []
+    for b in np.unique(batch):
+        own = np.flatnonzero(batch == b)
+        found = np.mean([np.mean(batch[near[i]] != b) for i in own])
+        ratios.append(found / ((len(batch) - len(own)) / (len(batch) - 1)))
+    return np.mean(ratios)
+
+
+@pytest.mark.parametrize("k", [3, 8])
+@pytest.mark.parametrize("slot", ["X_mixed", "X_apart"])
+def test_batch_mixing_equals_brute_force(cells: AnnData, slot: str, k: int) -> None:
+    found = scores(pl.batch_mixing(cells, **KEYS | {"use_rep": slot}, n_neighbors=k))[slot]
+    assert set(found.index) == {"B", "NK", "T"}
+    for label, few in [("B", []), ("NK", ["x"]), ("T", [])]:
+        own = ((cells.obs["cell_type"] == label) & ~cells.obs["batch"].isin(few)).to_numpy()
+        batch = cells.obs["batch"].to_numpy()[own]
+        n_near = min(k, pd.Series(batch).value_counts().min() - 1)
+        expected = brute_score(cells.obsm[slot][own], batch, n_near)
+        assert found[label] == pytest.approx(expected)
+
+
+def test_separated_and_mixed_datasets(cells: AnnData) -> None:
+    found = scores(pl.batch_mixing(cells, **KEYS | {"use_rep": ["X_apart", "X_mixed"]}))
+    assert (found["X_apart"] == 0).all()
+    assert found["X_mixed"].between(0.8, 1.2).all()
+
+
+def test_wrong_partners_score_zero(cells: AnnData) -> None:
+    swapped = cells[cells.obs["cell_type"].isin(["B", "T"])].copy()
+    is_y = swapped.obs["batch"] == "y"
+    other = swapped.obs["cell_type"].map({"B": "T", "T": "B"})
+    swapped.obs["cell_type"] = swapped.obs["cell_type"].where(~is_y, other)
+    swapped = swapped[swapped.obs["batch"] != "z"].copy()
+    assert (scores(pl.batch_mixing(swapped, **KEYS))["X_mixed"] == 0).all()
+
+
+def test_batch_mixing_says_what_is_missing(cells: AnnData) -> None:
+    ax = pl.batch_mixing(cells, **KEYS)
+    labels = [text.get_text() for text in ax.get_yticklabels()]
+    assert sorted(labels[:3]) == ["B (88)", "NK (53; few in x)", "T (101)"]
+    assert labels[3] == "mono (29; not in x; few in y)"  # fewer than two datasets left
+    assert "mono" not in scores(ax).index
+    assert [patch.get_y() for patch in ax.patches] == [2.5]  # its row is grey
+
+
+def test_batch_mixing_axes(cells: AnnData) -> None:
+    _, own = plt.subplots()
+    ax = pl.batch_mixing(cells, **KEYS | {"use_rep": ["X_mixed", "X_apart"]}, ax=own)
+    assert ax is own
+    assert ax.get_xlabel() == "neighbours from other datasets\n(observed / expected)"
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == ["perfectly mixed", "X_mixed", "X_apart"]
+    assert np.unique(ax.get_lines()[0].get_xdata()) == [1]
+    first = scores(ax)["X_mixed"]
+    assert list(first.index) == list(first.sort_values().index)
+
+
+def test_batch_mixing_leaves_the_data_alone(cells: AnnData) -> None:
+    before = cells.copy()
+    pl.batch_mixing(cells, **KEYS)
+    pd.testing.assert_frame_equal(cells.obs, before.obs)
+    assert cells.uns == before.uns
+    np.testing.assert_array_equal(cells.obsm["X_mixed"], before.obsm["X_mixed"])
+
+
+@pytest.mark.parametrize(
+    ("change", "exception", "match"),
+    [
+        ({"batch_key": "lane"}, KeyError, "`batch_key='lane'` is not a column"),
+        ({"labels_key": "type"}, KeyError, "`labels_key='type'` is not a column"),
+        ({"use_rep": "X_paired"}, KeyError, r"slots: \['X_mixed'.* `model.annotate\(\)`"),
+        ({"use_rep": ["X_mixed", "X_nan"]}, ValueError, "`adata.obsm.'X_nan'.` .* not a finite"),
+        ({"n_neighbors": 0}, ValueError, "`n_neighbors=0` is out of range"),
+        ({"n_neighbors": 2.5}, TypeError, "Pass a whole number"),
+        ({"batch_key": "one"}, ValueError, "one dataset only, '1'"),
+        ({"labels_key": "holes"}, ValueError, "has no value in 1 cells"),
+        ({"labels_key": "unique"}, ValueError, "None of the 3 types has 5 cells in two datasets"),
+    ],
+)
+def test_batch_mixing_refuses(
+    cells: AnnData, change: dict, exception: type[Exception], match: str
+) -> None:
+    cells.obs["one"] = 1
+    cells.obs["holes"] = cells.obs["cell_type"].where(np.arange(cells.n_obs) != 3)
+    cells.obs["unique"] = "of " + cells.obs["batch"]
+    cells.obsm["X_nan"] = np.full((cells.n_obs, 2), np.nan)
+    with pytest.raises(exception, match=match):
+        pl.batch_mixing(cells, **KEYS | change)
+    assert plt.get_fignums() == []
+
+
+def test_import_is_light() -> None:
+    heavy = ["matplotlib.pyplot", "scanpy", "sklearn", "torch"]
+    code = f"import sys, scovert.pl; sys.exit(bool(set({heavy}) & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [lambda m, c: pl.history(m, show=True), lambda m, c: pl.batch_mixing(c, **KEYS, show=True)],
+    ids=["history", "batch_mixing"],
+)
+def test_show(
+    draw: Callable, model: SimpleNamespace, cells: AnnData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    monkeypatch.setattr(plt, "show", lambda: calls.append(1))
+    draw(model, cells)
+    assert calls == [1]
