@@ -141,7 +141,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         covariates = self.summary_stats.get("n_extra_categorical_covs", 0)
         state = self.adata_manager.get_state_registry(REGISTRY_KEYS.CAT_COVS_KEY)
         self.module = PairedModule(
-            _log_mean_shares(self._read()),
+            _log_mean_shares(self._read(), self.summary_stats.n_batch),
             n_cats_per_cov=[int(n) for n in state.n_cats_per_key] if covariates else [],
             n_continuous_cov=self.summary_stats.get("n_extra_continuous_covs", 0),
             n_latent=n_latent,
@@ -398,7 +398,9 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         """
         genes = genes_of(self.registry)
         if isinstance(gene_list, str):
-            raise TypeError(f"`gene_list={gene_list!r}` is a string. Pass a list of names.")
+            raise TypeError(
+                f"`gene_list={gene_list!r}` is a string. Pass a list: `[{gene_list!r}]`."
+            )
         chosen = genes if gene_list is None else pd.Index(gene_list)
         missing = chosen.difference(genes)
         if len(missing):
@@ -540,9 +542,9 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         return Cells.read(self.adata, self.registry, genes_of(self.registry))
 
 
-def _log_mean_shares(cells: Cells) -> Tensor:
+def _log_mean_shares(cells: Cells, n_batch: int) -> Tensor:
     """Logarithm of the mean share of each gene in each dataset, half a count added to each."""
-    totals = [cells.counts[cells.batch == b].sum(axis=0) for b in np.unique(cells.batch)]
+    totals = [cells.counts[cells.batch == b].sum(axis=0) for b in range(n_batch)]
     counts = np.stack([np.asarray(t).ravel() for t in totals]) + 0.5  # (n_batch, n_genes)
     return torch.from_numpy(np.log(counts / counts.sum(axis=1, keepdims=True))).float()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from inspect import signature
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -15,6 +16,7 @@ from scovert.module import PairedModule
 __all__ = ["AdversarialPlan", "AlignedPlan"]
 
 FOOLED = 0.95
+NOT_TAKEN = {"module", "loss_kwargs", "n_epochs_kl_warmup", "n_steps_kl_warmup"}
 DISCRIMINATOR_SETTINGS = {"lr": 1e-3, "betas": (0.5, 0.9), "eps": 1e-8, "weight_decay": 0.0}
 
 
@@ -40,7 +42,7 @@ class AlignedPlan(TrainingPlan):
     Raises
     ------
     TypeError
-        For the host's warm-up in epochs or steps, which `kl_ramp` replaces.
+        For names that are unknown, such as the host's warm-up in epochs, which `kl_ramp` replaces.
     """
 
     def __init__(
@@ -53,11 +55,13 @@ class AlignedPlan(TrainingPlan):
         kl_ramp: float = 0.25,
         **kwargs: object,
     ) -> None:
-        replaced = {"n_epochs_kl_warmup", "n_steps_kl_warmup"} & set(kwargs)
-        if replaced:
+        accepted = set(signature(TrainingPlan).parameters) - NOT_TAKEN
+        unknown = sorted(set(kwargs) - accepted)
+        if unknown:
             raise TypeError(
-                f"`plan_kwargs` holds {sorted(replaced)}. The KL weight rises over a share of "
-                "training here: pass `kl_ramp`, a number in [0, 1]."
+                f"`plan_kwargs` holds {unknown}, which this training plan does not take. It takes "
+                f"{sorted({'kl_ramp', *accepted})}; the KL weight rises over the share `kl_ramp` "
+                "of training."
             )
         self.progress = 0.0
         self.kl_ramp = kl_ramp
