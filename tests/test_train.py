@@ -73,6 +73,10 @@ def train(model: PairedVAE, *callbacks: pl.Callback, **options: object) -> Watch
     return watch
 
 
+def history_of(model: PairedVAE) -> dict[str, np.ndarray]:
+    return {name: frame.iloc[:, 0].to_numpy(float) for name, frame in model.history.items()}
+
+
 def rise(t: np.ndarray, start: float, ramp: float) -> np.ndarray:
     return np.clip((t - start) / ramp, 0, 1)
 
@@ -117,11 +121,15 @@ def test_ramps_can_be_chosen(make: Callable, alignment: str) -> None:
     np.testing.assert_allclose(watch.of("kl_weight"), 0.8 * rise(t, 0, 0.5))
 
 
+@pytest.mark.usefixtures("never_fooled")
 def test_the_ramps_are_in_the_history(make: Callable) -> None:
-    model = make("none")
+    model = make("grl")
     watch = train(model)
-    by_epoch = watch.of("kl_weight").reshape(MAX_EPOCHS, -1).mean(1)
-    np.testing.assert_allclose(model.history["kl_weight"].iloc[:, 0], by_epoch, rtol=1e-5)
+    history = history_of(model)
+    last = watch.of("kl_weight").reshape(MAX_EPOCHS, -1)[:, -1]
+    np.testing.assert_allclose(history["kl_weight"], last, rtol=1e-5)
+    last = watch.of("alignment_weight").reshape(MAX_EPOCHS, -1)[:, -1]
+    np.testing.assert_allclose(30 * history["alignment_strength"], last, rtol=1e-5)
 
 
 @pytest.mark.parametrize("encoder", ["shared", "per_dataset"])
@@ -226,12 +234,12 @@ def test_discriminator_learns_to_tell_the_datasets_apart(
     counts[np.ix_(first, range(4))] += 90
     toy.X = counts
     model = make(alignment)
-    train(model, max_epochs=60, plan_kwargs={"adversarial_weight": 0.0})
-    entropy = model.history["discriminator_train"].iloc[:, 0]
-    chance = model.history["discriminator_chance_train"].iloc[:, 0]
-    np.testing.assert_allclose(chance, math.log(2), rtol=1e-5)
-    assert entropy.iloc[:3].mean() > 0.5 * math.log(2)
-    assert entropy.iloc[-3:].mean() < 0.5 * entropy.iloc[:3].mean()
+    train(model, max_epochs=60, plan_kwargs={"adversarial_weight": 0.0, "lr": 0.0})
+    history = history_of(model)
+    np.testing.assert_allclose(history["discriminator_chance_train"], math.log(2), rtol=1e-5)
+    entropy = history["discriminator_train"]
+    assert entropy[:3].mean() > 0.5 * math.log(2)
+    assert entropy[-3:].mean() < 0.5 * entropy[:3].mean()
 
 
 @pytest.mark.usefixtures("never_fooled")
@@ -337,7 +345,7 @@ def test_the_best_state_after_the_ramps_is_restored(
     for lr in (1e-3, 0.3):
         model = make(alignment)
         watch = train(model, plan_kwargs={"lr": lr}, early_stopping=early_stopping)
-        loss = model.history["elbo_validation"].iloc[:, 0].to_numpy()
+        loss = history_of(model)["elbo_validation"]
         best = first + int(loss[first:].argmin())
         restored = model.module.state_dict()
         for name, value in watch.states[best].items():
@@ -347,7 +355,7 @@ def test_the_best_state_after_the_ramps_is_restored(
 def test_a_worse_last_epoch_is_undone(make: Callable) -> None:
     model = make("none")
     watch = train(model, plan_kwargs={"lr": 0.3, "kl_ramp": 0.0})
-    loss = model.history["elbo_validation"].iloc[:, 0].to_numpy()
+    loss = history_of(model)["elbo_validation"]
     assert loss.argmin() < MAX_EPOCHS - 1, "choose another learning rate"
     last = watch.states[-1]
     assert not all(torch.equal(v, last[k]) for k, v in model.module.state_dict().items())
@@ -357,7 +365,7 @@ def test_a_worse_last_epoch_is_undone(make: Callable) -> None:
 def test_what_is_watched_holds_no_alignment(make: Callable, alignment: str) -> None:
     model = make(alignment)
     train(model)
-    history = {name: frame.iloc[:, 0].to_numpy() for name, frame in model.history.items()}
+    history = history_of(model)
     elbo = history["reconstruction_loss_validation"] + history["kl_local_validation"]
     np.testing.assert_allclose(history["elbo_validation"], elbo, rtol=1e-5)
 
@@ -367,12 +375,12 @@ def test_what_is_watched_holds_no_alignment(make: Callable, alignment: str) -> N
 
 @pytest.mark.parametrize(
     ("heuristic", "batch_size", "expected"),
-    [(5, 32, 300), (5, 3, 60), (400, 32, 400), (1, 128, 600), (100, 3, 100)],
+    [(5, 32, 300), (5, 6, 60), (400, 32, 400), (1, 128, 600), (100, 6, 100)],
 )
 def test_length_by_default(
     make: Callable, monkeypatch: pytest.MonkeyPatch, heuristic: int, batch_size: int, expected: int
 ) -> None:
-    # 60 training cells make 2, 20 or 1 steps of 32, 3 or 128; at least 600 steps are made
+    # 60 training cells make 2, 10 or 1 steps of 32, 6 or 128; at least 600 steps are made
     monkeypatch.setattr(model_file, "get_max_epochs_heuristic", lambda n_cells: heuristic)
     chosen = []
     monkeypatch.setattr(
@@ -440,7 +448,7 @@ def test_history_of_separate_networks_has_the_cross_reconstruction(make: Callabl
 def test_train_loss_is_the_weighted_sum(make: Callable) -> None:
     model = make("anchors")
     train(model, plan_kwargs={"kl_ramp": 0.0}, train_size=1.0)
-    history = {name: frame.iloc[:, 0].to_numpy() for name, frame in model.history.items()}
+    history = history_of(model)
     last = {name: values[-1] for name, values in history.items()}
     full = 10 if model.anchor_consistency_ >= 0.72 else 1
     expected = last["reconstruction_loss_train"] + last["kl_local_train"]
