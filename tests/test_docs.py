@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("namespace", ["data", "metrics", "model", "pl", "simulate"])
+@pytest.mark.parametrize("namespace", ["anchors", "data", "metrics", "model", "pl", "simulate"])
 def test_api_page_lists_every_public_name(namespace):
     page = (ROOT / "docs" / "api.md").read_text()
     section = re.search(rf"currentmodule:: scovert\.{namespace}\n(.*?)```", page, re.DOTALL)[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,16 @@ NOISE = (
 @contextmanager
 def without_host_noise() -> Iterator[None]:
     """Silence warnings of Lightning that say nothing about the user's data or settings."""
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     with warnings.catch_warnings():
         for message in NOISE:
             warnings.filterwarnings("ignore", message=message)
-        yield
+        logger.addFilter(_is_no_advertisement)
+        try:
+            yield
+        finally:
+            logger.removeFilter(_is_no_advertisement)
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return "litlogger" not in record.getMessage()

@@ -319,8 +319,10 @@ def _consistency(
 def _leiden(components: NDArray, seed: int) -> NDArray:
     import scanpy as sc
     from anndata import AnnData
+    from threadpoolctl import threadpool_limits
 
     cells = AnnData(components)
-    sc.pp.neighbors(cells, n_neighbors=15, use_rep="X", random_state=seed)
+    with threadpool_limits():  # numba sets the threads of the whole process, and of torch with it
+        sc.pp.neighbors(cells, n_neighbors=15, use_rep="X", random_state=seed)
     sc.tl.leiden(cells, resolution=1.0, flavor="igraph", n_iterations=2, random_state=seed)
     return cells.obs["leiden"].astype(int).to_numpy()

@@ -311,9 +311,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         is_trained_on[train] = True
         logger.info("Looking for anchors between the datasets.")
         seed = 0 if settings.seed is None else settings.seed
-        n_threads = torch.get_num_threads()
         anchors = find_anchors(cells.counts, cells.batch, train=is_trained_on, seed=seed)
-        torch.set_num_threads(n_threads)  # numba, at work in the clustering, changes it
         self.support_ = anchors.support
         self.anchor_consistency_ = anchors.consistency
         if anchors.are_trusted:
@@ -423,8 +421,9 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         """Return how well each cell is supported by counterparts in each other dataset.
 
         The share of the 15 nearest cells of the same dataset that have an anchor there, divided by
-        0.3 and at most 1. Low support does not prove that a cell type is missing from the other
-        dataset. Validation cells take the mean of their 15 nearest training cells.
+        0.3 and at most 1. It says where to look and proves nothing: cells of a shared type can
+        lack it, and a type that the other dataset lacks can have it in full from a close relative
+        there. Validation cells take the mean of their 15 nearest training cells.
 
         Returns
         -------

@@ -93,7 +93,7 @@ class AlignedPlan(TrainingPlan):
         """Set the weights of this step."""
         epoch = self.current_epoch + batch_idx / self.trainer.num_training_batches
         self.progress = epoch / self.trainer.max_epochs
-        if not self.is_fooled:
+        if self.weights and not self.is_fooled:
             self.strength = max(self.strength, _rise(self.progress, self.start, self.ramp))
         self.loss_kwargs |= {k: w * self.strength for k, w in self.weights.items()}
         self.loss_kwargs["kl_weight"] = self.kl_weight
