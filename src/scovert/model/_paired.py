@@ -94,6 +94,12 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
     dropout_rate
         Dropout in the encoder, in [0, 1).
 
+    Notes
+    -----
+    Time and memory grow with the number of genes. A few thousand that vary within the datasets are
+    enough: ``sc.pp.highly_variable_genes(adata, n_top_genes=2000, batch_key="batch")`` on
+    log-normalised values, then the raw counts of these genes.
+
     Examples
     --------
     >>> import scovert
