@@ -32,7 +32,6 @@ SLOTS = {"obsm": "X_{}", "layers": "{}"}
 
 pytestmark = [
     pytest.mark.usefixtures("seed"),
-    pytest.mark.filterwarnings("ignore:Anchors should join"),
     pytest.mark.filterwarnings("ignore:`encoder='per_dataset'` with"),
 ]
 
@@ -52,7 +51,7 @@ class Case:
         self.cls.setup_anndata(adata, batch_key="batch", **self.setup)
         return adata
 
-    def make(self, adata: AnnData) -> Any:  # noqa: ANN401
+    def make(self, adata: AnnData) -> Any:
         self.set_up(adata)
         return self.cls(adata, n_latent=N_LATENT, n_hidden=7, **self.init)
 
@@ -210,6 +209,15 @@ def test_check_finds_nothing_broken(fits: Fit) -> None:
     assert set(table["verdict"]) <= {"ok", "look"}
     assert table.loc["finite loss terms", "value"] == 1
     assert ((table["advice"] == "") == (table["verdict"] == "ok")).all()
+
+
+def test_cells_can_come_in_another_anndata(fits: Fit) -> None:
+    rows = np.flatnonzero(fits.before.obs["batch"] == "batch_1")[::-1]
+    for name, value in fits.getters().items():
+        found = fits.get(name, adata=fits.before[rows].copy())
+        np.testing.assert_allclose(found, value[rows], rtol=2e-5, atol=1e-6)
+        of_view = fits.get(name, adata=fits.before[rows], indices=[2, 0])
+        np.testing.assert_allclose(of_view, value[rows[[2, 0]]], rtol=2e-5, atol=1e-6)
 
 
 # Genes

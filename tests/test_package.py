@@ -57,7 +57,9 @@ def test_the_package_itself_imports_nothing_heavy() -> None:
 
 
 def test_the_table_half_runs_without_torch() -> None:
-    code = f"import scovert; [getattr(scovert, n) for n in {TABLE_HALF[1:]}]; import scovert.anchors"
+    code = (
+        f"import scovert; [getattr(scovert, n) for n in {TABLE_HALF[1:]}]; import scovert.anchors"
+    )
     assert not imported_by("-c", code) & {"torch", "lightning", "scvi"}
 
 

@@ -1,4 +1,4 @@
-"""The file format: what is in it, that it cannot carry code, and that it is whole at any moment."""
+"""The file format: what it holds, that it carries no code, and that it is whole at any moment."""
 
 from __future__ import annotations
 
@@ -27,10 +27,7 @@ from scovert.model import PairedVAE
 
 FILE, FACTS, WEIGHTS = "model.scovert", "scovert.json", "weights.safetensors"
 
-pytestmark = [
-    pytest.mark.usefixtures("seed"),
-    pytest.mark.filterwarnings("ignore:Anchors should join"),
-]
+pytestmark = pytest.mark.usefixtures("seed")
 
 
 @pytest.fixture
@@ -142,7 +139,7 @@ def test_all_arguments_come_back(cells: AnnData, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "names",
-    [[False, True], [7, 3], [0.5, -1.5], ["", "T/CD4 ü 🧬\n\""], ["1", "0"], ["__array__", "nan"]],
+    [[False, True], [7, 3], [0.5, -1.5], ["", 'T/CD4 ü 🧬\n"'], ["1", "0"], ["__array__", "nan"]],
     ids=["bool", "int", "float", "text", "digits", "words"],
 )
 def test_names_of_datasets_come_back(make_toy: Callable, names: list, tmp_path: Path) -> None:
@@ -182,7 +179,9 @@ def test_saving_the_anndata_does_not_change_it(fitted: PairedVAE, tmp_path: Path
     before = fitted.adata.obs.copy()
     fitted.save(tmp_path / "model", save_anndata=True)
     pd.testing.assert_frame_equal(fitted.adata.obs, before)
-    assert before["lane"].dtype == ad.read_h5ad(tmp_path / "model" / "adata.h5ad").obs["lane"].dtype
+    assert (
+        before["lane"].dtype == ad.read_h5ad(tmp_path / "model" / "adata.h5ad").obs["lane"].dtype
+    )
 
 
 def test_a_model_of_a_backed_file_is_saved_with_it(toy: AnnData, tmp_path: Path) -> None:
@@ -412,7 +411,9 @@ DAMAGE = {
     "empty": lambda content: b"",
     "cut": lambda content: content[: len(content) // 2],
     "not a zip": lambda content: b"hello",
-    "a bit flipped": lambda content: content[:-4000] + bytes([content[-4000] ^ 1]) + content[-3999:],
+    "a bit flipped": lambda content: (
+        content[:-4000] + bytes([content[-4000] ^ 1]) + content[-3999:]
+    ),
 }
 
 
@@ -446,7 +447,9 @@ def test_a_broken_part_is_refused(folder: Path, cells: AnnData, change: Callable
 
 def test_another_class_is_refused(folder: Path, cells: AnnData) -> None:
     change_facts(folder, lambda facts: facts.update({"class": "LatentConfounder"}))
-    with pytest.raises(ValueError, match="a LatentConfounder, not a PairedVAE.*LatentConfounder.load"):
+    with pytest.raises(
+        ValueError, match="a LatentConfounder, not a PairedVAE.*LatentConfounder.load"
+    ):
         PairedVAE.load(folder, cells)
 
 

@@ -21,10 +21,7 @@ from scovert.train import _aligned as plan_file
 MODES = ("anchors", "adversarial", "grl", "none")
 MAX_EPOCHS = 10
 
-pytestmark = [
-    pytest.mark.usefixtures("seed"),
-    pytest.mark.filterwarnings("ignore:Anchors should join"),
-]
+pytestmark = pytest.mark.usefixtures("seed")
 
 
 class Watch(pl.Callback):
@@ -34,7 +31,9 @@ class Watch(pl.Callback):
         self.steps: list[dict[str, Any]] = []
         self.states: list[dict[str, torch.Tensor]] = []
 
-    def on_train_batch_end(self, trainer: pl.Trainer, plan: pl.LightningModule, *_: object) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, plan: pl.LightningModule, *_: object
+    ) -> None:
         step = {"t": plan.progress, "training": plan.module.training, **plan.loss_kwargs}
         self.steps.append(step)
 
@@ -51,7 +50,9 @@ class SetFooled(pl.Callback):
     def __init__(self, fooled: Callable[[int], bool]) -> None:
         self.fooled, self.n_steps = fooled, 0
 
-    def on_train_batch_start(self, trainer: pl.Trainer, plan: pl.LightningModule, *_: object) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, plan: pl.LightningModule, *_: object
+    ) -> None:
         plan.is_fooled = self.fooled(self.n_steps)
         self.n_steps += 1
 
@@ -92,14 +93,15 @@ def never_fooled(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("never_fooled")
 @pytest.mark.parametrize("alignment", MODES)
 def test_weights_rise_with_the_share_of_training_done(make: Callable, alignment: str) -> None:
-    watch = train(make(alignment))
+    model = make(alignment)
+    watch = train(model)
     n_steps = len(watch.steps) // MAX_EPOCHS
     assert n_steps > 2
     t = np.arange(len(watch.steps)) / n_steps / MAX_EPOCHS
     np.testing.assert_allclose(watch.of("t"), t)
     np.testing.assert_allclose(watch.of("kl_weight"), np.minimum(1, 4 * t))
     if alignment == "anchors":
-        full = 10 if watch.steps[-1]["alignment_weight"] > 1 else 1  # the guard
+        full = 10 if model.anchor_consistency_ >= 0.72 else 1
         np.testing.assert_allclose(watch.of("alignment_weight"), full * np.minimum(1, 5 * t))
     elif alignment != "none":
         np.testing.assert_allclose(watch.of("alignment_weight"), 30 * rise(t, 0.3, 0.3))
@@ -152,7 +154,9 @@ def test_the_weight_is_not_raised_while_the_discriminator_is_fooled(
     make: Callable, alignment: str
 ) -> None:
     plan_kwargs = {"adversarial_start": 0.0, "adversarial_ramp": 1.0}
-    watch = train(make(alignment), SetFooled(lambda step: 12 <= step < 24), plan_kwargs=plan_kwargs)
+    watch = train(
+        make(alignment), SetFooled(lambda step: 12 <= step < 24), plan_kwargs=plan_kwargs
+    )
     t, weight = watch.of("t"), watch.of("alignment_weight")
     expected = 30 * t
     expected[12:24] = expected[11]
@@ -459,15 +463,15 @@ def test_train_loss_is_the_weighted_sum(make: Callable) -> None:
 
 
 @pytest.mark.parametrize("alignment", MODES)
-def test_divergence_is_said_aloud(make: Callable, alignment: str) -> None:
+def test_divergence_is_not_silent(make: Callable, alignment: str) -> None:
     model = make(alignment)
+    stopped = False
     try:
         train(model, plan_kwargs={"lr": 1e6})
-    except FloatingPointError as error:
-        assert "smaller learning rate" in str(error)
-        assert not model.is_trained
-    else:
-        assert (model.check()["verdict"] == "look").any()
+    except FloatingPointError:
+        stopped = True
+    assert stopped != model.is_trained
+    assert stopped or (model.check()["verdict"] == "look").any()
 
 
 @pytest.mark.parametrize("alignment", MODES)

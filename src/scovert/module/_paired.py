@@ -22,7 +22,10 @@ from scovert.losses import (
 )
 from scovert.nn import CountDecoder, Discriminator, PerDataset, reverse_gradient
 
-__all__ = ["ANCHORED_KEY", "PairedModule"]
+__all__ = ["ANCHORED_KEY", "FOOLED", "PairedModule"]
+
+FOOLED = 0.95
+"""Share of the cross-entropy of chance from which a discriminator counts as fooled."""
 
 ANCHORED_KEY = "anchored"
 """Key of a minibatch: which drawn cells the last rows of the minibatch are partners of."""
@@ -240,7 +243,11 @@ class PairedModule(BaseModuleClass):
             confused = confusion(self.classifier(mean)).mean()
             return weight * confused, {"confusion": confused} | self._discriminator_terms(guess)
         if self.alignment == "grl":
-            guess = self.discriminator_loss(reverse_gradient(mean, weight), tensors)
+            with torch.no_grad():
+                is_telling = self.discriminator_loss(mean, tensors) < FOOLED * math.log(
+                    self.n_batch
+                )
+            guess = self.discriminator_loss(reverse_gradient(mean, weight * is_telling), tensors)
             return guess, self._discriminator_terms(guess)
         return 0.0, {}
 

@@ -11,11 +11,10 @@ from scvi.module.base import LossOutput
 from scvi.train import TrainingPlan
 from torch import Tensor
 
-from scovert.module import PairedModule
+from scovert.module import FOOLED, PairedModule
 
 __all__ = ["AdversarialPlan", "AlignedPlan"]
 
-FOOLED = 0.95
 NOT_TAKEN = {"module", "loss_kwargs", "n_epochs_kl_warmup", "n_steps_kl_warmup"}
 DISCRIMINATOR_SETTINGS = {"lr": 1e-3, "betas": (0.5, 0.9), "eps": 1e-8, "weight_decay": 0.0}
 
