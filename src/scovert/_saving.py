@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
@@ -84,11 +85,12 @@ def read_model(path: str | os.PathLike) -> tuple[SavedModel, Path]:
         with zipfile.ZipFile(file) as archive:
             facts = json.loads(archive.read(FACTS))
             tensors = load_tensors(archive.read(WEIGHTS))
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
+            schema = facts["schema"]
+    except (zipfile.BadZipFile, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file} is not a model of scovert, or damaged: {error}.") from error
-    if facts["schema"] > SCHEMA:
+    if schema > SCHEMA:
         raise ValueError(
-            f"{file} has schema {facts['schema']}, this scovert reads up to {SCHEMA}. It was "
+            f"{file} has schema {schema}, this scovert reads up to {SCHEMA}. It was "
             f"written by scovert {facts['versions']['scovert']}: upgrade to that or a later one."
         )
     return _unpack(facts, tensors), folder / ADATA_FILE

@@ -179,16 +179,16 @@ def check_counts(counts: NDArray | sp.spmatrix, where: str, adata: AnnData) -> N
     raise ValueError(
         f"{where} holds {values[first]:.6g} (cell {adata.obs_names[cell]!r}, gene "
         f"{adata.var_names[gene]!r}; {int(bad.sum())} such values). scovert models raw counts, "
-        f"non-negative whole numbers.{_likely_cause(values, adata)}"
+        f"non-negative whole numbers.{_likely_cause(values[first], values, adata)}"
     )
 
 
-def _likely_cause(values: NDArray, adata: AnnData) -> str:
-    if not np.isfinite(values).all():
+def _likely_cause(value: float, values: NDArray, adata: AnnData) -> str:
+    if not np.isfinite(value):
         return " Find out where NaN or Inf came from, and start again from the raw counts."
-    if values.min() < 0:
+    if value < 0:
         return " The values look scaled: name the layer with raw counts, `layer=...`."
-    if "log1p" in adata.uns or values.max() < 30:
+    if "log1p" in adata.uns or np.nanmax(values) < 30:
         return " The values look log-normalised: name the layer with raw counts, `layer=...`."
     return " The values look normalised: name the layer with raw counts, `layer=...`."
 

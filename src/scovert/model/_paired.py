@@ -217,22 +217,26 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         warn_about_cells(adata, counts)
         warn_about_file(adata, layer)
         give_identity(cls, adata)
+        categorical, continuous = (
+            None if keys is None else list(keys)
+            for keys in (categorical_covariate_keys, continuous_covariate_keys)
+        )
         manager = AnnDataManager(
             fields=[
                 LayerField(
                     REGISTRY_KEYS.X_KEY, layer, is_count_data=False, correct_data_format=False
                 ),
                 CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
-                CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical_covariate_keys),
-                NumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, continuous_covariate_keys),
+                CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical),
+                NumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, continuous),
             ],
             setup_method_args=cls._get_setup_method_args(
                 cls=cls,
                 adata=adata,
                 batch_key=batch_key,
                 layer=layer,
-                categorical_covariate_keys=categorical_covariate_keys,
-                continuous_covariate_keys=continuous_covariate_keys,
+                categorical_covariate_keys=categorical,
+                continuous_covariate_keys=continuous,
             ),
         )
         kwargs.setdefault("source_registry", used_batches(adata, batch_key))
@@ -494,7 +498,11 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         check_layer(target, self.registry["setup_args"]["layer"])
         check_genes(target, genes_of(self.registry))
         slots = [("obsm", f"X_{key_added}")]
-        has_support = target is self.adata and self.support_ is not None
+        has_support = (
+            target is self.adata
+            and self.support_ is not None
+            and fingerprint(target) == self.cells_digest_
+        )
         if write_layer:
             slots.append(("layers", key_added))
             _check_layer_fits(target, genes_of(self.registry), key_added)

@@ -96,7 +96,8 @@ class SaveLoadMixin:
         model = cls(adata, **saved.init)
         model.module.load_state_dict(saved.weights)
         model.module.eval()
-        vars(model).update(saved.attributes)
+        own = {name for name in vars(model) if name.endswith("_")}  # a file adds no other name
+        vars(model).update({k: v for k, v in saved.attributes.items() if k in own})
         model.history_ = saved.history
         return model
 
