@@ -28,12 +28,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def seed() -> Iterator[int]:
-    """Seed of training, the same for every test that asks for it; numba, once at work in another
-    test, gives torch more threads than there may be cores, and toys need one."""
+    """Seed of training, the same for every test that asks for it."""
     import scvi
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # toys need one, and numba, at work in another test, sets more
     scvi.settings.seed = 0
     yield 0
     scvi.settings.seed = None

@@ -118,6 +118,9 @@ INFINITE_AGE = with_column("age", lambda a: np.where(np.arange(a.n_obs) == 7, np
 MISSING_AGE = with_column("age", lambda a: np.where(np.arange(a.n_obs) == 7, np.nan, 1.0))
 NULLABLE_AGE = with_column("age", lambda a: pd.array([None] + [1.5] * (a.n_obs - 1), "Float64"))
 
+SAME = with_column("donor", lambda a: a.obs["batch"] + "!")
+NESTED = with_column("donor", lambda a: a.obs["batch"] + a.obs["donor"])
+
 COLUMNS = r"columns: \['batch', 'donor', 'age'\]"
 CELL_AND_GENE = r"cell 'cell 71', gene 'gene 4'"
 CATEGORICAL, CONTINUOUS = "categorical_covariate_keys", "continuous_covariate_keys"
@@ -165,6 +168,8 @@ REFUSED_AT_SETUP = {
     "number infinite": (INFINITE_AGE, {CONTINUOUS: ["age"]}, ValueError, "'age'.*inf.*'cell 7'"),
     "number nan": (MISSING_AGE, {CONTINUOUS: ["age"]}, ValueError, "'age'.*nan.*'cell 7'"),
     "number missing": (NULLABLE_AGE, {CONTINUOUS: ["age"]}, ValueError, "'age'.*'cell 0'"),
+    "covariate is the dataset": (SAME, {CATEGORICAL: ["donor"]}, ValueError, "'donor'"),
+    "covariate nested in datasets": (NESTED, {CATEGORICAL: ["donor"]}, ValueError, "'donor'"),
     "one dataset": (ONE, {}, ValueError, "one dataset only, 'only'.*concat"),
     "one dataset used": (ONE_USED, {}, ValueError, "one dataset only, 'a'"),
     "two cells": (TWO_CELLS, {}, ValueError, "Dataset 'tiny'.*has 2 cells.*at least 3"),
@@ -560,7 +565,7 @@ def test_a_backed_file(
 )
 def test_any_labels(adata: AnnData, labels: object, tmp_path: Path) -> None:
     adata.obs["batch"] = labels
-    adata.obs["donor"] = labels
+    adata.obs["donor"] = pd.Series(labels).sample(frac=1, random_state=0).to_numpy()
     before = adata.obs.copy()
     used = pd.Series(labels).unique()
     with no_warning():

@@ -145,7 +145,7 @@ def test_all_arguments_come_back(cells: AnnData, tmp_path: Path) -> None:
 def test_names_of_datasets_come_back(make_toy: Callable, names: list, tmp_path: Path) -> None:
     adata = make_toy(2)
     adata.obs["batch"] = np.array(names)[adata.obs["batch"].cat.codes]
-    adata.obs["donor"] = adata.obs["batch"]
+    adata.obs["donor"] = np.random.default_rng(0).permutation(adata.obs["batch"])
     PairedVAE.setup_anndata(adata, "batch", categorical_covariate_keys=["donor"])
     model = train(PairedVAE(adata, n_latent=3))
     model.save(tmp_path / "model")

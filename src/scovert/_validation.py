@@ -19,6 +19,7 @@ __all__ = [
     "check_counts",
     "check_covariates",
     "check_genes",
+    "check_independent",
     "check_layer",
     "check_number",
     "select_rows",
@@ -133,6 +134,47 @@ def check_covariates(
         check_categorical(adata, key, "categorical_covariate_keys")
     for key in continuous or []:
         check_continuous(adata, key)
+
+
+def check_independent(
+    adata: AnnData,
+    batch_key: str,
+    categorical: Sequence[str] | None,
+    continuous: Sequence[str] | None,
+) -> None:
+    """Refuse a covariate that the dataset and the covariates before it determine."""
+    design = [np.ones((adata.n_obs, 1)), _one_hot(adata.obs[batch_key])]
+    before = [batch_key]
+    for key in [*(categorical or []), *(continuous or [])]:
+        column = adata.obs[key]
+        is_number = key in (continuous or [])
+        added = _standardised(column) if is_number else _one_hot(column)
+        gain = _rank([*design, added]) - _rank(design)
+        if gain < (1 if is_number else added.shape[1] - 1):
+            raise ValueError(
+                f"The covariate `adata.obs[{key!r}]` is collinear with {before}: its effect "
+                "cannot be told from theirs, and correcting for the dataset would leave part of "
+                f"it in. Leave {key!r} out, or pass it as `batch_key` instead."
+            )
+        design.append(added)
+        before.append(key)
+
+
+def _one_hot(column: pd.Series) -> sp.csr_matrix:
+    codes, levels = pd.factorize(column)
+    ones = np.ones(len(codes))
+    return sp.csr_matrix((ones, (np.arange(len(codes)), codes)), shape=(len(codes), len(levels)))
+
+
+def _standardised(column: pd.Series) -> NDArray:
+    values = column.to_numpy(float)
+    return ((values - values.mean()) / (values.std() or 1.0))[:, None]
+
+
+def _rank(blocks: list[NDArray | sp.csr_matrix]) -> int:
+    design = sp.hstack([sp.csr_matrix(b) for b in blocks]).tocsr()
+    gram = (design.T @ design).toarray() / design.shape[0]
+    return int(np.linalg.matrix_rank(gram, tol=1e-9, hermitian=True))
 
 
 def check_batches(adata: AnnData, key: str) -> None:

@@ -37,6 +37,7 @@ from scovert._validation import (
     check_counts,
     check_covariates,
     check_genes,
+    check_independent,
     check_layer,
     check_number,
     warn_about_cells,
@@ -205,13 +206,16 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             If a key or the layer does not exist.
         ValueError
             If the counts are not counts, a category is missing, a dataset has fewer than 3 cells,
-            there is only one, or gene names are duplicated.
+            there is only one, a covariate is collinear with the dataset (such as donors nested in
+            it), or gene names are duplicated.
         """
         where = check_layer(adata, layer)
         check_genes(adata)
         check_covariates(adata, categorical_covariate_keys, continuous_covariate_keys)
         if "source_registry" not in kwargs:
             check_batches(adata, batch_key)
+            covariates = (categorical_covariate_keys, continuous_covariate_keys)
+            check_independent(adata, batch_key, *covariates)
         counts = get_counts(adata, layer)
         check_counts(counts, where, adata)
         warn_about_cells(adata, counts)

@@ -1,5 +1,5 @@
 """Networks and losses, one module per model."""
 
-from scovert.module._paired import FOOLED, PairedModule
+from scovert.module._paired import PairedModule
 
-__all__ = ["FOOLED", "PairedModule"]
+__all__ = ["PairedModule"]

@@ -11,7 +11,8 @@ from scvi.module.base import LossOutput
 from scvi.train import TrainingPlan
 from torch import Tensor
 
-from scovert.module import FOOLED, PairedModule
+from scovert.module import PairedModule
+from scovert.module._paired import FOOLED
 
 __all__ = ["AdversarialPlan", "AlignedPlan"]
 
