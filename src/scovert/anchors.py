@@ -187,6 +187,7 @@ class _Dataset:
 
     @classmethod
     def build(cls, space: NDArray, rows: NDArray) -> _Dataset:
+        """Measure the own neighbourhoods of the matched cells."""
         own = space[rows]
         near, _ = _nearest(own, own, N_OWN_NEIGHBORS)
         _, distance = _nearest(own, own, N_NEIGHBORS)
@@ -198,6 +199,7 @@ class _Dataset:
 
     @property
     def neighbourhoods(self) -> sp.csr_matrix:
+        """0/1 matrix that marks the 15 own neighbours of each cell, itself included."""
         return _incidence(self.near, len(self))
 
 
