@@ -82,7 +82,6 @@ def test_version_is_that_of_the_project() -> None:
 
 
 def test_import_contracts_are_kept() -> None:
-    pytest.importorskip("importlinter", reason="import-linter is in the group dev")
     done = run(
         "-c",
         "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))",
