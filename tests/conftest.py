@@ -20,6 +20,10 @@ FIT = {"max_epochs": 5, "accelerator": "cpu", "batch_size": 32, "enable_progress
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    import torch
+
+    # One thread for every fit: sums of floats depend on the number of threads
+    torch.set_num_threads(1)
     # Toys have fewer cells than the models advise; test_errors.py looks at these warnings.
     config.addinivalue_line("filterwarnings", "ignore:Few cells")
     config.addinivalue_line("filterwarnings", "ignore:Anchors should join")

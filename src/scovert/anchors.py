@@ -72,7 +72,7 @@ def harmony(components: NDArray, batch: NDArray, *, seed: int = 0) -> NDArray:
 
     table = pd.DataFrame({"batch": np.asarray(batch).astype(str)})
     n_clusters = int(np.clip(round(len(components) / 30), 1, 100))  # its default, at least one
-    options = {"nclust": n_clusters, "ncores": 1, "random_state": seed, "verbose": False}
+    options = {"nclust": n_clusters, "random_state": seed, "verbose": False}
     result = harmonypy.run_harmony(components.astype(np.float64), table, "batch", **options)
     corrected = np.asarray(result.Z_corr)
     return corrected if corrected.shape == components.shape else corrected.T
