@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 from scipy import special, stats
+from scvi.distributions import NegativeBinomial
 from sklearn.metrics import log_loss
 from torch.distributions import Categorical, Normal, kl_divergence
 
 from scovert.losses import (
+    SparseCounts,
     balanced_cross_entropy,
     confusion,
     kl_standard_normal,
+    negative_binomial,
     squared_distance,
 )
 
@@ -139,3 +142,96 @@ def test_extreme_values_stay_finite() -> None:
     loss.backward()
     assert loss.isfinite()
     assert logits.grad.isfinite().all()
+
+
+# The negative binomial
+
+
+def count_data(
+    rng: torch.Generator, *, n_cells: int = 7, n_genes: int = 11, theta: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Counts with an empty cell, a gene without counts and a large count; means; dispersions."""
+    x = torch.poisson(0.4 * torch.ones(n_cells, n_genes).double(), generator=rng)
+    x[1, 2], x[-1], x[:, 4] = 5000, 0, 0
+    share = normal(n_cells, n_genes, rng=rng).softmax(-1)
+    dispersion = theta * normal(n_genes, rng=rng).exp()
+    return x, x.sum(-1, keepdim=True) * share, dispersion
+
+
+@pytest.mark.parametrize("n_cells", [3, 7, 128])
+@pytest.mark.parametrize("theta", [1e-4, 1.0, 1e4])
+def test_sparse_likelihood_is_that_of_the_host(
+    rng: torch.Generator, theta: float, n_cells: int
+) -> None:
+    x, mean, dispersion = count_data(rng, n_cells=n_cells, theta=theta)
+    mean.requires_grad_()
+    dispersion.requires_grad_()
+    found = negative_binomial(mean, dispersion, SparseCounts.of(x))
+    expected = -NegativeBinomial(mu=mean, theta=dispersion).log_prob(x).sum(-1)
+    assert found.shape == (n_cells,)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    weights = normal(n_cells, rng=rng)
+    gradients = [
+        torch.autograd.grad((weights * value).sum(), (mean, dispersion))
+        for value in (found, expected)
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-10)
+
+
+def test_likelihood_is_that_of_scipy(rng: torch.Generator) -> None:
+    x, mean, dispersion = count_data(rng)
+    n, mean = dispersion.numpy(), mean.numpy() + 1e-8
+    expected = -stats.nbinom.logpmf(x.numpy(), n, n / (n + mean)).sum(1)
+    found = negative_binomial(torch.from_numpy(mean), dispersion, SparseCounts.of(x))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_gradient_of_the_likelihood_is_that_of_finite_differences(rng: torch.Generator) -> None:
+    x = torch.poisson(torch.ones(5, 6).double(), generator=rng)
+    mean = normal(5, 6, rng=rng).exp().requires_grad_()
+    theta = normal(6, rng=rng).exp().requires_grad_()
+    counts = SparseCounts.of(x)
+    assert torch.autograd.gradcheck(lambda m, t: negative_binomial(m, t, counts), (mean, theta))
+
+
+def test_likelihood_with_a_dispersion_for_each_cell(rng: torch.Generator) -> None:
+    x, mean, dispersion = count_data(rng)
+    theta = dispersion * normal(len(x), 1, rng=rng).exp()
+    expected = -NegativeBinomial(mu=mean, theta=theta).log_prob(x).sum(-1)
+    torch.testing.assert_close(negative_binomial(mean, theta, SparseCounts.of(x)), expected)
+
+
+def test_counts_survive_their_sparse_form(rng: torch.Generator) -> None:
+    x, _, _ = count_data(rng)
+    assert torch.equal(SparseCounts.of(x).dense(x.shape[1]), x)
+    empty = torch.zeros_like(x)
+    assert torch.equal(SparseCounts.of(empty).dense(x.shape[1]), empty)
+
+
+def test_an_empty_cell_has_a_finite_likelihood_and_gradient() -> None:
+    mean = torch.zeros(3, 4, requires_grad=True)
+    theta = torch.ones(4, requires_grad=True)
+    loss = negative_binomial(mean, theta, SparseCounts.of(torch.zeros(3, 4)))
+    loss.sum().backward()
+    assert loss.eq(0).all()
+    assert mean.grad.isfinite().all()
+    assert theta.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_computed_in_single(rng: torch.Generator, dtype: torch.dtype) -> None:
+    x, mean, dispersion = (t.float() for t in count_data(rng))
+    expected = negative_binomial(mean.to(dtype).float(), dispersion, SparseCounts.of(x))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = negative_binomial(mean.to(dtype), dispersion, SparseCounts.of(x))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected)
+
+
+def test_single_precision_is_as_good_as_that_of_the_host(rng: torch.Generator) -> None:
+    x, mean, dispersion = count_data(rng, n_cells=128, n_genes=500)
+    truth = negative_binomial(mean, dispersion, SparseCounts.of(x))
+    x, mean, dispersion = x.float(), mean.float(), dispersion.float()
+    ours = negative_binomial(mean, dispersion, SparseCounts.of(x)) - truth
+    host = -NegativeBinomial(mu=mean, theta=dispersion).log_prob(x).sum(-1) - truth
+    assert ours.abs().max() < 2 * host.abs().max() + 1e-6 * truth.abs().max()

@@ -13,7 +13,8 @@ from scvi import settings
 from scvi.model.base import BaseModelClass
 from torch import Tensor
 
-from scovert._reader import Cells, get_counts
+from scovert._counts import get_counts
+from scovert._reader import Cells, CellTensors
 from scovert._validation import (
     check_categorical,
     check_counts,
@@ -89,13 +90,15 @@ def over_minibatches(
     rows = select_rows(indices, len(cells))
     size = batch_size or settings.batch_size
     model.module.eval()
+    if len(rows) == 0:  # one cell tells the shape
+        one = CellTensors(cells.block(0, 1), model.device)[np.zeros(1, np.int64)]
+        return compute(one).cpu().numpy()[:0], adata.obs_names[rows]
     result = None
-    for start in range(0, max(len(rows), 1), size):
-        asked = rows[start : start + size]
-        read = asked if len(asked) else np.zeros(1, np.int64)  # one cell tells the shape
-        tensors = {k: v.to(model.device) for k, v in cells[read].items()}
-        values = compute(tensors).cpu().numpy()
-        if result is None:
-            result = np.empty((len(rows), *values.shape[1:]), values.dtype)
-        result[start : start + size] = values[: len(asked)]
+    for places, first, last in cells.spans(rows):
+        tensors = CellTensors(cells.block(first, last), model.device)
+        for at in np.array_split(places, -(-len(places) // size)):
+            values = compute(tensors[rows[at] - first]).cpu().numpy()
+            if result is None:
+                result = np.empty((len(rows), *values.shape[1:]), values.dtype)
+            result[at] = values
     return result, adata.obs_names[rows]

@@ -11,6 +11,8 @@ import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 
+from scovert._counts import row_blocks
+
 __all__ = [
     "check_batches",
     "check_categorical",
@@ -202,42 +204,61 @@ def check_batches(adata: AnnData, key: str) -> None:
         )
 
 
-def check_counts(counts: NDArray | sp.spmatrix, where: str, adata: AnnData) -> None:
+def check_counts(counts: object, where: str, adata: AnnData) -> NDArray:
     """Refuse values that are not counts, with the first cell and gene.
 
-    `counts` is dense or CSR, shape ``(n_cells, n_genes)``; `where` names it in messages.
+    `counts` has rows to read, shape ``(n_cells, n_genes)``; `where` names it in messages. Returns
+    the total of every cell.
     """
-    values = counts.data if sp.issparse(counts) else counts.ravel()
-    bad = values < 0
-    if not np.issubdtype(values.dtype, np.integer):
-        bad |= ~np.isfinite(values) | (values != np.rint(values))
-    if not bad.any():
-        return
-    first = int(np.argmax(bad))
-    if sp.issparse(counts):
-        cell, gene = np.searchsorted(counts.indptr, first, side="right") - 1, counts.indices[first]
-    else:
-        cell, gene = divmod(first, counts.shape[1])
+    totals, n_bad, highest, first = np.zeros(counts.shape[0]), 0, 0.0, None
+    for start, block in row_blocks(counts):
+        values = block.data if sp.issparse(block) else block.ravel()
+        is_bad = _is_no_count(values)
+        n_bad += int(is_bad.sum())
+        if first is None and is_bad.any():
+            at = int(np.argmax(is_bad))
+            row, gene = _place(block, at)
+            first = start + row, gene, values[at]
+        if n_bad:
+            highest = max(highest, np.nanmax(values, initial=0.0))
+        totals[start : start + block.shape[0]] = np.asarray(block.sum(axis=1, dtype=float)).ravel()
+    if first is None:
+        return totals
+    cell, gene, value = first
     raise ValueError(
-        f"{where} holds {values[first]:.6g} (cell {adata.obs_names[cell]!r}, gene "
-        f"{adata.var_names[gene]!r}; {int(bad.sum())} such values). scovert models raw counts, "
-        f"non-negative whole numbers.{_likely_cause(values[first], values, adata)}"
+        f"{where} holds {value:.6g} (cell {adata.obs_names[cell]!r}, gene "
+        f"{adata.var_names[gene]!r}; {n_bad} such values). scovert models raw counts, "
+        f"non-negative whole numbers.{_likely_cause(value, highest, adata)}"
     )
 
 
-def _likely_cause(value: float, values: NDArray, adata: AnnData) -> str:
+def _is_no_count(values: NDArray) -> NDArray:
+    is_bad = values < 0
+    if np.issubdtype(values.dtype, np.integer):
+        return is_bad
+    return is_bad | ~np.isfinite(values) | (values != np.rint(values))
+
+
+def _place(block: NDArray | sp.csr_matrix, at: int) -> tuple[int, int]:
+    """Row and column of a stored value."""
+    if sp.issparse(block):
+        return int(np.searchsorted(block.indptr, at, side="right")) - 1, int(block.indices[at])
+    return divmod(at, block.shape[1])
+
+
+def _likely_cause(value: float, highest: float, adata: AnnData) -> str:
     if not np.isfinite(value):
         return " Find out where NaN or Inf came from, and start again from the raw counts."
     if value < 0:
         return " The values look scaled: name the layer with raw counts, `layer=...`."
-    if "log1p" in adata.uns or np.nanmax(values) < 30:
+    if "log1p" in adata.uns or highest < 30:
         return " The values look log-normalised: name the layer with raw counts, `layer=...`."
     return " The values look normalised: name the layer with raw counts, `layer=...`."
 
 
-def warn_about_cells(adata: AnnData, counts: NDArray | sp.spmatrix) -> None:
-    """Warn about cells without counts and about duplicated cell names."""
-    n_empty = int((np.asarray(counts.sum(axis=1)).ravel() == 0).sum())
+def warn_about_cells(adata: AnnData, totals: NDArray) -> None:
+    """Warn about cells without counts, by their `totals`, and about duplicated cell names."""
+    n_empty = int((totals == 0).sum())
     if n_empty:
         warnings.warn(
             f"{n_empty} cells have no counts. They are kept, and what the model says of them "

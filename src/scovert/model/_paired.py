@@ -27,8 +27,9 @@ from torch import Tensor
 
 from scovert import _health
 from scovert._compat import get_max_epochs_heuristic
+from scovert._counts import get_counts
 from scovert._minibatch import check_trained, genes_of, over_minibatches
-from scovert._reader import Cells, PairedData, get_counts, split_cells
+from scovert._reader import Cells, PairedData, split_cells
 from scovert._setup import fingerprint, give_identity, used_batches
 from scovert._slots import check_free, check_memory, write_slots
 from scovert._validation import (
@@ -217,8 +218,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             covariates = (categorical_covariate_keys, continuous_covariate_keys)
             check_independent(adata, batch_key, *covariates)
         counts = get_counts(adata, layer)
-        check_counts(counts, where, adata)
-        warn_about_cells(adata, counts)
+        totals = check_counts(counts, where, adata)
+        warn_about_cells(adata, totals)
         warn_about_file(adata, layer)
         give_identity(cls, adata)
         categorical, continuous = (
@@ -325,7 +326,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         is_trained_on[train] = True
         logger.info("Looking for anchors between the datasets.")
         seed = 0 if settings.seed is None else settings.seed
-        anchors = find_anchors(cells.counts, cells.batch, train=is_trained_on, seed=seed)
+        counts = cells.block(0, len(cells)).counts
+        anchors = find_anchors(counts, cells.batch, train=is_trained_on, seed=seed)
         self.support_ = anchors.support
         self.anchor_consistency_ = anchors.consistency
         if anchors.are_trusted:
@@ -561,8 +563,11 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
 
 def _log_mean_shares(cells: Cells, n_batch: int) -> Tensor:
     """Logarithm of the mean share of each gene in each dataset, half a count added to each."""
-    totals = [cells.counts[cells.batch == b].sum(axis=0) for b in range(n_batch)]
-    counts = np.stack([np.asarray(t).ravel() for t in totals]) + 0.5  # (n_batch, n_genes)
+    counts = np.full((n_batch, cells.n_genes), 0.5)
+    for start, block in cells.blocks():
+        batch = cells.batch[start : start + block.shape[0]]
+        for b in np.unique(batch):
+            counts[b] += np.asarray(block[batch == b].sum(axis=0)).ravel()
     return torch.from_numpy(np.log(counts / counts.sum(axis=1, keepdims=True))).float()
 
 

@@ -15,20 +15,26 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from scovert.losses import (
+    SparseCounts,
     balanced_cross_entropy,
     confusion,
     kl_standard_normal,
+    negative_binomial,
     squared_distance,
 )
 from scovert.nn import CountDecoder, Discriminator, PerDataset, reverse_gradient
 
-__all__ = ["ANCHORED_KEY", "FOOLED", "PairedModule"]
+__all__ = ["ANCHORED_KEY", "COUNTS_KEY", "FOOLED", "PairedModule"]
 
 FOOLED = 0.95
 """Share of the cross-entropy of chance from which a discriminator counts as fooled."""
 
 ANCHORED_KEY = "anchored"
 """Key of a minibatch: which drawn cells the last rows of the minibatch are partners of."""
+
+
+COUNTS_KEY = "counts"
+"""Key of a minibatch: the non-zero counts of the drawn cells."""
 
 
 class PairedModule(BaseModuleClass):
@@ -157,7 +163,7 @@ class PairedModule(BaseModuleClass):
         batch_index: Tensor,
         categories: Tensor,
         continuous: Tensor,
-    ) -> dict[str, NegativeBinomial]:
+    ) -> dict[str, NegativeBinomial | Tensor]:
         """Decode latent positions into the distribution of the counts.
 
         Parameters
@@ -173,7 +179,8 @@ class PairedModule(BaseModuleClass):
 
         Returns
         -------
-        ``px``, negative binomial with mean ``library * share`` and inverse dispersion ``theta``.
+        ``px``, negative binomial with mean ``library * share``, and ``theta``, its inverse
+        dispersion, shape ``(n_genes,)``, or ``(n_cells, n_genes)`` where it depends on the dataset.
         """
         batch = batch_index.squeeze(-1)
         if self.is_shared:
@@ -181,15 +188,15 @@ class PairedModule(BaseModuleClass):
         else:
             (share,) = self.decoder(batch, z, categories, continuous)
         theta = self.px_r.exp()
-        theta = theta[batch] if len(theta) > 1 else theta  # (n_cells or 1, n_genes)
+        theta = theta[batch] if len(theta) > 1 else theta[0]  # (n_cells, n_genes) or (n_genes,)
         px = NegativeBinomial(mu=library * share, theta=theta, scale=share, validate_args=False)
-        return {"px": px}
+        return {"px": px, "theta": theta}
 
     def loss(
         self,
         tensors: dict[str, Tensor],
         inference_outputs: dict[str, Tensor | Normal],
-        generative_outputs: dict[str, NegativeBinomial],
+        generative_outputs: dict[str, NegativeBinomial | Tensor],
         *,
         kl_weight: float = 1.0,
         alignment_weight: float = 0.0,
@@ -214,8 +221,7 @@ class PairedModule(BaseModuleClass):
         """
         n = _n_drawn(tensors)
         qz = inference_outputs["qz"]
-        x = tensors[REGISTRY_KEYS.X_KEY][self._decoded_as(tensors)]
-        nll = -generative_outputs["px"].log_prob(x).sum(-1)
+        nll = self._reconstruction(tensors, generative_outputs)
         reconstruction, crossed = nll[:n], nll[n:]
         kl = kl_standard_normal(Normal(qz.mean[:n], qz.stddev[:n], validate_args=False))
         aligned, terms = self._alignment(tensors, qz.mean, alignment_weight)
@@ -228,6 +234,17 @@ class PairedModule(BaseModuleClass):
             kl_local=kl,
             extra_metrics=terms,
         )
+
+    def _reconstruction(
+        self, tensors: dict[str, Tensor], generative_outputs: dict[str, NegativeBinomial | Tensor]
+    ) -> Tensor:
+        """Negative log-likelihood of the drawn cells, then of those decoded in their place."""
+        rows = self._decoded_as(tensors)
+        if COUNTS_KEY in tensors and len(rows) == _n_drawn(tensors):
+            counts = tensors[COUNTS_KEY]
+        else:
+            counts = SparseCounts.of(tensors[REGISTRY_KEYS.X_KEY][rows])
+        return negative_binomial(generative_outputs["px"].mu, generative_outputs["theta"], counts)
 
     def _alignment(
         self, tensors: dict[str, Tensor], mean: Tensor, weight: float

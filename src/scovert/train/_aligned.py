@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from inspect import signature
 
 import torch
@@ -17,7 +19,13 @@ from scovert.module._paired import FOOLED
 __all__ = ["AdversarialPlan", "AlignedPlan"]
 
 NOT_TAKEN = {"module", "loss_kwargs", "n_epochs_kl_warmup", "n_steps_kl_warmup"}
-DISCRIMINATOR_SETTINGS = {"lr": 1e-3, "betas": (0.5, 0.9), "eps": 1e-8, "weight_decay": 0.0}
+DISCRIMINATOR_SETTINGS = {
+    "lr": 1e-3,
+    "betas": (0.5, 0.9),
+    "eps": 1e-8,
+    "weight_decay": 0.0,
+    "fused": True,
+}
 
 
 class AlignedPlan(TrainingPlan):
@@ -150,6 +158,10 @@ class AlignedPlan(TrainingPlan):
                 f"The training loss became {float(loss)} in epoch {self.current_epoch}, step "
                 f"{batch_idx}. Train with a smaller learning rate, `plan_kwargs={{'lr': ...}}`."
             )
+
+    def _optimizer_creator_fn(self, optimizer_cls: type[torch.optim.Adam]) -> Callable:
+        """Take the fused version of the host's optimiser, one kernel for all parameters."""
+        return super()._optimizer_creator_fn(partial(optimizer_cls, fused=True))
 
     def configure_optimizers(self) -> dict:
         """Give the discriminator, if there is one, its own settings within the one optimiser."""
