@@ -203,9 +203,9 @@ def test_likelihood_with_a_dispersion_for_each_cell(rng: torch.Generator) -> Non
 
 def test_counts_survive_their_sparse_form(rng: torch.Generator) -> None:
     x, _, _ = count_data(rng)
-    assert torch.equal(SparseCounts.of(x).dense(x.shape[1]), x)
+    assert torch.equal(SparseCounts.of(x).dense(*x.shape), x)
     empty = torch.zeros_like(x)
-    assert torch.equal(SparseCounts.of(empty).dense(x.shape[1]), empty)
+    assert torch.equal(SparseCounts.of(empty).dense(*x.shape), empty)
 
 
 def test_an_empty_cell_has_a_finite_likelihood_and_gradient() -> None:

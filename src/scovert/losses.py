@@ -35,7 +35,7 @@ class SparseCounts(NamedTuple):
     value
         The count, shape ``(n_nonzero,)``.
     log_factorial
-        Sum over the genes of :math:`\log x!` in each cell, shape ``(n_cells,)``.
+        Its :math:`\log x!`, shape ``(n_nonzero,)``.
     """
 
     row: Tensor
@@ -48,13 +48,12 @@ class SparseCounts(NamedTuple):
         """Find the non-zero counts of a dense minibatch, shape ``(n_cells, n_genes)``."""
         row, col = x.nonzero(as_tuple=True)
         value = x[row, col]
-        log_factorial = x.new_zeros(len(x)).index_add_(0, row, torch.lgamma(value + 1))
-        return cls(row, col, value, log_factorial)
+        return cls(row, col, value, torch.lgamma(value + 1))
 
-    def dense(self, n_genes: int) -> Tensor:
+    def dense(self, n_cells: int, n_genes: int) -> Tensor:
         """Return the counts of all genes, shape ``(n_cells, n_genes)``."""
-        x = self.value.new_zeros(len(self.log_factorial) * n_genes)
-        return x.scatter_(0, self.row * n_genes + self.col, self.value).view(-1, n_genes)
+        x = self.value.new_zeros(n_cells * n_genes)
+        return x.scatter_(0, self.row * n_genes + self.col, self.value).view(n_cells, n_genes)
 
 
 def negative_binomial(mean: Tensor, theta: Tensor, counts: SparseCounts) -> Tensor:
@@ -87,18 +86,23 @@ def negative_binomial(mean: Tensor, theta: Tensor, counts: SparseCounts) -> Tens
         if mean.dtype in (torch.float16, torch.bfloat16):
             mean = mean.float()
         if theta.ndim == 1:
-            *at, log_factorial = counts
-            return log_factorial - _SparseNB.apply(mean, theta.to(mean.dtype), *at)
+            return _SparseNB.apply(mean, theta.to(mean.dtype), *counts)
         px = NegativeBinomial(mu=mean, theta=theta, validate_args=False)
-        return -px.log_prob(counts.dense(mean.shape[-1])).sum(-1)
+        return -px.log_prob(counts.dense(*mean.shape)).sum(-1)
 
 
 class _SparseNB(torch.autograd.Function):
-    """Log-likelihood without the factorials; see `negative_binomial`."""
+    """See `negative_binomial`."""
 
     @staticmethod
-    def forward(  # noqa: PLR0913
-        ctx: FunctionCtx, mean: Tensor, theta: Tensor, row: Tensor, col: Tensor, value: Tensor
+    def forward(
+        ctx: FunctionCtx,
+        mean: Tensor,
+        theta: Tensor,
+        row: Tensor,
+        col: Tensor,
+        value: Tensor,
+        log_factorial: Tensor,
     ) -> Tensor:
         scale = theta + EPS
         log_ratio = (mean * scale.reciprocal()).log1p_()  # log((theta + mean) / theta)
@@ -106,16 +110,17 @@ class _SparseNB(torch.autograd.Function):
         # Where there are counts
         log_mean = (mean.view(-1).index_select(0, flat) + EPS).log_()
         log_both = log_ratio.view(-1).index_select(0, flat) + scale.log().index_select(0, col)
-        gammas = torch.lgamma(value + theta.index_select(0, col))
+        gammas = torch.lgamma(value + theta.index_select(0, col)).sub_(log_factorial)
         gammas -= torch.lgamma(theta).index_select(0, col)
-        at_counts = value * (log_mean - log_both) + gammas
+        at_counts = torch.addcmul(gammas, value, log_mean - log_both)
         ctx.save_for_backward(mean, log_ratio, theta, row, col, value, flat)
-        return (log_ratio @ theta).neg_().index_add_(0, row, at_counts)
+        return (log_ratio @ theta).index_add_(0, row, at_counts, alpha=-1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         mean, log_ratio, theta, row, col, value, flat = ctx.saved_tensors
+        gradient = -gradient
         scale = theta + EPS
         inverse = (mean + scale).reciprocal_()  # 1 / (theta + mean)
         # Where there are counts
@@ -131,7 +136,7 @@ class _SparseNB(torch.autograd.Function):
         d_mean = inverse.mul_(-theta).mul_(gradient.unsqueeze(-1))
         d_mean_at = value / (mean_at + EPS) - (value + theta_at) * inverse_at
         d_mean.view(-1).scatter_(0, flat, gradient_at * d_mean_at)
-        return d_mean, d_theta, None, None, None
+        return d_mean, d_theta, None, None, None, None
 
 
 def kl_standard_normal(qz: Normal) -> Tensor:

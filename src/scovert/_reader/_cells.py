@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from scvi import REGISTRY_KEYS
 from torch import Tensor
 
-from scovert._counts import BLOCK, as_rows, get_counts, is_in_memory, row_blocks
+from scovert._counts import as_rows, get_counts, is_in_memory, row_blocks
 from scovert.losses import SparseCounts
 
 __all__ = ["WINDOW", "CellTensors", "Cells"]
 
 WINDOW = 32_768
 """Cells of a file that are in memory at once."""
+
+TABLE_SIZE = 2**20
 
 GATHERED_TYPES = (np.float32, np.float64, np.int64, np.int32, np.int16, np.int8, np.uint8)
 """Types of counts from which torch can pick elements."""
@@ -193,22 +195,24 @@ class CellTensors:
         """
         length, row, col, value = self._nonzero(rows)
         n = int(length[:n_drawn].sum())
-        log_factorial = torch.from_numpy(self.log_factorial[rows[:n_drawn]]).to(self.device)
+        drawn = SparseCounts(row[:n], col[:n], value[:n], self._log_factorial(value[:n]))
         return self._covariates(rows) | {
             REGISTRY_KEYS.X_KEY: self._dense(length, row, col, value),
-            "counts": SparseCounts(row[:n], col[:n], value[:n], log_factorial),
+            "counts": drawn,
         }
 
+    def _log_factorial(self, value: Tensor) -> Tensor:
+        table = self._log_factorials
+        return torch.lgamma(value + 1) if table is None else table.index_select(0, value.long())
+
     @cached_property
-    def log_factorial(self) -> NDArray:
-        r"""Sum over the genes of :math:`\log x!` for each cell, float32."""
-        sums = np.empty(self.counts.shape[0], np.float32)
-        for start in range(0, len(sums), BLOCK):
-            block = self.counts[start : start + BLOCK]
-            block = sp.csr_matrix(block, dtype=np.float32, copy=True)
-            block.data = torch.lgamma(torch.from_numpy(block.data) + 1).numpy()
-            sums[start : start + BLOCK] = np.asarray(block.sum(axis=1, dtype=float)).ravel()
-        return sums
+    def _log_factorials(self) -> Tensor | None:
+        r""":math:`\log x!` of all counts up to the largest, if these are not too many."""
+        values = self.counts.data if sp.issparse(self.counts) else self.counts
+        n = int(values.max(initial=0)) + 1
+        if n > TABLE_SIZE:
+            return None
+        return torch.lgamma(torch.arange(1, n + 1).double()).float().to(self.device)
 
     def _covariates(self, rows: NDArray) -> dict[str, Tensor]:
         at = torch.from_numpy(rows)

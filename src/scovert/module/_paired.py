@@ -179,8 +179,8 @@ class PairedModule(BaseModuleClass):
 
         Returns
         -------
-        ``px``, negative binomial with mean ``library * share``, and ``theta``, its inverse
-        dispersion, shape ``(n_genes,)``, or ``(n_cells, n_genes)`` where it depends on the dataset.
+        ``px``, negative binomial with mean ``library * share``; ``theta``, its inverse dispersion,
+        shape ``(n_genes,)``, or ``(n_cells, n_genes)`` where it depends on the dataset.
         """
         batch = batch_index.squeeze(-1)
         if self.is_shared:
