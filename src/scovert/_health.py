@@ -10,10 +10,24 @@ from numpy.typing import NDArray
 
 from scovert.anchors import MIN_CONSISTENCY
 
-__all__ = ["HealthRow", "anchor_row", "dispersion_row", "finite_row", "latent_row", "table"]
+__all__ = [
+    "HealthRow",
+    "anchor_row",
+    "deviance_row",
+    "dispersion_row",
+    "finite_row",
+    "gradient_row",
+    "latent_row",
+    "loss_row",
+    "share_row",
+    "table",
+]
 
 ACTIVE_SD = 0.1
 THETA_RANGE = (1e-3, 1e4)
+GRADIENT_GROWTH = 10
+LARGEST_SHARE = 0.9
+DEVIANCE_EXPLAINED = 0.0
 
 
 class HealthRow(NamedTuple):
@@ -37,6 +51,51 @@ def finite_row(history: dict[str, pd.DataFrame]) -> HealthRow:
     share = float(np.mean(np.concatenate([np.isfinite(v).ravel() for v in values.values()])))
     advice = f"{', '.join(broken)} became NaN or infinite: train with a smaller learning rate."
     return _row("finite loss terms", share, advice if broken else "")
+
+
+def loss_row(history: dict[str, pd.DataFrame]) -> HealthRow:
+    """Return the fall of the negative ELBO, as a share of that of the first epoch."""
+    elbo = history["elbo_train"].to_numpy(float).ravel()
+    fall = float(1 - elbo[-1] / elbo[0])
+    advice = ""
+    if len(elbo) > 1 and not fall > 0:
+        advice = "Training diverged: the loss ended above its start. Lower the learning rate."
+    return _row("fall of the loss", fall, advice)
+
+
+def gradient_row(history: dict[str, pd.DataFrame]) -> HealthRow:
+    """Return the mean norm of the gradient in the last epoch, by the median over the epochs."""
+    norms = history["gradient_norm_train"].to_numpy(float).ravel()
+    growth = float(norms[-1] / np.median(norms))
+    advice = ""
+    if not growth < GRADIENT_GROWTH:
+        advice = (
+            "The gradient grew at the end of training: lower the learning rate, or clip it with "
+            "`train(gradient_clip_val=...)`."
+        )
+    return _row("growth of the gradient", growth, advice)
+
+
+def share_row(largest: float) -> HealthRow:
+    """Return the largest decoded share of a gene in a cell, the median of held-out cells."""
+    advice = ""
+    if not largest < LARGEST_SHARE:
+        advice = (
+            "One gene takes nearly all decoded counts of a cell: look at the genes with the "
+            "highest totals, or train with a smaller learning rate."
+        )
+    return _row("largest decoded share", largest, advice)
+
+
+def deviance_row(explained: float) -> HealthRow:
+    """Return the share of the deviance of held-out counts in held-out cells that is explained."""
+    advice = ""
+    if not explained > DEVIANCE_EXPLAINED:
+        advice = (
+            "The model tells no more about cells it was not trained on than the mean of their "
+            "dataset: the latent space is empty, or the counts have no structure."
+        )
+    return _row("held-out deviance explained", explained, advice)
 
 
 def latent_row(means: NDArray) -> HealthRow:

@@ -18,7 +18,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-__all__ = ["SavedModel", "read_model", "write_adata", "write_model"]
+__all__ = [
+    "MODEL_FILE",
+    "SavedModel",
+    "read_archive",
+    "read_model",
+    "write_adata",
+    "write_archive",
+    "write_model",
+]
 
 SCHEMA = 1
 MODEL_FILE, ADATA_FILE = "model.scovert", "adata.h5ad"
@@ -68,7 +76,7 @@ def write_model(
     folder.mkdir(parents=True, exist_ok=True)
     if adata is not None:
         write_adata(adata, folder / ADATA_FILE)
-    _replace(folder / MODEL_FILE, lambda file: _write_zip(file, saved))
+    write_archive(folder / MODEL_FILE, *_packed(saved))
 
 
 def read_model(path: str | os.PathLike) -> tuple[SavedModel, Path]:
@@ -81,19 +89,38 @@ def read_model(path: str | os.PathLike) -> tuple[SavedModel, Path]:
         raise FileNotFoundError(
             f"{folder} holds no {MODEL_FILE}{other}. Pass the folder that `model.save()` wrote."
         )
-    try:
-        with zipfile.ZipFile(file) as archive:
-            facts = json.loads(archive.read(FACTS))
-            tensors = load_tensors(archive.read(WEIGHTS))
-            schema = facts["schema"]
-    except (zipfile.BadZipFile, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file} is not a model of scovert, or damaged: {error}.") from error
+    facts, tensors = read_archive(file)
+    schema = facts["schema"]
     if schema > SCHEMA:
         raise ValueError(
             f"{file} has schema {schema}, this scovert reads up to {SCHEMA}. It was "
             f"written by scovert {facts['versions']['scovert']}: upgrade to that or a later one."
         )
     return _unpack(facts, tensors), folder / ADATA_FILE
+
+
+def write_archive(place: Path, facts: dict, tensors: dict[str, torch.Tensor]) -> None:
+    """Write plain values and tensors into one file, whole or not at all."""
+
+    def write(file: Path) -> None:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr(FACTS, json.dumps(_pack({"schema": SCHEMA, **facts})))
+            archive.writestr(WEIGHTS, save_tensors(kept))
+
+    kept = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    _replace(place, write)
+
+
+def read_archive(file: Path) -> tuple[dict, dict[str, torch.Tensor]]:
+    """Read what `write_archive` wrote: plain values, as JSON has them, and tensors."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            facts = json.loads(archive.read(FACTS))
+            tensors = load_tensors(archive.read(WEIGHTS))
+            facts["schema"]
+    except (zipfile.BadZipFile, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} is not a file of scovert, or damaged: {error}.") from error
+    return facts, tensors
 
 
 def write_adata(adata: AnnData, place: Path) -> None:
@@ -113,15 +140,15 @@ def _replace(place: Path, write: Callable[[Path], None]) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _write_zip(file: Path, saved: SavedModel) -> None:
+def _packed(saved: SavedModel) -> tuple[dict, dict[str, torch.Tensor]]:
+    """Take a model apart into plain values and tensors."""
     arrays = {k: v for k, v in saved.attributes.items() if isinstance(v, np.ndarray)}
-    tensors = {f"module.{k}": v.cpu().contiguous() for k, v in saved.weights.items()}
+    tensors = {f"module.{k}": v for k, v in saved.weights.items()}
     tensors |= {
         f"attribute.{k}": torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()
     }
     setup = saved.registry["field_registries"]
     facts = {
-        "schema": SCHEMA,
         "class": saved.class_name,
         "versions": {p: version(p) for p in ("scovert", "scvi-tools", "torch", "anndata")},
         "setup_args": saved.registry["setup_args"],
@@ -131,9 +158,7 @@ def _write_zip(file: Path, saved: SavedModel) -> None:
         "attributes": {k: v for k, v in saved.attributes.items() if k not in arrays},
         "history": {k: _pack_frame(v) for k, v in saved.history.items()},
     }
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(FACTS, json.dumps(_pack(facts)))
-        archive.writestr(WEIGHTS, save_tensors(tensors))
+    return facts, tensors
 
 
 def _unpack(facts: dict, tensors: dict[str, torch.Tensor]) -> SavedModel:

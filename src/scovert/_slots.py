@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from importlib.metadata import version
 
+import pandas as pd
 from anndata import AnnData
 
-__all__ = ["check_free", "check_memory", "write_slots"]
+__all__ = ["check_free", "check_layer_fits", "write_slots"]
 
 
 def check_free(
@@ -43,16 +44,23 @@ def check_free(
         )
 
 
-def check_memory(n_cells: int, n_genes: int, layer: str) -> None:
-    """Refuse a dense layer that does not fit into the memory that is free."""
+def check_layer_fits(adata: AnnData, genes: pd.Index, layer: str) -> None:
+    """Refuse a dense layer with genes without values, or that is too large for the free memory."""
     import psutil
 
-    needed, free = 4 * n_cells * n_genes, psutil.virtual_memory().available
+    extra = adata.var_names.difference(genes)
+    if len(extra):
+        raise ValueError(
+            f"`adata` has {len(extra)} genes that the model does not know, such as {extra[0]!r}, "
+            f"so there are no values for them in `layers[{layer!r}]`. Pass `write_layer=False`, "
+            "or annotate `adata[:, model.adata.var_names].copy()`."
+        )
+    needed, free = 4 * adata.n_obs * adata.n_vars, psutil.virtual_memory().available
     if needed > free:
         raise MemoryError(
-            f"`layers[{layer!r}]` would take {needed / 1e9:.1f} GB ({n_cells} cells x {n_genes} "
-            f"genes), and {free / 1e9:.1f} GB are free. Pass `write_layer=False`, and ask for the "
-            "genes you need: `model.get_normalized_expression(gene_list=[...])`."
+            f"`layers[{layer!r}]` would take {needed / 1e9:.1f} GB ({adata.n_obs} cells x "
+            f"{adata.n_vars} genes), and {free / 1e9:.1f} GB are free. Pass `write_layer=False`, "
+            "and ask for what you need: `model.get_normalized_expression(gene_list=[...])`."
         )
 
 

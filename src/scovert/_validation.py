@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,11 +20,14 @@ __all__ = [
     "check_continuous",
     "check_counts",
     "check_covariates",
+    "check_distributed",
     "check_genes",
     "check_independent",
+    "check_known",
     "check_layer",
     "check_number",
     "select_rows",
+    "warn_about_anchors",
     "warn_about_cells",
     "warn_about_file",
 ]
@@ -48,6 +51,32 @@ def check_number(
         raise TypeError(f"`{name}={value!r}` is a {type(value).__name__}. Pass a {kind}.")
     if not low <= value <= high:
         raise ValueError(f"`{name}={value!r}` is out of range. Pass a {kind} in [{low}, {high}].")
+
+
+def check_known(name: str, options: Mapping[str, object] | None, known: Collection[str]) -> None:
+    """Refuse options whose names are not among the `known` ones."""
+    unknown = sorted(set(options or {}) - set(known))
+    if unknown:
+        raise TypeError(f"`{name}` holds {unknown}, which are not known. It takes {list(known)}.")
+
+
+def check_distributed(
+    trainer_kwargs: Mapping[str, object], seed: int | None, folder: object
+) -> None:
+    """Refuse several processes that would not agree on the cells, or would share a checkpoint."""
+    strategy = trainer_kwargs.get("strategy", "auto")
+    if not str(getattr(strategy, "strategy_name", strategy)).startswith("ddp"):
+        return
+    if seed is None:
+        raise ValueError(
+            f"`strategy={strategy!r}` trains in several processes, each of which splits the cells "
+            "into training and validation. Set `scvi.settings.seed`, so that they agree."
+        )
+    if folder is not None:
+        raise ValueError(
+            f"`checkpoint_dir={str(folder)!r}` is for training in one process, and `strategy="
+            f"{strategy!r}` uses several. Leave one of them out."
+        )
 
 
 def check_layer(adata: AnnData, layer: str | None) -> str:
@@ -273,6 +302,19 @@ def warn_about_cells(adata: AnnData, totals: NDArray) -> None:
             UserWarning,
             stacklevel=3,
         )
+
+
+def warn_about_anchors(n_pairs: int, consistency: float) -> None:
+    """Warn that the anchors contradict the clusters of the datasets."""
+    found = "there are none" if n_pairs == 0 else f"only {consistency:.0%} do"
+    warnings.warn(
+        "Anchors should join clusters of one dataset to the matching clusters of another, and "
+        f"{found}. The pull between anchored cells has a tenth of its weight. The datasets may "
+        "share few cell types, or be too noisy: look at `get_support()` before trusting the "
+        "integration.",
+        UserWarning,
+        stacklevel=4,  # the caller of `train`
+    )
 
 
 def warn_about_file(adata: AnnData, layer: str | None) -> None:

@@ -6,7 +6,41 @@ import torch
 from scvi.nn import FCLayers
 from torch import Tensor, nn
 
-__all__ = ["CountDecoder", "Discriminator", "PerDataset", "reverse_gradient"]
+__all__ = ["CellEncoder", "CountDecoder", "Discriminator", "PerDataset", "reverse_gradient"]
+
+MIN_VARIANCE = 1e-4
+"""Variance of a posterior at least, as in scvi-tools."""
+
+
+class CellEncoder(nn.Module):
+    """Encode cells into the posterior of their latent position.
+
+    Parameters
+    ----------
+    n_input
+        Number of genes.
+    n_output
+        Number of latent dimensions.
+    n_layers, n_hidden
+        Number of hidden layers and of nodes in each.
+    dropout_rate
+        Dropout in the hidden layers.
+    """
+
+    def __init__(
+        self, n_input: int, n_output: int, *, n_layers: int, n_hidden: int, dropout_rate: float
+    ) -> None:
+        super().__init__()
+        self.encoder = FCLayers(
+            n_input, n_hidden, n_layers=n_layers, n_hidden=n_hidden, dropout_rate=dropout_rate
+        )
+        self.mean_encoder = nn.Linear(n_hidden, n_output)
+        self.var_encoder = nn.Linear(n_hidden, n_output)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and variance of the posterior, both of shape ``(n_cells, n_output)``."""
+        hidden = self.encoder(x)
+        return self.mean_encoder(hidden), self.var_encoder(hidden).exp() + MIN_VARIANCE
 
 
 class CountDecoder(nn.Module):

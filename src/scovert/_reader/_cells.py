@@ -38,7 +38,8 @@ class Cells:
     counts
         Raw counts, shape ``(n_cells, n_genes)``: dense, CSR, or a dataset of a file.
     columns
-        Covariates under the host's registry keys, each of shape ``(n_cells, n_covariates)``.
+        Covariates under the host's registry keys, each of shape ``(n_cells, n_covariates)``, and
+        under ``"cells"`` the row in the AnnData.
     genes
         Columns of `counts` in the order of the model, where that differs; only for a file.
     """
@@ -61,6 +62,7 @@ class Cells:
         if state[REGISTRY_KEYS.CONT_COVS_KEY]:
             keys = setup["continuous_covariate_keys"]
             columns[REGISTRY_KEYS.CONT_COVS_KEY] = adata.obs[keys].to_numpy(np.float32)
+        columns["cells"] = np.arange(adata.n_obs)[:, None]
         counts = get_counts(adata, setup["layer"])
         if adata.var_names.equals(genes):
             return cls(counts, columns)
@@ -100,6 +102,25 @@ class Cells:
         """Go through the counts: the first row of a block, and the block in memory."""
         for start, block in row_blocks(self.counts):
             yield start, block if self.genes is None else block[:, self.genes]
+
+    def log_mean_shares(self, n_batch: int) -> NDArray:
+        """Logarithm of the mean share of each gene in each dataset, half a count added to each.
+
+        Parameters
+        ----------
+        n_batch
+            Number of datasets of the model; all need not occur here.
+
+        Returns
+        -------
+        Array of shape ``(n_batch, n_genes)``, float32.
+        """
+        counts = np.full((n_batch, self.n_genes), 0.5)
+        for start, block in self.blocks():
+            batch = self.batch[start : start + block.shape[0]]
+            for b in np.unique(batch):
+                counts[b] += np.asarray(block[batch == b].sum(axis=0)).ravel()
+        return np.log(counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
 
     def spans(self, rows: NDArray) -> list[tuple[NDArray, int, int]]:
         """Cut the way through some cells into blocks that fit into memory.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -23,7 +24,6 @@ from scvi.data.fields import (
     NumericalJointObsField,
 )
 from scvi.model.base import BaseModelClass
-from torch import Tensor
 
 from scovert import _health
 from scovert._compat import get_max_epochs_heuristic
@@ -31,30 +31,38 @@ from scovert._counts import get_counts
 from scovert._minibatch import check_trained, genes_of, over_minibatches
 from scovert._reader import Cells, PairedData, split_cells
 from scovert._setup import fingerprint, give_identity, used_batches
-from scovert._slots import check_free, check_memory, write_slots
+from scovert._slots import check_free, check_layer_fits, write_slots
 from scovert._validation import (
     check_batches,
     check_choice,
     check_counts,
     check_covariates,
+    check_distributed,
     check_genes,
     check_independent,
+    check_known,
     check_layer,
     check_number,
+    warn_about_anchors,
     warn_about_cells,
     warn_about_file,
 )
 from scovert.anchors import Anchors, find_anchors
 from scovert.model._shared import SaveLoadMixin
 from scovert.module import PairedModule
-from scovert.train import AdversarialPlan, AlignedPlan, run
+from scovert.train import Resumable, make_plan, run
 
 __all__ = ["PairedVAE"]
 
 logger = logging.getLogger(__name__)
 
 MIN_EPOCHS, MIN_STEPS = 30, 600
-ANCHOR_RAMP = 0.2
+CHANGES_RESULT = ("early_stopping", "gradient_clip", "precision")
+"""How options of the trainer begin on which the result depends."""
+
+N_HELD_OUT = 2000
+"""Validation cells that `check` is about, at most."""
+
 GUARDED_SHARE = 0.1
 """Share of the anchors' weights that is left when the anchors make no sense."""
 
@@ -146,10 +154,11 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
                 UserWarning,
                 stacklevel=settings.warnings_stacklevel,
             )
+        self._log_mean_shares = self._read().log_mean_shares(self.summary_stats.n_batch)
         covariates = self.summary_stats.get("n_extra_categorical_covs", 0)
         state = self.adata_manager.get_state_registry(REGISTRY_KEYS.CAT_COVS_KEY)
         self.module = PairedModule(
-            _log_mean_shares(self._read(), self.summary_stats.n_batch),
+            torch.from_numpy(self._log_mean_shares),
             n_cats_per_cov=[int(n) for n in state.n_cats_per_key] if covariates else [],
             n_continuous_cov=self.summary_stats.get("n_extra_continuous_covs", 0),
             n_latent=n_latent,
@@ -165,6 +174,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             self.anchor_weights["cross_weight"] = cross_weight
         self.support_: NDArray | None = None
         self.anchor_consistency_: float | None = None
+        self.deviance_explained_: float | None = None
+        self.largest_share_: float | None = None
         self.cells_digest_ = fingerprint(adata)
         self._model_summary_string = (
             f"PairedVAE of {self.summary_stats.n_cells} cells in {self.module.n_batch} datasets, "
@@ -252,12 +263,12 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         self,
         max_epochs: int | None = None,
         *,
-        accelerator: str = "auto",
-        devices: int | list[int] | str = "auto",
         train_size: float = 0.9,
         validation_size: float | None = None,
         batch_size: int = 128,
         early_stopping: bool = True,
+        checkpoint_dir: str | os.PathLike | None = None,
+        datasplitter_kwargs: dict | None = None,
         plan_kwargs: dict | None = None,
         **trainer_kwargs: object,
     ) -> None:
@@ -273,8 +284,6 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         max_epochs
             Longest training; `None` takes the heuristic of scvi-tools, but at least 30 epochs and
             600 steps.
-        accelerator, devices
-            Where to train, as in :class:`lightning.pytorch.Trainer`.
         train_size, validation_size
             Shares of each dataset's cells to train on and to validate on; `None` validates on all
             others.
@@ -283,6 +292,13 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         early_stopping
             Stop when the validation loss has not improved for 10 epochs. Off without validation
             cells.
+        checkpoint_dir
+            Folder for the state of training, written at the beginning of every epoch, and for the
+            best model so far (:meth:`load` reads it). Training that was cut off goes on from there
+            when the same call is made again, to the same result.
+        datasplitter_kwargs
+            ``resident``: keep the counts on the GPU; by default where they take less than half of
+            its free memory.
         plan_kwargs
             For the training plan: ``lr``, ``kl_ramp`` (share of training over which the KL
             weight rises, 0.25), ``max_kl_weight`` and others of
@@ -291,68 +307,92 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             with ``"adversarial"`` also ``d_steps`` (1), steps of the discriminator before each
             step of the encoder.
         **trainer_kwargs
-            For :class:`scvi.train.Trainer`, such as ``early_stopping_patience``, ``logger``,
-            ``enable_progress_bar`` or ``gradient_clip_val``.
+            For :class:`scvi.train.Trainer`, such as ``accelerator`` and ``devices`` (where to
+            train; a GPU if there is one), ``strategy``, ``early_stopping_patience``, ``logger``,
+            ``enable_progress_bar``, ``precision`` or ``gradient_clip_val``.
+
+        Raises
+        ------
+        FloatingPointError
+            If a term of the loss or the gradient became NaN or infinite. It names the term, the
+            step and the cells; the model has its best state, or that of the beginning of the
+            epoch.
         """
         check_number("train_size", train_size, 0.01, 1.0)
         if validation_size is not None:
             check_number("validation_size", validation_size, 0.0, round(1 - train_size, 9))
         check_number("batch_size", batch_size, 3, whole=True)
+        check_known("datasplitter_kwargs", datasplitter_kwargs, ("resident",))
+        check_distributed(trainer_kwargs, settings.seed, checkpoint_dir)
+        asked = {
+            "model": self._model_summary_string,
+            "cells": self.cells_digest_,
+            "max_epochs": max_epochs,
+            "split": (train_size, validation_size, batch_size),
+            "early_stopping": early_stopping,
+            "plan_kwargs": plan_kwargs,
+            "trainer": {k: v for k, v in trainer_kwargs.items() if k.startswith(CHANGES_RESULT)},
+        }
+        resumable = Resumable.open(checkpoint_dir, settings.seed, asked)
         cells = self._read()
-        train, validation = split_cells(cells.batch, train_size, validation_size, settings.seed)
-        partners, trust = self._prepare_anchors(cells, train)
+        train, validation = split_cells(cells.batch, train_size, validation_size, resumable.seed)
+        anchors = self._find_anchors(cells, train, resumable.seed)
         data = PairedData(
             cells,
             train,
             validation,
             batch_size=batch_size,
             equal_draws=self.module.alignment in ("adversarial", "grl"),
-            partners=partners,
+            partners=None if anchors is None else anchors.partners,
+            **(datasplitter_kwargs or {}),
         )
         if max_epochs is None:
             enough = math.ceil(MIN_STEPS / data.n_steps)
             max_epochs = max(get_max_epochs_heuristic(len(cells)), MIN_EPOCHS, enough)
         check_number("max_epochs", max_epochs, 1, whole=True)
-        plan = self._plan(trust, dict(plan_kwargs or {}), trainer_kwargs)
-        devices_to_use = {"accelerator": accelerator, "devices": devices}
-        options = devices_to_use | trainer_kwargs
-        run(self, plan, data, max_epochs, early_stopping=early_stopping, **options)
+        trust = 1.0 if anchors is None or anchors.are_trusted else GUARDED_SHARE
+        weights = {name: trust * weight for name, weight in self.anchor_weights.items()}
+        plan = make_plan(self.module, weights, dict(plan_kwargs or {}), trainer_kwargs)
+        run(
+            self,
+            plan,
+            data,
+            max_epochs,
+            early_stopping=early_stopping,
+            resumable=resumable,
+            on_best=partial(self._save_best, resumable),
+            **trainer_kwargs,
+        )
+        self._look_at_heldout(validation)
+        self._save_best(resumable, self.history_)
+        resumable.end()
 
-    def _prepare_anchors(self, cells: Cells, train: NDArray) -> tuple[object, float]:
-        """Find anchors and keep the support; returns partners and the share of the full weight."""
+    def _find_anchors(self, cells: Cells, train: NDArray, seed: int) -> Anchors | None:
+        """Find anchors, if the model uses them, and keep the support."""
         if self.module.alignment != "anchors":
-            return None, 1.0
+            return None
         is_trained_on = np.zeros(len(cells), bool)
         is_trained_on[train] = True
         logger.info("Looking for anchors between the datasets.")
-        seed = 0 if settings.seed is None else settings.seed
         counts = cells.block(0, len(cells)).counts
         anchors = find_anchors(counts, cells.batch, train=is_trained_on, seed=seed)
         self.support_ = anchors.support
         self.anchor_consistency_ = anchors.consistency
-        if anchors.are_trusted:
-            return anchors.partners, 1.0
-        _warn_about_anchors(anchors)
-        return anchors.partners, GUARDED_SHARE
+        if not anchors.are_trusted:
+            warn_about_anchors(len(anchors.pairs), anchors.consistency)
+        return anchors
 
-    def _plan(self, trust: float, plan_kwargs: dict, trainer_kwargs: dict) -> AlignedPlan:
-        """Training plan with the weights of the alignment and when they rise."""
-        alignment = self.module.alignment
-        if alignment in ("anchors", "none"):
-            weights = {k: trust * w for k, w in self.anchor_weights.items()}
-            weights = weights if alignment == "anchors" else {}
-            ramp = ANCHOR_RAMP if weights else 0.0
-            return AlignedPlan(self.module, weights=weights, start=0.0, ramp=ramp, **plan_kwargs)
-        schedule = {
-            "weights": {"alignment_weight": plan_kwargs.pop("adversarial_weight", 30.0)},
-            "start": plan_kwargs.pop("adversarial_start", 0.3),
-            "ramp": plan_kwargs.pop("adversarial_ramp", 0.3),
-        }
-        if alignment == "grl":
-            return AlignedPlan(self.module, **schedule, **plan_kwargs)
-        for name in ("gradient_clip_val", "gradient_clip_algorithm"):
-            plan_kwargs[name] = trainer_kwargs.pop(name, None)
-        return AdversarialPlan(self.module, **schedule, **plan_kwargs)
+    def _look_at_heldout(self, validation: NDArray) -> None:
+        """Keep what `check` says of cells that were not trained on."""
+        if len(validation) == 0:
+            return
+        null = torch.from_numpy(self._log_mean_shares).to(self.device)
+        seen = validation[:: -(-len(validation) // N_HELD_OUT)]
+        compute = partial(self.module.deviance, log_mean_shares=null)
+        values, _ = over_minibatches(self, compute, indices=seen)
+        own, null_model, largest_share = values.astype(float).T
+        self.deviance_explained_ = float(1 - own.sum() / null_model.sum())
+        self.largest_share_ = float(np.median(largest_share))
 
     def get_latent_representation(
         self,
@@ -511,16 +551,17 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         )
         if write_layer:
             slots.append(("layers", key_added))
-            _check_layer_fits(target, genes_of(self.registry), key_added)
+            check_layer_fits(target, genes_of(self.registry), key_added)
         if has_support:
             slots.append(("obs", f"{key_added}_support"))
         check_free(target, key_added, slots, "PairedVAE", overwrite=overwrite)
         values: list[object] = [self.get_latent_representation(adata)]
         if write_layer:
-            expression = self.get_normalized_expression(adata, **options)
-            values.append(expression[target.var_names].to_numpy())
+            options["gene_list"] = target.var_names
+            values.append(self.get_normalized_expression(adata, **options).to_numpy())
         if has_support:
             values.append(self.get_support().max(axis=1).to_numpy())
+        options.pop("gene_list", None)
         params = self.init_params_["non_kwargs"] | options
         write_slots(target, key_added, dict(zip(slots, values, strict=True)), "PairedVAE", params)
 
@@ -536,9 +577,14 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         theta = self.module.px_r.detach().exp().cpu().numpy()
         rows = [
             _health.finite_row(self.history),
+            _health.loss_row(self.history),
+            _health.gradient_row(self.history),
             _health.latent_row(self.get_latent_representation()),
             _health.dispersion_row(theta),
         ]
+        if self.deviance_explained_ is not None:
+            rows.append(_health.share_row(self.largest_share_))
+            rows.append(_health.deviance_row(self.deviance_explained_))
         if self.anchor_consistency_ is not None:
             rows.append(_health.anchor_row(self.anchor_consistency_))
         return _health.table(rows)
@@ -559,36 +605,3 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
 
     def _read(self) -> Cells:
         return Cells.read(self.adata, self.registry, genes_of(self.registry))
-
-
-def _log_mean_shares(cells: Cells, n_batch: int) -> Tensor:
-    """Logarithm of the mean share of each gene in each dataset, half a count added to each."""
-    counts = np.full((n_batch, cells.n_genes), 0.5)
-    for start, block in cells.blocks():
-        batch = cells.batch[start : start + block.shape[0]]
-        for b in np.unique(batch):
-            counts[b] += np.asarray(block[batch == b].sum(axis=0)).ravel()
-    return torch.from_numpy(np.log(counts / counts.sum(axis=1, keepdims=True))).float()
-
-
-def _check_layer_fits(adata: AnnData, genes: pd.Index, key: str) -> None:
-    extra = adata.var_names.difference(genes)
-    if len(extra):
-        raise ValueError(
-            f"`adata` has {len(extra)} genes that the model does not know, such as {extra[0]!r}, "
-            f"so there are no values for them in `layers[{key!r}]`. Pass `write_layer=False`, or "
-            "annotate `adata[:, model.adata.var_names].copy()`."
-        )
-    check_memory(adata.n_obs, adata.n_vars, key)
-
-
-def _warn_about_anchors(anchors: Anchors) -> None:
-    found = "there are none" if len(anchors.pairs) == 0 else f"only {anchors.consistency:.0%} do"
-    warnings.warn(
-        "Anchors should join clusters of one dataset to the matching clusters of another, and "
-        f"{found}. The pull between anchored cells has a tenth of its weight. The datasets may "
-        "share few cell types, or be too noisy: look at `get_support()` before trusting the "
-        "integration.",
-        UserWarning,
-        stacklevel=4,  # the caller of `train`,
-    )

@@ -6,11 +6,13 @@ import logging
 import os
 from typing import Self
 
+import pandas as pd
 from anndata import AnnData, read_h5ad
 
 from scovert._minibatch import check_trained, genes_of
 from scovert._saving import KEPT_ELSEWHERE, SavedModel, read_model, write_model
 from scovert._validation import check_genes
+from scovert.train import Resumable
 
 __all__ = ["SaveLoadMixin"]
 
@@ -40,20 +42,29 @@ class SaveLoadMixin:
             If a file is in the way and `overwrite` is not set.
         """
         check_trained(self)
+        kept = self.adata if save_anndata else None
+        write_model(path, self._saved(self.history_), kept, overwrite=overwrite)
+
+    def _saved(self, history: dict[str, pd.DataFrame]) -> SavedModel:
+        """Return what a file holds of this model, once it is trained."""
         attributes = {
             name: value
             for name, value in vars(self).items()
             if name.endswith("_") and name not in KEPT_ELSEWHERE and not name.startswith("_")
         }
-        saved = SavedModel(
+        return SavedModel(
             class_name=type(self).__name__,
             registry=self.registry,
             init=self.init_params_["non_kwargs"],
             weights=self.module.state_dict(),
-            attributes=attributes,
-            history=self.history_,
+            attributes=attributes | {"is_trained_": True},
+            history=history,
         )
-        write_model(path, saved, self.adata if save_anndata else None, overwrite=overwrite)
+
+    def _save_best(self, resumable: Resumable, history: dict[str, pd.DataFrame]) -> None:
+        """Write the model as it is into the folder of its training, if it has one."""
+        if resumable.folder is not None:
+            write_model(resumable.folder, self._saved(history), None, overwrite=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike, adata: AnnData | None = None) -> Self:

@@ -10,7 +10,6 @@ import torch
 from scvi import REGISTRY_KEYS
 from scvi.distributions import NegativeBinomial
 from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
-from scvi.nn import Encoder
 from torch import Tensor, nn
 from torch.distributions import Normal
 
@@ -22,16 +21,22 @@ from scovert.losses import (
     negative_binomial,
     squared_distance,
 )
-from scovert.nn import CountDecoder, Discriminator, PerDataset, reverse_gradient
+from scovert.nn import CellEncoder, CountDecoder, Discriminator, PerDataset, reverse_gradient
 
-__all__ = ["ANCHORED_KEY", "COUNTS_KEY", "FOOLED", "PairedModule"]
+__all__ = ["ANCHORED_KEY", "CELLS_KEY", "COUNTS_KEY", "FOOLED", "PairedModule"]
 
 FOOLED = 0.95
 """Share of the cross-entropy of chance from which a discriminator counts as fooled."""
 
+SEEN = 0.8
+"""Share of the counts that is encoded where the rest is predicted."""
+
 ANCHORED_KEY = "anchored"
 """Key of a minibatch: which drawn cells the last rows of the minibatch are partners of."""
 
+
+CELLS_KEY = "cells"
+"""Key of a minibatch: the rows of its cells in the AnnData."""
 
 COUNTS_KEY = "counts"
 """Key of a minibatch: the non-zero counts of the drawn cells."""
@@ -86,9 +91,7 @@ class PairedModule(BaseModuleClass):
 
         # Networks
         sizes = {"n_layers": n_layers, "n_hidden": n_hidden}
-        encode = partial(
-            Encoder, n_input, n_latent, **sizes, dropout_rate=dropout_rate, use_batch_norm=True
-        )
+        encode = partial(CellEncoder, n_input, n_latent, **sizes, dropout_rate=dropout_rate)
         decode = partial(CountDecoder, n_latent, n_cont=n_continuous_cov, **sizes)
         if self.is_shared:
             self.z_encoder = encode()
@@ -124,9 +127,9 @@ class PairedModule(BaseModuleClass):
         """
         inputs = torch.log1p(x)
         if self.is_shared:
-            mean, variance, _ = self.z_encoder(inputs)
+            mean, variance = self.z_encoder(inputs)
         else:
-            mean, variance, _ = self.z_encoder(batch_index.squeeze(-1), inputs)
+            mean, variance = self.z_encoder(batch_index.squeeze(-1), inputs)
         qz = Normal(mean, variance.sqrt(), validate_args=False)
         return {"qz": qz, "z": qz.rsample(), "library": x.sum(-1, keepdim=True)}
 
@@ -314,6 +317,42 @@ class PairedModule(BaseModuleClass):
             inputs["batch_index"] = torch.full_like(inputs["batch_index"], code)
             counts += self.generative(**inputs)["px"].scale[:, genes] * total / len(datasets)
         return counts
+
+    def deviance(self, tensors: dict[str, Tensor], log_mean_shares: Tensor) -> Tensor:
+        r"""Measure how well a part of each cell's counts tells the rest.
+
+        Four fifths of the counts, drawn at random, are encoded, and the others are compared with
+        what is decoded: the noise of a cell helps nothing there, since thinned parts of a negative
+        binomial count share only its mean and overdispersion. The deviance is
+        :math:`2 (\log p(x \mid \mu = x) - \log p(x \mid \mu))`, summed over genes.
+
+        Parameters
+        ----------
+        tensors
+            Minibatch of cells.
+        log_mean_shares
+            Logarithm of the mean share of each gene in each dataset, ``(n_batch, n_genes)``.
+
+        Returns
+        -------
+        Deviance of the model, deviance of the mean of the cell's dataset, and the largest share of
+        a gene, shape ``(n_cells, 3)``.
+        """
+        counts = tensors[REGISTRY_KEYS.X_KEY]
+        generator = torch.Generator(counts.device).manual_seed(0)
+        seen = torch.binomial(counts, torch.full_like(counts, SEEN), generator=generator)
+        x = counts - seen
+        outputs = self.inference(seen, tensors[REGISTRY_KEYS.BATCH_KEY])
+        outputs |= {"z": outputs["qz"].mean, "library": x.sum(-1, keepdim=True)}
+        px = self.generative(**self._get_generative_input(tensors, outputs))["px"]
+        batch = tensors[REGISTRY_KEYS.BATCH_KEY].squeeze(-1)
+        means = (x, px.mu, outputs["library"] * log_mean_shares.exp()[batch])
+        saturated, own, null = (
+            NegativeBinomial(mu=mean, theta=px.theta, validate_args=False).log_prob(x).sum(-1)
+            for mean in means
+        )
+        deviances = [2 * (saturated - fit) for fit in (own, null)]
+        return torch.stack([*deviances, px.scale.amax(-1)], dim=1)
 
     @torch.inference_mode()
     def sample(self, tensors: dict[str, Tensor]) -> Tensor:

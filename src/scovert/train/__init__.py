@@ -1,7 +1,8 @@
 """Training plans that the host lacks, and how they are run."""
 
-from scovert.train._aligned import AdversarialPlan, AlignedPlan
+from scovert.train._aligned import AdversarialPlan, AlignedPlan, make_plan
 from scovert.train._best import BestState
+from scovert.train._checkpoint import Resumable
 from scovert.train._run import run
 
-__all__ = ["AdversarialPlan", "AlignedPlan", "BestState", "run"]
+__all__ = ["AdversarialPlan", "AlignedPlan", "BestState", "Resumable", "make_plan", "run"]

@@ -12,12 +12,15 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from scvi.module.base import LossOutput
 from scvi.train import TrainingPlan
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from scovert.module import PairedModule
-from scovert.module._paired import FOOLED
+from scovert.module._paired import CELLS_KEY, FOOLED
+from scovert.train._finite import FiniteWatch
 
-__all__ = ["AdversarialPlan", "AlignedPlan"]
+__all__ = ["AdversarialPlan", "AlignedPlan", "make_plan"]
 
+ANCHOR_RAMP = 0.2
 NOT_TAKEN = {"module", "loss_kwargs", "n_epochs_kl_warmup", "n_steps_kl_warmup"}
 DISCRIMINATOR_SETTINGS = {
     "lr": 1e-3,
@@ -78,6 +81,10 @@ class AlignedPlan(TrainingPlan):
         self.strength = 0.0
         self.is_fooled = False
         self.sums: dict[str, dict] = {"train": {}, "validation": {}}
+        self.terms: dict[str, Tensor | int] = {}
+        self.gradient_norm = torch.tensor(0.0)
+        self.watch = FiniteWatch()
+        self.recorded: dict[str, dict[int, float]] = {}
 
     @property
     def kl_weight(self) -> float:
@@ -90,13 +97,6 @@ class AlignedPlan(TrainingPlan):
         """Return the first epoch in which every weight has its final value."""
         return math.ceil(max(self.kl_ramp, self.start + self.ramp) * max_epochs)
 
-    def on_train_epoch_start(self) -> None:
-        """Note whether the discriminator was fooled in the last epoch."""
-        metrics = self.trainer.callback_metrics
-        if "discriminator_train" in metrics:
-            chance = metrics["discriminator_chance_train"]
-            self.is_fooled = bool(metrics["discriminator_train"] >= FOOLED * chance)
-
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Set the weights of this step."""
         epoch = self.current_epoch + batch_idx / self.trainer.num_training_batches
@@ -107,57 +107,72 @@ class AlignedPlan(TrainingPlan):
         self.loss_kwargs["kl_weight"] = self.kl_weight
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Compute the loss of a minibatch and log its terms."""
+        """Compute the loss of a minibatch and note its terms."""
         output = self.module(batch, loss_kwargs=self.loss_kwargs)[2]
-        self._record(output, "train")
+        self.terms = _totals(output)
         return output.loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Compute the loss of a minibatch of validation cells."""
-        self._record(self.module(batch, loss_kwargs=self.loss_kwargs)[2], "validation")
+        self._add("validation", _totals(self.module(batch, loss_kwargs=self.loss_kwargs)[2]))
 
-    def _record(self, output: LossOutput, mode: str) -> None:
+    def _add(self, mode: str, totals: dict[str, Tensor | int]) -> None:
         """Add the terms of a minibatch to those of the epoch, as tensors."""
-        terms = {"loss": output.loss, **output.extra_metrics}
-        total = {
-            "reconstruction_loss": output.reconstruction_loss_sum,
-            "kl_local": output.kl_local_sum,
-            "elbo": output.reconstruction_loss_sum + output.kl_local_sum,
-            **{name: value * output.n_obs_minibatch for name, value in terms.items()},
-        }
         sums = self.sums[mode]
-        for name, value in (total | {"n_cells": output.n_obs_minibatch}).items():
-            sums[name] = sums.get(name, 0) + (value.detach() if torch.is_tensor(value) else value)
+        for name, value in totals.items():
+            sums[name] = sums.get(name, 0) + value
 
-    def _log_epoch(self, mode: str) -> None:
-        """Log the mean over cells of every term, once: logging each step is slow."""
-        sums, self.sums[mode] = self.sums[mode], {}
-        n_cells = sums.pop("n_cells", 0)
-        means = {f"{name}_{mode}": value / n_cells for name, value in sums.items()}
-        if means:
-            shown = {f"{mode}_loss": means.pop(f"loss_{mode}")}
-            self.log_dict(shown, prog_bar=True, sync_dist=self.use_sync_dist)
-            self.log_dict(means, sync_dist=self.use_sync_dist)
-
-    def on_train_epoch_end(self) -> None:
-        """Log the terms of the loss and the weights they had at the end of the epoch."""
-        self._log_epoch("train")
-        self.log_dict({"kl_weight": self.kl_weight, "alignment_strength": self.strength})
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the terms of the loss on the validation cells."""
-        self._log_epoch("validation")
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Note the norm of the gradient of all but a discriminator that has its own optimiser."""
+        if optimizer is self.trainer.optimizers[0]:
+            groups = [p.grad for group in optimizer.param_groups for p in group["params"]]
+            self.gradient_norm = get_total_norm([g for g in groups if g is not None])
 
     def on_train_batch_end(
         self, outputs: dict[str, Tensor], batch: dict[str, Tensor], batch_idx: int
     ) -> None:
-        """Stop when the loss is not a number any more (looked at on the CPU only)."""
-        loss = outputs["loss"]
-        if loss.device.type == "cpu" and not loss.isfinite():
-            raise FloatingPointError(
-                f"The training loss became {float(loss)} in epoch {self.current_epoch}, step "
-                f"{batch_idx}. Train with a smaller learning rate, `plan_kwargs={{'lr': ...}}`."
+        """End training when a term of the loss or the gradient is not a number any more."""
+        self._add("train", self.terms)
+        self._add("train", {"gradient_norm": self.gradient_norm * self.terms["n_cells"]})
+        seen = self.terms | {"gradient_norm": self.gradient_norm}
+        is_last = batch_idx + 1 == self.trainer.num_training_batches
+        if self.watch.sees(seen, batch.get(CELLS_KEY), (self.current_epoch, batch_idx), is_last):
+            self.trainer.should_stop = True
+
+    def _log_epoch(self, mode: str) -> None:
+        """Log the mean over cells of every term, once: logging each step is slow."""
+        sums, self.sums[mode] = self.sums[mode], {}
+        if not sums:
+            return
+        values = torch.stack([torch.as_tensor(v, device=self.device) for v in sums.values()])
+        total = dict(
+            zip(sums, self.trainer.strategy.reduce(values, reduce_op="sum").tolist(), strict=True)
+        )
+        n_cells = total.pop("n_cells")
+        means = {f"{name}_{mode}": value / n_cells for name, value in total.items()}
+        self._log({f"{mode}_loss": means.pop(f"loss_{mode}")}, prog_bar=True)
+        self._log(means)
+
+    def _log(self, values: dict[str, float], **options: bool) -> None:
+        """Log values of this epoch, for any logger and for the history."""
+        self.log_dict(values, **options)
+        for name, value in values.items():
+            self.recorded.setdefault(name, {})[self.current_epoch] = value
+
+    def on_train_epoch_end(self) -> None:
+        """Log the terms of the loss and their weights; note if the discriminator is fooled."""
+        self._log_epoch("train")
+        self._log({"kl_weight": self.kl_weight, "alignment_strength": self.strength})
+        if "discriminator_train" in self.recorded:
+            guess, chance = (
+                self.recorded[name][self.current_epoch]
+                for name in ("discriminator_train", "discriminator_chance_train")
             )
+            self.is_fooled = guess >= FOOLED * chance
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the terms of the loss on the validation cells."""
+        self._log_epoch("validation")
 
     def _optimizer_creator_fn(self, optimizer_cls: type[torch.optim.Adam]) -> Callable:
         """Take the fused version of the host's optimiser, one kernel for all parameters."""
@@ -217,7 +232,7 @@ class AdversarialPlan(AlignedPlan):
                 batch, inference_outputs, generative_outputs, **self.loss_kwargs
             )
             self._step(vae, output.loss)
-        self._record(output, "train")
+        self.terms = _totals(output)
         return output.loss.detach()
 
     def _step(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
@@ -239,6 +254,60 @@ class AdversarialPlan(AlignedPlan):
         vae, classifier = _split_parameters(self.module)
         config["optimizer"].param_groups[0]["params"] = vae
         return [config, {"optimizer": torch.optim.Adam(classifier, **DISCRIMINATOR_SETTINGS)}]
+
+
+def make_plan(
+    module: PairedModule,
+    anchor_weights: dict[str, float],
+    plan_kwargs: dict,
+    trainer_kwargs: dict,
+) -> AlignedPlan:
+    """Make the plan for a module's alignment.
+
+    Parameters
+    ----------
+    module
+        Module to train.
+    anchor_weights
+        Full weights of what anchors add to the loss.
+    plan_kwargs
+        Options of a user; those for the adversary are taken out.
+    trainer_kwargs
+        Options of the trainer; clipping is taken out where the plan does it.
+
+    Returns
+    -------
+    The plan.
+    """
+    if module.alignment == "anchors":
+        return AlignedPlan(
+            module, weights=anchor_weights, start=0.0, ramp=ANCHOR_RAMP, **plan_kwargs
+        )
+    if module.alignment == "none":
+        return AlignedPlan(module, weights={}, start=0.0, ramp=0.0, **plan_kwargs)
+    schedule = {
+        "weights": {"alignment_weight": plan_kwargs.pop("adversarial_weight", 30.0)},
+        "start": plan_kwargs.pop("adversarial_start", 0.3),
+        "ramp": plan_kwargs.pop("adversarial_ramp", 0.3),
+    }
+    if module.alignment == "grl":
+        return AlignedPlan(module, **schedule, **plan_kwargs)
+    clipping = ("gradient_clip_val", "gradient_clip_algorithm")
+    plan_kwargs |= {name: trainer_kwargs.pop(name, None) for name in clipping}
+    return AdversarialPlan(module, **schedule, **plan_kwargs)
+
+
+def _totals(output: LossOutput) -> dict[str, Tensor | int]:
+    """Return sums over the cells of a minibatch of all terms, and the number of cells."""
+    n_cells = output.n_obs_minibatch
+    means = output.extra_metrics | {"loss": output.loss}
+    totals = {
+        "reconstruction_loss": output.reconstruction_loss_sum,
+        "kl_local": output.kl_local_sum,
+        "elbo": output.reconstruction_loss_sum + output.kl_local_sum,
+        **{name: value * n_cells for name, value in means.items()},
+    }
+    return {name: value.detach() for name, value in totals.items()} | {"n_cells": n_cells}
 
 
 def _rise(progress: float, start: float, ramp: float) -> float:
