@@ -113,21 +113,23 @@ def find_anchors(
     the most similar principal components (cosine), since `embed` does not place them. Above 50,000
     cells the components are those of :func:`principal_components` for many cells; above 50,000
     matched cells of a dataset the search in it is approximate :cite:p:`Dong11`; above 20,000 cells
-    of a dataset the guard clusters as many of them. Beside the counts, memory for some hundred
-    numbers per cell is needed.
+    of a dataset the guard clusters as many of them. Beside the counts, a million cells x 2,000
+    genes take 1 GB.
     """
     batch = np.asarray(batch).ravel()
     train = np.ones(len(batch), bool) if train is None else np.asarray(train, bool)
     counts = by_row(counts)
-    components = components_of(counts, log_normalise, 30, seed=seed)
-    datasets, space = _place(components, batch, train, embed, seed)
+    datasets, space = _place(
+        components_of(counts, log_normalise, 30, seed=seed), batch, train, embed, seed
+    )
     pairs, even = match_all(datasets)
-    lent = list(_lent(space, batch, datasets))
+    share = consistency(counts, batch, datasets, even, seed)
+    lent = list(_lent(space, batch, datasets, seed))
     return Anchors(
         pairs=pairs,
         partners=_partners(pairs, lent, len(batch)),
         support=_support(pairs, lent, batch, datasets),
-        consistency=consistency(counts, batch, datasets, even, seed),
+        consistency=share,
     )
 
 
@@ -138,14 +140,16 @@ def _place(
     if len(batch) <= MAX_CELLS:
         space = unit_rows(embed(components, batch))
         rows = [np.flatnonzero((batch == b) & train) for b in range(batch.max() + 1)]
-        indices = [Index(space[r], seed) for r in rows]
-        return [Dataset.build(r, i, i) for r, i in zip(rows, indices, strict=True)], space
-    space, rows = unit_rows(components), _sample(batch, train, seed)
+        return [Dataset.build(r, Index(space[r], seed)) for r in rows], space
+    rows = _sample(batch, train, seed)
     matched = np.concatenate(rows)
     corrected = unit_rows(embed(components[matched], batch[matched]))
     parts = np.split(corrected, np.cumsum([len(r) for r in rows])[:-1])
+    space = components
+    for block in blocks(len(space), CELLS_AT_ONCE):  # in place, since it is large
+        space[block] = unit_rows(space[block])
     found = zip(rows, parts, strict=True)
-    return [Dataset.build(r, Index(p, seed), Index(space[r], seed)) for r, p in found], space
+    return [Dataset.build(r, Index(p, seed)) for r, p in found], space
 
 
 def _sample(batch: NDArray, train: NDArray, seed: int) -> list[NDArray]:
@@ -160,13 +164,14 @@ def _sample(batch: NDArray, train: NDArray, seed: int) -> list[NDArray]:
 
 
 def _lent(
-    space: NDArray, batch: NDArray, datasets: list[Dataset]
+    space: NDArray, batch: NDArray, datasets: list[Dataset], seed: int
 ) -> Iterator[tuple[NDArray, NDArray]]:
     """Cells that were not matched and the nearest cells of their dataset that were, in blocks."""
     for b, data in enumerate(datasets):
+        index = Index(space[data.rows], seed)
         others = np.setdiff1d(np.flatnonzero(batch == b), data.rows)
         for block in blocks(len(others) if len(data) else 0, CELLS_AT_ONCE):
-            near = data.lookup.nearest(space[others[block]], N_OWN_NEIGHBORS)[0]
+            near = index.nearest(space[others[block]], N_OWN_NEIGHBORS)[0]
             yield others[block], data.rows[near].astype(np.int32)
 
 

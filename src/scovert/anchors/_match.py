@@ -29,8 +29,6 @@ class Dataset:
         Their rows in all cells, shape ``(n_matched,)``.
     index
         Their positions in the space in which partners are sought.
-    lookup
-        Their positions in the space in which cells that are not matched look for them.
     near
         Their 15 nearest in `index`, themselves included, shape ``(n_matched, 15)``.
     radius
@@ -39,16 +37,15 @@ class Dataset:
 
     rows: NDArray
     index: Index
-    lookup: Index
     near: NDArray
     radius: NDArray
 
     @classmethod
-    def build(cls, rows: NDArray, index: Index, lookup: Index) -> Dataset:
+    def build(cls, rows: NDArray, index: Index) -> Dataset:
         """Measure the own neighbourhoods of the matched cells."""
         near, distance = index.own(N_OWN_NEIGHBORS)
         radius = np.median(distance[:, :N_NEIGHBORS], axis=1)
-        return cls(rows, index, lookup, near, np.maximum(radius, np.finfo(np.float32).eps))
+        return cls(rows, index, near, np.maximum(radius, np.finfo(np.float32).eps))
 
     def __len__(self) -> int:
         return len(self.rows)

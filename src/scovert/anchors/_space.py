@@ -97,7 +97,10 @@ def components_of(
         return _fit(prepare(x), n_components, clip, seed)[0]
     drawn = np.random.default_rng(seed).choice(x.shape[0], MAX_CELLS_TO_FIT, replace=False)
     _, axes = _fit(prepare(x[np.sort(drawn)]), n_components, clip, seed)
-    return np.concatenate([axes.project(prepare(x[b])) for b in blocks(x.shape[0], BLOCK)])
+    components = np.empty((x.shape[0], axes.loadings.shape[1]), np.float32)
+    for block in blocks(x.shape[0], BLOCK):
+        components[block] = axes.project(prepare(x[block]))
+    return components
 
 
 def log_normalise(counts: Rows) -> sp.csr_matrix:
