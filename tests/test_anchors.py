@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import combinations
 
 import numpy as np
@@ -12,8 +13,17 @@ from anndata import AnnData
 from scipy import sparse
 from scipy.spatial.distance import cdist
 
-from scovert import anchors as anchors_file
-from scovert.anchors import Anchors, find_anchors, harmony, principal_components
+from scovert.anchors import (
+    Anchors,
+    _find,
+    _guard,
+    _match,
+    _search,
+    _space,
+    find_anchors,
+    harmony,
+    principal_components,
+)
 from scovert.data import pbmc68k, two_batches
 
 N_GENES = 37
@@ -158,8 +168,8 @@ def test_consistency_is_that_of_the_recipe(monkeypatch: pytest.MonkeyPatch) -> N
         train = np.random.default_rng(1).random(len(batch)) < 0.8
         cluster = np.random.default_rng(2).integers(0, 4, len(batch))
         answers = iter([cluster[(batch == b) & train] for b in range(len(sizes))])
-        monkeypatch.setattr(anchors_file, "_leiden", lambda *_, answers=answers: next(answers))
-        monkeypatch.setattr(anchors_file, "MIN_CELLS_TO_CLUSTER", 0)
+        monkeypatch.setattr(_guard, "_leiden", lambda *_, answers=answers: next(answers))
+        monkeypatch.setattr(_guard, "MIN_CELLS_TO_CLUSTER", 0)
         found = find_anchors(counts, batch, train=train, embed=centred)
         anchored = dense_anchors(unit_space(counts, batch, centred), batch, train, deeper=False)
         best, total = 0, 0
@@ -287,7 +297,7 @@ def test_cells_that_are_all_alike() -> None:
 
 
 def test_no_anchor_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(anchors_file, "_match", lambda *_, **__: np.zeros((0, 2), np.int64))
+    monkeypatch.setattr(_match, "_match", lambda *_: (np.zeros((0, 2), np.int64),) * 2)
     counts, batch = make(SIZES["three"])
     found = find_anchors(counts, batch, train=np.arange(len(batch)) % 5 > 0)
     assert found.pairs.shape == (0, 2)
@@ -308,3 +318,258 @@ def test_a_missing_type_has_low_support(seed: int) -> None:
     missing = (adata.obs["cell_type"] == "Dendritic").to_numpy()
     assert support[missing].mean() < 0.5
     assert support[~missing].mean() > 0.9
+
+
+# Many cells: every threshold is lowered, and the result compared with that of the full search
+
+
+@pytest.fixture(scope="module")
+def cells() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts, datasets and five types, of which the first dataset lacks one."""
+    rng = np.random.default_rng(0)
+    batch = rng.permutation(np.repeat([0, 1], [900, 600]))
+    types = rng.integers(0, 5, len(batch))
+    logs = rng.normal(0, 1, (5, N_GENES))[types] + rng.normal(0, 0.3, (2, N_GENES))[batch]
+    kept = (batch == 1) | (types > 0)
+    return rng.poisson(3 * np.exp(logs))[kept], batch[kept], types[kept]
+
+
+@pytest.fixture(scope="module")
+def full(cells: tuple) -> Anchors:
+    counts, batch, _ = cells
+    return find_anchors(counts, batch)
+
+
+def support_correlation(first: Anchors, second: Anchors) -> float:
+    known = np.isfinite(first.support)
+    return np.corrcoef(first.support[known], second.support[known])[0, 1]
+
+
+@pytest.mark.parametrize("everything", [True, False])
+def test_above_the_limit_a_sample_is_matched(
+    monkeypatch: pytest.MonkeyPatch, everything: bool
+) -> None:
+    monkeypatch.setattr(_find, "MAX_CELLS", 90)
+    monkeypatch.setattr(_find, "MIN_PER_DATASET", 20)
+    monkeypatch.setattr(_find, "CELLS_AT_ONCE", 7)
+    counts, batch = make((110, 40, 13))
+    train = (np.random.default_rng(1).random(len(batch)) < 0.9) | everything
+    given = []
+
+    def spy(components: np.ndarray, batch: np.ndarray) -> np.ndarray:
+        given.append((components, batch))
+        return centred(components, batch)
+
+    found = find_anchors(counts, batch, train=train, embed=spy)
+    logs = np.log1p(1e4 * counts / counts.sum(1, keepdims=True))
+    components = principal_components(logs, 30)
+    ((drawn, drawn_batch),) = given
+    nearest = cdist(drawn, components)
+    matched = nearest.argmin(1)
+    np.testing.assert_allclose(components[matched], drawn, atol=1e-3)
+    np.testing.assert_array_equal(batch[matched], drawn_batch)
+    assert len(set(matched)) == len(matched) <= 90
+    assert train[matched].all()
+    sizes = np.bincount(drawn_batch)
+    assert sizes[2] == train[batch == 2].sum()
+    assert sizes[0] > sizes[1] >= 20
+    is_matched = np.isin(np.arange(len(batch)), matched)
+    assert is_matched[found.pairs].all()
+    assert (batch[found.pairs[:, 0]] != batch[found.pairs[:, 1]]).all()
+    assert_the_others_borrow(found, unit(components), batch, is_matched)
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def assert_the_others_borrow(
+    found: Anchors, space: np.ndarray, batch: np.ndarray, is_matched: np.ndarray
+) -> None:
+    """Support and partners of the others are those of the nearest matched of their dataset."""
+    partners = found.partners.toarray()
+    for i in np.flatnonzero(~is_matched):
+        own = np.flatnonzero((batch == batch[i]) & is_matched)
+        near = own[np.argsort(cdist(space[[i]], space[own])[0])[:15]]
+        np.testing.assert_allclose(found.support[i], found.support[near].mean(0), atol=1e-5)
+        np.testing.assert_array_equal(partners[i], partners[near[0]])
+        assert not partners[i, batch == batch[i]].any()
+
+
+@pytest.mark.parametrize("sizes", [(1000, 1000), (5000, 3), (900, 80, 10), (40,) * 50])
+def test_the_sample_holds_all_datasets(
+    monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(_find, "MAX_CELLS", 500)
+    monkeypatch.setattr(_find, "MIN_PER_DATASET", 60)
+    batch = np.repeat(np.arange(len(sizes)), sizes)
+    drawn = np.array([len(r) for r in _find._sample(batch, np.ones(len(batch), bool), seed=0)])
+    assert 500 - len(sizes) <= drawn.sum() <= 500
+    assert (drawn >= np.minimum(sizes, min(60, 500 // len(sizes)))).all()
+    assert (np.diff(drawn) * np.diff(sizes) >= 0).all()
+
+
+def test_a_sample_gives_the_same_picture(
+    monkeypatch: pytest.MonkeyPatch, cells: tuple, full: Anchors
+) -> None:
+    counts, batch, types = cells
+    monkeypatch.setattr(_find, "MAX_CELLS", 500)
+    monkeypatch.setattr(_find, "MIN_PER_DATASET", 50)
+    found = find_anchors(counts, batch)
+    assert len(found.pairs) < 0.6 * len(full.pairs)
+    assert support_correlation(found, full) > 0.95
+    assert found.are_trusted
+    partners = found.partners.tocoo()
+    assert (types[partners.row] == types[partners.col]).mean() > 0.95
+    share, full_share = ((np.diff(a.partners.indptr) > 0).mean() for a in (found, full))
+    assert share > 0.8 * full_share
+
+
+def test_components_fitted_to_a_part_are_those_of_all(
+    monkeypatch: pytest.MonkeyPatch, cells: tuple
+) -> None:
+    logs = np.log1p(cells[0])
+    expected = principal_components(logs, 3)
+    for n_fitted, least in ((len(expected) - 1, 0.9999), (400, 0.95)):
+        monkeypatch.setattr(_space, "MAX_CELLS_TO_FIT", n_fitted)
+        monkeypatch.setattr(_space, "BLOCK", 101)
+        found = principal_components(logs, 3)
+        assert found.shape == expected.shape
+        assert found.dtype == np.float32
+        both = np.abs(np.corrcoef(found.T, expected.T)[:3, 3:]).diagonal()
+        assert (both > least).all(), both
+    monkeypatch.setattr(_space, "BLOCK", 10_000)
+    np.testing.assert_allclose(principal_components(logs, 3), found, atol=1e-4)
+    constant = principal_components(np.ones(logs.shape), 3)
+    np.testing.assert_array_equal(constant, np.zeros((len(logs), 3)))
+
+
+def test_the_guard_clusters_a_part(
+    monkeypatch: pytest.MonkeyPatch, cells: tuple, full: Anchors
+) -> None:
+    sizes, leiden = [], _guard._leiden
+
+    def spy(components: np.ndarray, seed: int) -> np.ndarray:
+        sizes.append(len(components))
+        return leiden(components, seed)
+
+    monkeypatch.setattr(_guard, "_leiden", spy)
+    monkeypatch.setattr(_guard, "MAX_CELLS_TO_CLUSTER", 350)
+    found = find_anchors(*cells[:2])
+    assert sizes == [350, 350]
+    np.testing.assert_array_equal(found.pairs, full.pairs)
+    assert found.consistency == pytest.approx(full.consistency, abs=0.1)
+
+
+def test_ten_thousand_cells_can_be_clustered() -> None:
+    # From 8,192 cells on scanpy would search approximately, in a sparse format it cannot read
+    rng = np.random.default_rng(0)
+    types = rng.integers(0, 2, 8_200)
+    labels = _guard._leiden(
+        rng.normal(0, 1, (8_200, 2)).astype(np.float32) + 20 * types[:, None], 0
+    )
+    assert all(len(set(types[labels == label])) == 1 for label in set(labels))
+
+
+@pytest.mark.parametrize("pairs_at_once", [1, 7])
+def test_scores_do_not_depend_on_the_block(
+    monkeypatch: pytest.MonkeyPatch, pairs_at_once: int
+) -> None:
+    for sizes in SIZES.values():
+        counts, batch = make(sizes)
+        expected = find_anchors(counts, batch, embed=centred)
+        with monkeypatch.context() as patch:
+            patch.setattr(_match, "PAIRS_AT_ONCE", pairs_at_once)
+            found = find_anchors(counts, batch, embed=centred)
+        np.testing.assert_array_equal(found.pairs, expected.pairs)
+
+
+def test_only_a_few_cells_are_read_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, cells: tuple
+) -> None:
+    counts, batch, _ = cells
+    read, normalise = [], _space.log_normalise
+
+    def spy(x: object) -> sparse.csr_matrix:
+        read.append(x.shape[0])
+        return normalise(x)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a dense matrix of cells x genes")
+
+    monkeypatch.setattr(_find, "log_normalise", spy)
+    monkeypatch.setattr(_guard, "log_normalise", spy)
+    monkeypatch.setattr(_find, "MAX_CELLS", 500)
+    monkeypatch.setattr(_find, "MIN_PER_DATASET", 50)
+    monkeypatch.setattr(_space, "MAX_CELLS_TO_FIT", 300)
+    monkeypatch.setattr(_space, "BLOCK", 100)
+    monkeypatch.setattr(_guard, "MAX_CELLS_TO_CLUSTER", 200)
+    monkeypatch.setattr(sparse.csr_matrix, "toarray", refuse)
+    monkeypatch.setattr(sparse.csr_matrix, "todense", refuse)
+    monkeypatch.setattr(sparse.csc_matrix, "toarray", refuse)
+    find_anchors(sparse.csr_matrix(counts), batch)
+    assert max(read) == 300
+    assert read[1:-2].count(100) >= len(batch) // 100
+
+
+class Graph:
+    """Stand in for the graph of pynndescent, which takes half a minute to compile.
+
+    It is exact, but does not find the last neighbour of every other point.
+    """
+
+    def __init__(self, points: np.ndarray, n_neighbors: int, **_: object) -> None:
+        self.points = points
+        self.neighbor_graph = self.query(points, n_neighbors)
+
+    def query(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        distance = cdist(query, self.points)
+        near = distance.argsort(1, kind="stable")[:, :k].astype(np.int32)
+        distance = np.take_along_axis(distance, near, 1)
+        near[::2, -1], distance[::2, -1] = -1, np.inf
+        return near, distance
+
+
+def test_large_sets_are_searched_in_a_graph(
+    monkeypatch: pytest.MonkeyPatch, cells: tuple, full: Anchors
+) -> None:
+    monkeypatch.setattr(_search, "MAX_EXACT", 100)
+    monkeypatch.setattr("pynndescent.NNDescent", Graph)
+    found = find_anchors(*cells[:2])
+    np.testing.assert_array_equal(found.pairs, full.pairs)
+    np.testing.assert_allclose(found.support, full.support, atol=1e-6)
+    points = np.random.default_rng(0).normal(size=(300, 4))
+    near, _ = _search.Index(points, 0).own(30)
+    np.testing.assert_array_equal(near[::2, -1], np.arange(0, 300, 2))
+
+
+@pytest.mark.parametrize(
+    ("n", "n_queries", "exact"), [(100, 999, True), (400, 25, True), (400, 26, False)]
+)
+def test_few_points_or_few_queries_are_searched_exactly(
+    monkeypatch: pytest.MonkeyPatch, n: int, n_queries: int, exact: bool
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("a graph")
+
+    monkeypatch.setattr(_search, "MAX_EXACT", 100)
+    monkeypatch.setattr("pynndescent.NNDescent", refuse)
+    index = _search.Index(np.random.default_rng(0).random((n, 2)), 0)
+    with nullcontext() if exact else pytest.raises(RuntimeError, match="a graph"):
+        assert index.nearest(np.zeros((n_queries, 2)), 3)[0].shape == (n_queries, 3)
+
+
+@pytest.mark.slow
+def test_the_graph_agrees_with_the_exact_search(
+    monkeypatch: pytest.MonkeyPatch, cells: tuple, full: Anchors
+) -> None:
+    import torch
+
+    monkeypatch.setattr(_search, "MAX_EXACT", 100)
+    n_threads = torch.get_num_threads()
+    found, again = (find_anchors(*cells[:2]) for _ in range(2))
+    assert torch.get_num_threads() == n_threads
+    np.testing.assert_array_equal(found.pairs, again.pairs)
+    pairs, expected = ({tuple(p) for p in a.pairs} for a in (found, full))
+    assert len(pairs & expected) > 0.95 * max(len(pairs), len(expected))
+    assert support_correlation(found, full) > 0.95

@@ -151,7 +151,7 @@ def test_distrusted_anchors_pull_with_a_tenth(
     make: Callable, monkeypatch: pytest.MonkeyPatch, encoder: str
 ) -> None:
     for least, share in ((0.0, 1.0), (1.1, 0.1)):
-        monkeypatch.setattr("scovert.anchors.MIN_CONSISTENCY", least)
+        monkeypatch.setattr("scovert.anchors._find.MIN_CONSISTENCY", least)
         last = train(make(encoder=encoder, anchor_weight=20), max_epochs=4).steps[-1]
         assert last["alignment_weight"] == pytest.approx(20 * share)
         if encoder == "per_dataset":

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scovert.anchors import MIN_CONSISTENCY
+from scovert.anchors._find import MIN_CONSISTENCY
 
 __all__ = [
     "HealthRow",
