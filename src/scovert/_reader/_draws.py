@@ -104,7 +104,7 @@ class _Windows:
         ends = list(zip(starts, np.minimum(starts + BLOCK, len(data.cells)), strict=True))
         rows = np.concatenate([np.arange(*end) for end in ends])
         cells = Cells.joined([data.cells.block(*end) for end in ends])
-        drawn = np.flatnonzero(np.isin(rows, data.own_train, assume_unique=True))
+        drawn = np.flatnonzero(data.is_drawn[rows])
         groups, sizes = data.groups(drawn, cells.batch)
         partners = None if data.partners is None else data.partners[rows][:, rows]
         return _Draws(CellTensors(cells, data.device), groups, sizes, n_steps, partners)
@@ -187,29 +187,32 @@ class PairedData(pl.LightningDataModule):
         self.partners, self.resident = partners, resident
         self.n_train, self.n_val = len(train_idx), len(val_idx)
         self.n_steps = self._count_steps()
+        self.is_drawn: NDArray | None = None
         self._whole: CellTensors | None = None
 
     def _count_steps(self) -> int:
-        groups, sizes = self.groups(self.own_train, self.cells.batch)
-        n_cells = np.array([len(g) for g in groups])
+        """Count the steps of an epoch, as many in every process."""
+        groups, sizes = self.groups(self.train_idx, self.cells.batch)
+        n_cells = np.array([len(g) for g in groups]) / self.n_processes
         longest = np.max(n_cells / sizes) if self.equal_draws else n_cells.sum() / self.batch_size
         return max(1, int(np.ceil(longest)))
+
+    @property
+    def n_processes(self) -> int:
+        """Number of processes that share the cells."""
+        return 1 if self.trainer is None else self.trainer.world_size
 
     @property
     def device(self) -> torch.device:
         """Where the minibatches go."""
         return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
 
-    @property
-    def own_train(self) -> NDArray:
-        """Training cells of this process."""
-        return self._own(self.train_idx)
-
     def _own(self, rows: NDArray) -> NDArray:
-        """Deal the cells to the processes in turn."""
-        if self.trainer is None:
+        """Deal the cells of every dataset to the processes in turn."""
+        if self.n_processes == 1:
             return rows
-        return rows[self.trainer.global_rank :: self.trainer.world_size]
+        by_dataset = rows[np.argsort(self.cells.batch[rows], kind="stable")]
+        return np.sort(by_dataset[self.trainer.global_rank :: self.n_processes])
 
     def groups(self, rows: NDArray, batch: NDArray) -> tuple[list[NDArray], NDArray]:
         """Split rows by dataset, and say how many of each a minibatch holds."""
@@ -235,9 +238,12 @@ class PairedData(pl.LightningDataModule):
     def train_dataloader(self) -> _Draws | _Windows:
         """Return the shuffled minibatches of one epoch."""
         self.n_steps = self._count_steps()
+        own = self._own(self.train_idx)
         if not self.cells.is_in_memory:
+            self.is_drawn = np.zeros(len(self.cells), bool)
+            self.is_drawn[own] = True
             return _Windows(self)
-        groups, sizes = self.groups(self.own_train, self.cells.batch)
+        groups, sizes = self.groups(own, self.cells.batch)
         return _Draws(self._in_memory(), groups, sizes, self.n_steps, self.partners)
 
     def val_dataloader(self) -> _InOrder | list:

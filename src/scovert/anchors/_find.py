@@ -64,7 +64,7 @@ class Anchors:
 
 
 def find_anchors(
-    counts: NDArray | sp.spmatrix,
+    counts: object,
     batch: NDArray,
     *,
     train: NDArray | None = None,
@@ -83,7 +83,8 @@ def find_anchors(
     Parameters
     ----------
     counts
-        Raw counts, shape ``(n_cells, n_genes)``.
+        Raw counts, shape ``(n_cells, n_genes)``: dense, sparse, or a backed dataset, read in
+        blocks of rows.
     batch
         Dataset of each cell as a code from 0, shape ``(n_cells,)``.
     train

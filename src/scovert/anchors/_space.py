@@ -9,6 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from scovert._counts import as_rows, is_in_memory
+
 __all__ = [
     "Rows",
     "blocks",
@@ -111,9 +113,11 @@ def log_normalise(counts: Rows) -> sp.csr_matrix:
     return x.log1p()
 
 
-def by_row(x: NDArray | sp.spmatrix) -> Rows:
-    """`x` with fast access to rows, not copied if it has it."""
-    return sp.csr_matrix(x) if sp.issparse(x) else np.asarray(x)
+def by_row(x: object) -> Rows:
+    """`x` with fast access to rows; of a file only in memory if it is not large."""
+    if is_in_memory(x):
+        return as_rows(x)
+    return as_rows(x[:]) if x.shape[0] <= MAX_CELLS_TO_FIT else x
 
 
 def unit_rows(x: NDArray) -> NDArray:

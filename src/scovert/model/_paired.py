@@ -374,8 +374,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         is_trained_on = np.zeros(len(cells), bool)
         is_trained_on[train] = True
         logger.info("Looking for anchors between the datasets.")
-        counts = cells.block(0, len(cells)).counts
-        anchors = find_anchors(counts, cells.batch, train=is_trained_on, seed=seed)
+        anchors = find_anchors(cells.counts, cells.batch, train=is_trained_on, seed=seed)
         self.support_ = anchors.support
         self.anchor_consistency_ = anchors.consistency
         if not anchors.are_trusted:

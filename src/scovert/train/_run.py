@@ -107,7 +107,8 @@ def _stopping_on_interrupt(
     trainer: pl.Trainer, plan: AlignedPlan, best: BestState
 ) -> Iterator[None]:
     """Let the first Ctrl-C end training after the step; a second one breaks it off."""
-    if threading.current_thread() is not threading.main_thread():
+    is_alone = trainer.world_size == 1
+    if threading.current_thread() is not threading.main_thread() or not is_alone:
         yield
         return
     was_interrupted = False
