@@ -178,6 +178,16 @@ def test_sparse_likelihood_is_that_of_the_host(
     torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_likelihood_is_the_same_on_a_gpu(rng: torch.Generator) -> None:
+    x, mean, dispersion = count_data(rng)
+    losses = [
+        negative_binomial(mean.to(d), dispersion.to(d), SparseCounts.of(x.to(d))).cpu()
+        for d in ("cpu", "cuda")
+    ]
+    torch.testing.assert_close(*losses, rtol=1e-10, atol=1e-10)
+
+
 def test_likelihood_is_that_of_scipy(rng: torch.Generator) -> None:
     x, mean, dispersion = count_data(rng)
     n, mean = dispersion.numpy(), mean.numpy() + 1e-8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pytest
+import scvi
 import torch
 from anndata import AnnData
-from scipy import sparse, stats
+from scipy import sparse, special, stats
 from scvi import REGISTRY_KEYS
 
 from scovert._minibatch import genes_of
@@ -248,6 +250,71 @@ def test_storage_does_not_change_a_minibatch(
         codes = toy.obs[key].astype("category").cat.codes.to_numpy()
         np.testing.assert_array_equal(tensors[CATS][:, i], codes[rows])
     np.testing.assert_allclose(tensors[CONTS].ravel(), toy.obs["cycle"].to_numpy()[rows])
+
+
+@pytest.mark.parametrize("form", ["csr", "dense", "sparse int"])
+@pytest.mark.parametrize("resident", [False, True])
+def test_a_step_of_training_gets_the_counts_of_drawn_cells(
+    toy: AnnData, form: str, resident: bool
+) -> None:
+    expected = toy.X.toarray()
+    toy.X = FORMS[form](expected)
+    PairedVAE.setup_anndata(toy, "batch")
+    registry = PairedVAE(toy, alignment="none").registry
+    cells = Cells.read(toy, registry, genes_of(registry))
+    rows = np.array([60, 5, 3, 5])
+    tensors = CellTensors(cells, "cpu", resident=resident).minibatch(rows, 3)
+    np.testing.assert_array_equal(tensors[X], expected[rows])
+    np.testing.assert_array_equal(tensors["cells"].ravel(), rows)
+    counts = tensors["counts"]
+    np.testing.assert_array_equal(counts.dense(3, 11), expected[rows[:3]])
+    expected = special.gammaln(counts.value.numpy() + 1)
+    np.testing.assert_allclose(counts.log_factorial, expected, rtol=1e-6)
+
+
+def test_large_counts_need_no_table() -> None:
+    counts = sparse.csr_matrix(np.array([[0.0, 3e6], [2.0, 1.0]], np.float32))
+    cells = Cells(counts, {BATCH: np.zeros((2, 1), int)})
+    drawn = CellTensors(cells).minibatch(np.arange(2), 2)["counts"]
+    np.testing.assert_allclose(drawn.log_factorial, special.gammaln([3e6 + 1, 3, 2]), rtol=1e-6)
+
+
+def test_unsorted_and_repeated_entries_are_added(toy: AnnData) -> None:
+    expected = toy.X.toarray()
+    row, col = expected.nonzero()
+    order = np.random.default_rng(0).permutation(len(row))
+    ones = np.concatenate([expected[row, col] - 1, np.ones(len(row))])
+    twice = (np.tile(row, 2), np.tile(col, 2))
+    messy = sparse.coo_matrix((ones, twice), expected.shape)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(messy.row, minlength=67))])
+    by_row = np.argsort(messy.row[np.r_[order, order + len(row)]], kind="stable")
+    picked = np.r_[order, order + len(row)][by_row]
+    toy.X = sparse.csr_matrix((messy.data[picked], messy.col[picked], indptr), expected.shape)
+    before = toy.X.copy()
+    PairedVAE.setup_anndata(toy, "batch")
+    registry = PairedVAE(toy, alignment="none").registry
+    found = CellTensors(Cells.read(toy, registry, genes_of(registry)))[np.arange(67)]
+    np.testing.assert_array_equal(found[X], expected)
+    assert toy.X.nnz == before.nnz, "the user's matrix was changed"
+    np.testing.assert_array_equal(toy.X.indices, before.indices)
+
+
+def test_a_zarr_store_is_read_as_memory_is(toy: AnnData, tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the version of the format
+        toy.write_zarr(tmp_path / "toy.zarr")
+    stored = ad.io.sparse_dataset(zarr.open(tmp_path / "toy.zarr", mode="r")["X"])
+    lazy = AnnData(X=stored, obs=toy.obs.copy(), var=toy.var.copy())
+    latents = []
+    for adata in (toy, lazy):
+        scvi.settings.seed = 0
+        PairedVAE.setup_anndata(adata, "batch")
+        model = PairedVAE(adata, n_latent=3, n_hidden=7)
+        model.train(2, accelerator="cpu", batch_size=16, enable_progress_bar=False)
+        latents.append(model.get_latent_representation(toy.copy()))
+        np.testing.assert_allclose(model.get_latent_representation(), latents[-1], atol=1e-5)
+    assert np.isfinite(latents[1]).all()
 
 
 def test_a_layer_is_read_instead_of_x(toy: AnnData) -> None:

@@ -32,7 +32,7 @@ def as_rows(counts: NDArray | sp.spmatrix) -> NDArray | sp.csr_matrix:
         return np.asarray(counts)
     rows = sp.csr_matrix(counts)
     if not rows.has_canonical_format:
-        rows = rows.copy() if rows.data is getattr(counts, "data", None) else rows
+        rows = rows.copy()
         rows.sum_duplicates()
     return rows
 
