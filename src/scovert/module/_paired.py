@@ -125,13 +125,15 @@ class PairedModule(BaseModuleClass):
         ``qz`` (posterior), ``z`` (sample), both ``(n_cells, n_latent)``, ``library``
         ``(n_cells, 1)``.
         """
-        inputs = torch.log1p(x)
-        if self.is_shared:
-            mean, variance = self.z_encoder(inputs)
-        else:
-            mean, variance = self.z_encoder(batch_index.squeeze(-1), inputs)
+        mean, variance = self._posterior(torch.log1p(x), batch_index)
         qz = Normal(mean, variance.sqrt(), validate_args=False)
         return {"qz": qz, "z": qz.rsample(), "library": x.sum(-1, keepdim=True)}
+
+    def _posterior(self, inputs: Tensor, batch_index: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance from logarithms of counts, shape ``(n_cells, n_latent)``."""
+        if self.is_shared:
+            return self.z_encoder(inputs)
+        return self.z_encoder(batch_index.squeeze(-1), inputs)
 
     def _get_generative_input(
         self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **_: object
@@ -281,8 +283,12 @@ class PairedModule(BaseModuleClass):
         return {"discriminator": guess.detach(), "discriminator_chance": chance}
 
     def posterior_mean(self, tensors: dict[str, Tensor]) -> Tensor:
-        """Return the latent positions of cells, shape ``(n_cells, n_latent)``."""
-        return self.inference(**self._get_inference_input(tensors))["qz"].mean
+        """Return the latent positions of cells, shape ``(n_cells, n_latent)``.
+
+        The counts of the minibatch are overwritten: a second array as large takes time.
+        """
+        inputs = tensors[REGISTRY_KEYS.X_KEY].log1p_()
+        return self._posterior(inputs, tensors[REGISTRY_KEYS.BATCH_KEY])[0]
 
     def corrected_counts(
         self,
