@@ -17,6 +17,7 @@ from anndata import AnnData
 from scipy import sparse, special, stats
 from scvi import REGISTRY_KEYS
 
+from scovert._counts import StoredRows, get_counts
 from scovert._minibatch import genes_of
 from scovert._reader import Cells, CellTensors, PairedData, split_cells
 from scovert.model import PairedVAE
@@ -297,6 +298,28 @@ def test_unsorted_and_repeated_entries_are_added(toy: AnnData) -> None:
     np.testing.assert_array_equal(found[X], expected)
     assert toy.X.nnz == before.nnz, "the user's matrix was changed"
     np.testing.assert_array_equal(toy.X.indices, before.indices)
+
+
+def test_rows_of_a_file_are_those_of_memory(toy: AnnData, tmp_path: Path) -> None:
+    toy.X = sparse.csr_matrix(toy.X)
+    toy.X[3] = 0
+    toy.write_h5ad(tmp_path / "toy.h5ad")
+    stored = get_counts(ad.read_h5ad(tmp_path / "toy.h5ad", backed="r"), None)
+    assert isinstance(stored, StoredRows)
+    expected = toy.X.toarray()
+    for rows in (slice(0, 67), slice(3, 4), slice(60, 99), np.array([0, 3, 40, 66])):
+        np.testing.assert_array_equal(stored[rows].toarray(), expected[rows])
+
+
+def test_genes_of_a_file_are_matched_by_name(toy: AnnData, tmp_path: Path) -> None:
+    PairedVAE.setup_anndata(toy, "batch")
+    model = PairedVAE(toy, n_latent=3, n_hidden=7, alignment="none")
+    model.train(1, accelerator="cpu", enable_progress_bar=False)
+    toy[:, ::-1].copy().write_h5ad(tmp_path / "toy.h5ad")
+    of_file = ad.read_h5ad(tmp_path / "toy.h5ad", backed="r")
+    found = model.get_latent_representation(of_file, indices=[5, 60, 2])
+    expected = model.get_latent_representation(indices=[5, 60, 2])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_a_zarr_store_is_read_as_memory_is(toy: AnnData, tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
-from anndata.abc import CSCDataset
+from anndata.abc import CSCDataset, CSRDataset
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK", "as_rows", "get_counts", "is_in_memory", "row_blocks"]
+__all__ = ["BLOCK", "StoredRows", "as_rows", "get_counts", "is_in_memory", "row_blocks"]
 
 BLOCK = 4096
 """Rows read at once where counts are looked through in their order."""
@@ -23,7 +23,36 @@ def get_counts(adata: AnnData, layer: str | None) -> object:
         counts = counts.to_memory()
     if sp.issparse(counts) or isinstance(counts, np.ndarray):
         return as_rows(counts)
-    return counts
+    return StoredRows(counts) if isinstance(counts, CSRDataset) else counts
+
+
+class StoredRows:
+    """CSR matrix of a file, read by consecutive rows; anndata's own way takes 4 ms a time.
+
+    Parameters
+    ----------
+    dataset
+        Sparse dataset of an h5ad file or a zarr store.
+    """
+
+    def __init__(self, dataset: CSRDataset) -> None:
+        self.shape: tuple[int, int] = tuple(dataset.shape)
+        self.indptr = np.asarray(dataset.group["indptr"][...])
+        self.indices, self.data = dataset.group["indices"], dataset.group["data"]
+
+    def __getitem__(self, rows: slice | NDArray) -> sp.csr_matrix:
+        """Read consecutive rows, or rows in ascending order out of the blocks that hold them."""
+        n_rows, n_columns = self.shape
+        if not isinstance(rows, slice):
+            starts = np.arange(0, n_rows, BLOCK)
+            parts = np.split(rows, np.searchsorted(rows, starts[1:]))
+            found = zip(starts, parts, strict=True)
+            return sp.vstack([self[s : s + BLOCK][p - s] for s, p in found if len(p)], "csr")
+        start, stop, _ = rows.indices(n_rows)
+        indptr = self.indptr[start : stop + 1]
+        first, last = indptr[0], indptr[-1]
+        stored = (self.data[first:last], self.indices[first:last], indptr - first)
+        return sp.csr_matrix(stored, shape=(stop - start, n_columns))
 
 
 def as_rows(counts: NDArray | sp.spmatrix) -> NDArray | sp.csr_matrix:

@@ -81,7 +81,7 @@ class Cells:
         return cls(counts, columns)
 
     def __len__(self) -> int:
-        return self.counts.shape[0]
+        return len(self.columns[REGISTRY_KEYS.BATCH_KEY])
 
     @property
     def batch(self) -> NDArray:
