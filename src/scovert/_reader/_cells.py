@@ -188,7 +188,7 @@ class CellTensors:
         self.device = torch.device(device)
         self.n_genes = cells.counts.shape[1]
         self.counts = cells.counts
-        self.columns = {k: torch.from_numpy(v) for k, v in cells.columns.items()}
+        self.columns = {k: _tensor(v) for k, v in cells.columns.items()}
         if sp.issparse(cells.counts):
             home = self.device if resident else "cpu"
             self.indptr = cells.counts.indptr.astype(np.int64, copy=False)
