@@ -88,8 +88,9 @@ def check_layer(adata: AnnData, layer: str | None) -> str:
             raise ValueError("`adata.X` is empty. Put raw counts there, or name a `layer`.")
         return "`adata.X`"
     if layer not in adata.layers:
+        there = [name for name in adata.layers if name is not None]  # anndata 0.13 lists X too
         raise KeyError(
-            f"`layer={layer!r}` is not in `adata.layers` (there are: {list(adata.layers)}). Name "
+            f"`layer={layer!r}` is not in `adata.layers` (there are: {there}). Name "
             "the layer that holds raw counts, or leave `layer` out if they are in `adata.X`."
         )
     return f"`adata.layers[{layer!r}]`"

@@ -159,7 +159,7 @@ class Cells:
 def _codes(obs: pd.DataFrame, mappings: dict[str, NDArray]) -> NDArray:
     codes = []
     for key, categories in mappings.items():
-        codes.append(pd.Categorical(obs[key], categories=categories).codes)
+        codes.append(pd.Index(categories).get_indexer(np.asarray(obs[key])))
         unknown = obs[key][codes[-1] < 0].unique().tolist()
         if unknown:
             raise ValueError(
