@@ -14,7 +14,6 @@ from tempfile import TemporaryDirectory
 
 import anndata
 import scipy.sparse as sp
-import torch
 from _anchors_at_scale import _PeakMemory
 from _anchors_at_scale import measure as measure_anchors
 from _speed_training import (
@@ -26,6 +25,7 @@ from _speed_training import (
     epoch_seconds,
     make_adata,
     make_model,
+    quiet,
     train,
 )
 
@@ -71,7 +71,7 @@ def memory(quick: bool) -> Iterator[dict]:
 
 
 def _in_new_process(function, *args):
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=quiet) as pool:
         return pool.submit(function, *args).result()
 
 
@@ -83,7 +83,6 @@ def _write(path: str, n_cells: int, n_genes: int) -> None:
 
 
 def _peak(path: str, method: str) -> dict[str, object]:
-    torch.set_num_threads(1)
     warm_up = make_model(method, make_adata(Sizes(300, 50)))
     train(warm_up, 1, batch_size=128)  # code that is loaded late is neither data nor training
     adata = anndata.read_h5ad(path)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import cProfile
+import logging
 import math
 import pstats
 import re
 import time
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -45,6 +47,14 @@ OWN_CODE = {
     "/torch/": "torch: its Python code",
     "/numpy/": "numpy",
 }
+
+
+def quiet() -> None:
+    """Prepare a process: one thread, and no chatter."""
+    torch.set_num_threads(1)
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
 
 
 class Sizes(NamedTuple):

@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import platform
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
@@ -31,6 +29,7 @@ import _speed_likelihood
 import _speed_scale
 import _speed_training
 import torch
+from _speed_training import quiet
 from integration import commit
 
 HERE = Path(__file__).resolve().parent
@@ -189,14 +188,6 @@ def measure(name: str, quick: bool) -> list[dict]:
         print(name, row, flush=True)
         rows.append(row)
     return rows
-
-
-def quiet() -> None:
-    """Prepare a process: one thread, and no chatter."""
-    torch.set_num_threads(1)
-    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")
 
 
 def setting() -> dict[str, str]:
