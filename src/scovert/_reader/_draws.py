@@ -103,7 +103,7 @@ class _Windows:
         data = self.data
         ends = list(zip(starts, np.minimum(starts + BLOCK, len(data.cells)), strict=True))
         rows = np.concatenate([np.arange(*end) for end in ends])
-        cells = Cells.joined([data.cells.block(*end) for end in ends])
+        cells = data.cells.blocks_together(ends)
         drawn = np.flatnonzero(np.isin(rows, data.own_train, assume_unique=True))
         groups, sizes = data.groups(drawn, cells.batch)
         partners = None if data.partners is None else data.partners[rows][:, rows]
