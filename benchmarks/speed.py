@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import platform
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -33,6 +32,7 @@ from _speed_training import quiet
 from integration import commit
 
 HERE = Path(__file__).resolve().parent
+NOTES = HERE / "results" / "speed_notes.md"
 
 LEGEND = """\
 CPU seconds of one thread, in a process for each part; those that are compared take turns, and the
@@ -216,13 +216,15 @@ def stored(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def report(results: list[dict]) -> str:
+def report(results: list[dict], notes: str) -> str:
     """All tables, in Markdown, with versions and machine in the header."""
     sections = ["# Speed", header(results), LEGEND]
     for name, part in PARTS.items():
         rows = [result["row"] for result in results if result["part"] == name]
         body = table(rows, part) if rows else "Not run."
         sections.append(f"## {part.title}\n\n{part.about}\n\n{body}")
+    if notes:
+        sections.append(f"## Notes\n\n{notes}")
     return "\n\n".join(section.strip() for section in sections) + "\n"
 
 
@@ -277,12 +279,11 @@ def main() -> None:
     args = arguments()
     for library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
         os.environ[f"{library}_NUM_THREADS"] = "1"  # read when the process of a part starts
-    parts = [] if args.table else ["gpu"] if args.gpu else args.parts
-    for part in parts:
+    for part in [] if args.table else ["gpu"] if args.gpu else args.parts:
         run(part, args)
-        args.out.write_text(report(stored(args.results)))
-    args.out.write_text(report(stored(args.results)))
-    print(f"\n{args.out.read_text()}", file=sys.stdout)
+    notes = "" if args.quick else NOTES.read_text()
+    args.out.write_text(report(stored(args.results), notes))
+    print(f"\n{args.out.read_text()}")
 
 
 if __name__ == "__main__":
