@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
+from anndata.io import write_h5ad
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -125,7 +126,8 @@ def read_archive(file: Path) -> tuple[dict, dict[str, torch.Tensor]]:
 
 def write_adata(adata: AnnData, place: Path) -> None:
     """Write an AnnData as it is: text columns are not turned into categories on the way."""
-    _replace(place, lambda file: adata.write_h5ad(file, convert_strings_to_categoricals=False))
+    options = {"convert_strings_to_categoricals": False}
+    _replace(place, lambda file: write_h5ad(file, adata, **options))  # a method would attach it
 
 
 def _replace(place: Path, write: Callable[[Path], None]) -> None:
