@@ -27,7 +27,9 @@ def get_counts(adata: AnnData, layer: str | None) -> object:
 
 
 class StoredRows:
-    """CSR matrix of a file, read by consecutive rows; anndata's own way takes 4 ms a time.
+    """CSR matrix of a file, read by consecutive rows.
+
+    anndata 0.12 looks up the version of scipy at every slice, which takes longer than the reading.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ THETA_RANGE = (1e-3, 1e4)
 GRADIENT_GROWTH = 10
 LARGEST_SHARE = 0.9
 DEVIANCE_EXPLAINED = 0.06
-"""Counts whose genes were shuffled reach 0.05: what one gene takes, the others lack."""
+"""Shuffled counts explain something too, but less: what one gene takes, the others lack."""
 
 
 class HealthRow(NamedTuple):

@@ -16,6 +16,7 @@ __all__ = [
     "SparseCounts",
     "balanced_cross_entropy",
     "confusion",
+    "dense_counts",
     "kl_standard_normal",
     "negative_binomial",
     "squared_distance",
@@ -53,8 +54,13 @@ class SparseCounts(NamedTuple):
 
     def dense(self, n_cells: int, n_genes: int) -> Tensor:
         """Return the counts of all genes, shape ``(n_cells, n_genes)``."""
-        x = self.value.new_zeros(n_cells * n_genes)
-        return x.scatter_(0, self.row * n_genes + self.col, self.value).view(n_cells, n_genes)
+        return dense_counts(self.row, self.col, self.value, (n_cells, n_genes))
+
+
+def dense_counts(row: Tensor, col: Tensor, value: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return a dense matrix of `shape` with `value` at `row` and `col`, 0 elsewhere."""
+    x = value.new_zeros(shape[0] * shape[1])
+    return x.scatter_(0, row * shape[1] + col, value).view(shape)
 
 
 def negative_binomial(mean: Tensor, theta: Tensor, counts: SparseCounts) -> Tensor:

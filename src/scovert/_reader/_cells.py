@@ -16,7 +16,7 @@ from scvi import REGISTRY_KEYS
 from torch import Tensor
 
 from scovert._counts import as_rows, get_counts, is_in_memory, row_blocks
-from scovert.losses import SparseCounts
+from scovert.losses import SparseCounts, dense_counts
 
 __all__ = ["WINDOW", "CellTensors", "Cells"]
 
@@ -198,7 +198,9 @@ class CellTensors:
 
     def __getitem__(self, rows: NDArray) -> dict[str, Tensor]:
         """Return the counts of cells as a dense float32 tensor, and their covariates."""
-        return self._covariates(rows) | {REGISTRY_KEYS.X_KEY: self._dense(*self._nonzero(rows))}
+        _, row, col, value = self._nonzero(rows)
+        shape = (len(rows), self.n_genes)
+        return self._covariates(rows) | {REGISTRY_KEYS.X_KEY: dense_counts(row, col, value, shape)}
 
     def minibatch(self, rows: NDArray, n_drawn: int) -> dict[str, Tensor | SparseCounts]:
         """Return cells for a step of training; the non-zero counts are those of the first ones.
@@ -218,7 +220,7 @@ class CellTensors:
         n = int(length[:n_drawn].sum())
         drawn = SparseCounts(row[:n], col[:n], value[:n], self._log_factorial(value[:n]))
         return self._covariates(rows) | {
-            REGISTRY_KEYS.X_KEY: self._dense(length, row, col, value),
+            REGISTRY_KEYS.X_KEY: dense_counts(row, col, value, (len(rows), self.n_genes)),
             "counts": drawn,
         }
 
@@ -257,10 +259,6 @@ class CellTensors:
         col = self.indices.index_select(0, at).to(self.device, torch.int64)
         value = self.data.index_select(0, at).to(self.device, torch.float32)
         return length, row.to(self.device), col, value
-
-    def _dense(self, length: NDArray, row: Tensor, col: Tensor, value: Tensor) -> Tensor:
-        x = torch.zeros(len(length) * self.n_genes, device=self.device)
-        return x.scatter_(0, row * self.n_genes + col, value).view(len(length), self.n_genes)
 
 
 def _tensor(values: NDArray) -> Tensor:

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 import lightning.pytorch as pl
 import pandas as pd
-from lightning.pytorch.strategies import DDPStrategy
 from scvi.model.base import BaseModelClass
 from scvi.train import TrainRunner
 
@@ -81,8 +80,6 @@ def run(
     model.module.train()
     with without_host_noise():
         options = defaults | trainer_kwargs
-        if options.get("strategy") == "ddp":  # gradients are sent from where they are
-            options["strategy"] = DDPStrategy(gradient_as_bucket_view=True)
         runner = TrainRunner(model, plan, data, max_epochs, callbacks=callbacks, **options)
         with _stopping_on_interrupt(runner.trainer, plan, best):
             runner()
