@@ -52,15 +52,25 @@ class CountBlocks:
         self.log_factorials = float(gammaln(self.counts.data.astype(float) + 1).sum())
         self.tails = TailCounts(self.counts, self.device)
         self.size = int(np.clip(BLOCK_ENTRIES // max(self.n_genes, 1), 32, 4096))
+        self._buffer = np.empty((self.size, self.n_genes), kind)
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
         """Go through the cells: their rows, and their counts, which the next step overwrites."""
-        buffer = np.empty((self.size, self.n_genes), self.counts.dtype)
         for start in range(0, self.n_cells, self.size):
             rows = slice(start, min(start + self.size, self.n_cells))
-            dense = buffer[: rows.stop - start]
-            self.counts[rows].toarray(out=dense)
-            yield rows, torch.from_numpy(dense).to(self.device)
+            yield rows, self._dense(rows)
+
+    def over(self, cells: NDArray) -> Iterator[tuple[NDArray, Tensor]]:
+        """Go through some of the cells, in their order: their rows and counts, as above."""
+        for start in range(0, len(cells), self.size):
+            rows = cells[start : start + self.size]
+            yield rows, self._dense(rows)
+
+    def _dense(self, rows: slice | NDArray) -> Tensor:
+        chosen = self.counts[rows]
+        dense = self._buffer[: chosen.shape[0]]
+        chosen.toarray(out=dense)
+        return torch.from_numpy(dense).to(self.device)
 
     def tensor(self, values: ArrayLike) -> Tensor:
         """Return values on the device and in the type of the blocks."""
