@@ -97,7 +97,9 @@ def by_rule(study: Study, arm: int) -> Estimate:
     within = look.within_classes()
     if within is None:
         return study.by_classes(arm).but(facts=look.facts())
-    return _refused_if_dense(study, within).but(choice="hybrid", facts=look.facts())
+    refused = _refused_if_dense(study, within)
+    facts = look.facts() | within.facts
+    return refused.but(choice="hybrid", by_class=True, facts=facts)
 
 
 IDENTIFICATIONS: dict[str, Callable] = {

@@ -5,7 +5,7 @@ from scovert.glm._clusters import ClusterVariance, cluster_variance
 from scovert.glm._factors import FactorFit, fit_factors, project_scores
 from scovert.glm._rank import Scree, choose_rank
 from scovert.glm._regression import Regression, fit_regression
-from scovert.glm._states import StateFit, fit_states
+from scovert.glm._states import StateFit, fit_states, state_probabilities
 
 __all__ = [
     "ClusterVariance",
@@ -20,4 +20,5 @@ __all__ = [
     "fit_regression",
     "fit_states",
     "project_scores",
+    "state_probabilities",
 ]
