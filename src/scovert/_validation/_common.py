@@ -22,6 +22,7 @@ __all__ = [
     "check_counts",
     "check_covariates",
     "check_distributed",
+    "check_gene_list",
     "check_genes",
     "check_independent",
     "check_known",
@@ -116,6 +117,22 @@ def check_genes(adata: AnnData, genes: pd.Index | None = None) -> None:
             f"`adata` lacks {len(missing)} of the {len(genes)} genes of the model, such as "
             f"{some_of(missing)}. Pass an AnnData with all of them, in any order and named alike."
         )
+
+
+def check_gene_list(gene_list: Sequence[str] | None, genes: pd.Index) -> pd.Index:
+    """Return the genes asked for, all of the model for `None`; refuse unknown ones."""
+    if gene_list is None:
+        return genes
+    if isinstance(gene_list, str):
+        raise TypeError(f"`gene_list={gene_list!r}` is a string. Pass a list: `[{gene_list!r}]`.")
+    chosen = pd.Index(gene_list)
+    missing = chosen.difference(genes)
+    if len(missing):
+        raise KeyError(
+            f"`gene_list` holds {list(missing[:3])}, not among the {len(genes)} genes of the "
+            "model. Pass names from `model.adata.var_names`."
+        )
+    return chosen
 
 
 def check_column(adata: AnnData, key: str, argument: str) -> None:

@@ -130,7 +130,7 @@ class Study:
     @cached_property
     def class_columns(self) -> NDArray:
         """Centred probabilities of the classes, as if equally frequent in all arms."""
-        likely = self.classes.equal_in_arms(self.arms)
+        likely = self.classes.equal_in_arms(self.classes.probabilities, self.arms.level)
         likely = likely[:, likely.sum(0) > MIN_CLASS_CELLS]
         return likely - likely.mean(0)
 
@@ -144,7 +144,7 @@ class Study:
     @cached_property
     def shifted_scores(self) -> NDArray:
         """Scores with the shift of each cell's class put back."""
-        return self.classes.scores(self.scores, self.arms)
+        return self.classes.put_back(self.scores, self.arms, self.classes.probabilities)
 
     @cached_property
     def score_regression(self) -> Regression:

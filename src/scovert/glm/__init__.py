@@ -4,7 +4,7 @@ from scovert.glm._blocks import CountBlocks
 from scovert.glm._clusters import ClusterVariance, cluster_variance
 from scovert.glm._factors import FactorFit, fit_factors, project_scores
 from scovert.glm._rank import Scree, choose_rank
-from scovert.glm._regression import Regression, fit_regression
+from scovert.glm._regression import Regression, fit_regression, gene_deviance
 from scovert.glm._states import StateFit, fit_states, state_probabilities
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "fit_factors",
     "fit_regression",
     "fit_states",
+    "gene_deviance",
     "project_scores",
     "state_probabilities",
 ]

@@ -89,6 +89,11 @@ class CountBlocks:
         like = {"device": self.device, "dtype": self.dtype, "size": self.size}
         return CountBlocks(self.counts[rows], log_size, **like)
 
+    def genes(self, chosen: NDArray) -> CountBlocks:
+        """Return the blocks of some genes, given as a mask or in their order."""
+        like = {"device": self.device, "dtype": self.dtype, "size": self.size}
+        return CountBlocks(self.counts[:, chosen], self.offset[:, 0].cpu().numpy(), **like)
+
 
 class TailCounts:
     r"""Sums over cells of functions of :math:`\Gamma(y + r)`, from how often each count occurs.

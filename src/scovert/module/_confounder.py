@@ -16,6 +16,7 @@ TABLES = (
     "covariance",
     "sandwich",
     "naive",
+    "naive_se",
     "scree",
 )
 
@@ -31,8 +32,9 @@ class ConfounderModule(nn.Module):
         Probability of every combination of binary confounders, shape ``(n_cells, n_states)``.
     coefficients, dispersion, covariance, sandwich
         The regression, as in :class:`scovert.glm.Regression`.
-    naive
-        Coefficients of the arms in the regression without scores, shape ``(n_arms, n_genes)``.
+    naive, naive_se
+        Coefficients of the arms in the regression without scores and their standard errors, shape
+        ``(n_arms, n_genes)``.
     scree
         Largest singular value and its threshold by number of factors, shape ``(n, 2)``.
     """
