@@ -17,10 +17,10 @@ __all__ = ["IDENTIFICATIONS", "estimate_by_states", "estimate_effects"]
 SEPARATED = 0.4
 """Share of the variance of a direction that is between classes, from which classes identify it."""
 
-HETEROGENEITY = 0.2
+HETEROGENEITY, UNEVEN = 0.2, 0.15
 DISAGREEMENT = 1.5
 GAP = 0.3
-SPREAD = 0.10
+SPREAD, NO_SPREAD = 0.10, 0.05
 SPREAD_BY_GENES = 1.5
 WITHIN_SHIFT = 0.2
 WITHIN_Z = 5.0
@@ -93,6 +93,8 @@ def by_rule(study: Study, arm: int) -> Estimate:
     look = _Look(study, arm)
     if study.classes.n_classes == 1:
         return _refused_if_dense(study, look.sparse).but(facts=look.facts())
+    if look.classes_are_doubtful:
+        return look.sparse.but(facts=look.facts())
     if look.is_dense:
         warning = "dense effects; confounding within classes is assumed away"
         return study.by_classes(arm).but(facts=look.facts(), warning=warning)
@@ -149,10 +151,23 @@ class _Look:
         return float(chi_square / len(difference)), _norm(difference)
 
     @property
+    def are_apart(self) -> bool:
+        """Whether classes and sparsity tell different shifts."""
+        return self.disagreement > DISAGREEMENT and self.gap > GAP
+
+    @property
     def is_dense(self) -> bool:
         """Whether many genes respond, or the classes respond differently."""
-        apart = self.disagreement > DISAGREEMENT and self.gap > GAP
-        return self.heterogeneity > HETEROGENEITY or apart
+        return self.heterogeneity > HETEROGENEITY or self.are_apart
+
+    @property
+    def classes_are_doubtful(self) -> bool:
+        """Whether the classes shift differently although few genes respond.
+
+        A class of two types of cells that differ in frequency between the arms looks like that.
+        """
+        uneven = self.heterogeneity > UNEVEN or self.are_apart
+        return uneven and self.sparse.facts["tau"] < NO_SPREAD
 
     def within_classes(self) -> Estimate | None:
         """Return effects with a robust shift where classes are blind, if there is such a shift."""
