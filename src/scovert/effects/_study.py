@@ -226,5 +226,7 @@ class Study:
     ) -> tuple[NDArray, float]:
         if self.donors is None:
             return np.sqrt(fit.variance(contrast) + extra), np.inf
-        fewest = self.donors.fewest(self.arms, arm)
-        return self.donors.errors(self.blocks, design, fit, contrast, extra=extra, n_fewest=fewest)
+        n_clusters = self.donors.compared(self.arms, arm)
+        return self.donors.errors(
+            self.blocks, design, fit, contrast, extra=extra, n_clusters=n_clusters
+        )
