@@ -11,6 +11,7 @@ import torch
 from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse, stats
+from scipy.special import logit
 from sklearn.metrics import adjusted_rand_score
 
 from scovert import simulate
@@ -24,7 +25,7 @@ from scovert.effects import (
     estimate_by_states,
     estimate_effects,
     treatment_deviance,
-    treatment_model,
+    treatment_probability,
 )
 from scovert.effects._donors import squeeze
 from scovert.effects._identify import NOT_IDENTIFIED
@@ -603,10 +604,13 @@ def test_the_treatment_is_predicted_by_what_drives_it() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(4001, 2))
     level = (rng.random(4001) < 1 / (1 + np.exp(-x @ [1.0, -0.5]))).astype(int)
-    fit = treatment_model(x, level)
-    np.testing.assert_allclose(fit.coef_[0], [1.0, -0.5], atol=0.12)
-    empty = treatment_model(x[:, :0], level).predict_proba(np.zeros((3, 1)))[:, 1]
+    points = np.array([[0.0, 0], [1, 0], [0, 1]])
+    chance = treatment_probability(x, level, points)
+    np.testing.assert_allclose(logit(chance[:, 1]), points @ [1.0, -0.5], atol=0.12)
+    np.testing.assert_allclose(chance.sum(1), 1)
+    empty = treatment_probability(x[:, :0], level, points[:, :0])[:, 1]
     np.testing.assert_allclose(empty, level.mean(), atol=1e-3)
+    assert treatment_probability(x, level, points[:0]).shape == (0, 2)
 
 
 # Calibration over many draws

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scovert.effects._deviance import treatment_model
+from scovert.effects._deviance import treatment_probability
 from scovert.effects._study import Estimate, Study
 from scovert.glm import CountBlocks, fit_regression
 
@@ -49,9 +49,9 @@ def _effect(study: Study, hidden: NDArray, estimate: Estimate, arm: int) -> Esti
     moments = _Moments(study, rows)
     for number in range(N_FOLDS):
         train, test = fold != number, fold == number
-        chance = treatment_model(columns[train][:, 1:], treated[train])
         columns_test = columns[test]
-        weight = np.clip(_probability(chance, columns_test[:, 1:]), CLIP, 1 - CLIP)
+        chance = treatment_probability(columns[train][:, 1:], treated[train], columns_test[:, 1:])
+        weight = np.clip(chance[:, 1], CLIP, 1 - CLIP)
         design = np.hstack([columns, treated[:, None]])
         penalty = [1e-4] + [RIDGE] * (design.shape[1] - 1)
         fit = fit_regression(study.blocks.subset(rows[train]), design[train], penalty=penalty)
@@ -105,12 +105,6 @@ class _Moments:
             total, df = parts.square().sum(0) * n_donors / (n_donors - 1), max(1, n_donors - 2)
         se = total.clamp(min=0).sqrt() / self.n_cells
         return (one / zero).log().cpu().numpy(), se.cpu().numpy(), df
-
-
-def _probability(model: object, predictors: NDArray) -> NDArray:
-    if predictors.shape[1] == 0:
-        predictors = np.zeros((len(predictors), 1))
-    return model.predict_proba(predictors)[:, 1]
 
 
 def _influence(

@@ -16,7 +16,7 @@ from scovert.effects import (
     estimate_by_states,
     estimate_effects,
     treatment_deviance,
-    treatment_model,
+    treatment_probability,
 )
 from scovert.glm import CountBlocks, Regression, project_scores, state_probabilities
 from scovert.model._confounder._cells import Treated
@@ -155,8 +155,8 @@ class Inference:
 
     def treatment_probabilities(self, cells: Treated, estimates: list[Estimate]) -> NDArray:
         """Return the probability of every arm by covariates and confounders."""
-        fit = treatment_model(self._predictors(self.cells, estimates), self.cells.level)
-        return fit.predict_proba(self._predictors(cells, estimates))
+        train, asked = (self._predictors(some, estimates) for some in (self.cells, cells))
+        return treatment_probability(train, self.cells.level, asked)
 
     def means(
         self, cells: Treated, level: NDArray, estimates: list[Estimate], genes: NDArray
