@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,6 +94,12 @@ class Treated:
         """Return some of the cells, in the order of `rows`."""
         kept = (self.counts[rows], self.level[rows], self.n_levels)
         return Treated(*kept, self.known[rows], self.size[rows])
+
+    def fingerprint(self) -> str:
+        """Return a hash of the cells' totals, treatment, covariates and size factors."""
+        totals = np.asarray(self.counts.sum(axis=1, dtype=float))
+        parts = (totals, self.level.astype(np.int64), self.known, self.size)
+        return hashlib.sha256(b"".join(np.ascontiguousarray(p) for p in parts)).hexdigest()
 
     @property
     def indicators(self) -> NDArray:
