@@ -84,8 +84,8 @@ def check_design(
         column = adata.obs[key]
         if column.nunique() < 2:
             raise ValueError(
-                f"The covariate `adata.obs[{key!r}]` is {column.iloc[0]!r} in every cell, so "
-                "there is nothing to adjust for. Leave it out."
+                f"The covariate `adata.obs[{key!r}]` is {some_of(column.unique().tolist())} in "
+                "every cell, so there is nothing to adjust for. Leave it out."
             )
         is_number = key in (continuous or [])
         added = standardised(column) if is_number else one_hot(column)

@@ -84,7 +84,7 @@ class Treated:
             size = adata.obs[setup["size_factor_key"]].to_numpy(float)
         else:
             totals = np.asarray(counts.sum(axis=1, dtype=float)).ravel()
-            size = np.maximum(totals / scale[0, 0], SMALLEST_SIZE)
+            size = np.maximum(totals / max(scale[0, 0], SMALLEST_SIZE), SMALLEST_SIZE)
         return cls(counts, level, len(levels), known, size)
 
     def __len__(self) -> int:
@@ -135,8 +135,14 @@ class Treated:
 def _sparse(counts: object) -> sp.csr_matrix:
     """Return counts in memory, as CSR."""
     if is_in_memory(counts):
-        return sp.csr_matrix(as_rows(counts))
-    return sp.vstack([sp.csr_matrix(block) for _, block in row_blocks(counts)], format="csr")
+        return _csr(as_rows(counts))
+    return sp.vstack([_csr(block) for _, block in row_blocks(counts)], format="csr")
+
+
+def _csr(rows: NDArray | sp.csr_matrix) -> sp.csr_matrix:
+    if rows.dtype == np.float16:  # which scipy does not have
+        rows = rows.astype(np.float32)
+    return sp.csr_matrix(rows)
 
 
 def _codes(obs: pd.DataFrame, key: str, known: list[object]) -> NDArray:

@@ -57,7 +57,12 @@ from scovert.model._confounder._cells import (
 )
 from scovert.model._confounder._exact import ExactFit, find_device
 from scovert.model._confounder._inference import Inference
-from scovert.model._confounder._tables import MIN_COUNTS, joined_table, say_what_was_assumed
+from scovert.model._confounder._tables import (
+    MIN_COUNTS,
+    for_genes,
+    joined_table,
+    say_what_was_assumed,
+)
 from scovert.model._shared import SaveLoadMixin
 from scovert.module import ConfounderModule
 
@@ -213,7 +218,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
                 cluster_key=cluster_key,
             ),
         )
-        kwargs.setdefault("source_registry", _used_levels(adata, treatment_key))
+        kwargs.setdefault("source_registry", _used_levels(adata, treatment_key, categorical))
         manager.register_fields(adata, **kwargs)
         cls.register_manager(manager)
 
@@ -539,7 +544,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             values[names["class"]] = pd.Categorical(classes.idxmax(axis=1), classes.columns)
         for arm in self.levels_[1:]:
             own = effects if is_one_arm else effects.loc[arm]
-            values[names[f"effects {arm}"]] = own.reindex(target.var_names).rename_axis(None)
+            values[names[f"effects {arm}"]] = for_genes(own, target.var_names)
         params = self.init_params_["non_kwargs"] | options
         write_slots(target, key_added, values, "LatentConfounder", params)
         target.uns[key_added] |= self._record(effects.attrs)
@@ -693,8 +698,15 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         return inference.estimate("controls", is_control, method)
 
 
-def _used_levels(adata: AnnData, key: str) -> dict:
+def _used_levels(adata: AnnData, treatment_key: str, categorical: list[str] | None) -> dict:
     """Return a registry of the levels that have cells; an unused category is none."""
-    used = adata.obs[key].astype("category").cat.remove_unused_categories().cat.categories
-    state = {"categorical_mapping": used.to_numpy(copy=True), "original_key": key}
-    return {"field_registries": {TREATMENT_KEY: {"state_registry": state}}}
+    used = {
+        key: np.asarray(pd.Categorical(adata.obs[key]).remove_unused_categories().categories)
+        for key in [treatment_key, *(categorical or [])]
+    }
+    levels = {"categorical_mapping": used.pop(treatment_key), "original_key": treatment_key}
+    registries = {TREATMENT_KEY: {"state_registry": levels}}
+    if categorical:
+        state = {"mappings": used, "field_keys": categorical}
+        registries[REGISTRY_KEYS.CAT_COVS_KEY] = {"state_registry": state}
+    return {"field_registries": registries}

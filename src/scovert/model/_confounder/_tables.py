@@ -13,7 +13,14 @@ from scipy.stats import false_discovery_control, norm
 from scovert._validation import caller_level
 from scovert.effects import Estimate
 
-__all__ = ["MIN_COUNTS", "effects_table", "joined_table", "reasons", "say_what_was_assumed"]
+__all__ = [
+    "MIN_COUNTS",
+    "effects_table",
+    "for_genes",
+    "joined_table",
+    "reasons",
+    "say_what_was_assumed",
+]
 
 MIN_COUNTS = 10
 MAX_FACTOR = 1.5
@@ -87,6 +94,13 @@ def effects_table(
     table["q_value_naive"] = _q_values(pd.Series(np.where(tested, naive_p, np.nan), genes))
     table["reason"] = np.where(tested, estimate.refused, reason)
     return table
+
+
+def for_genes(table: pd.DataFrame, genes: pd.Index) -> pd.DataFrame:
+    """Return the effects of one arm on some genes, in their order; NaN for unknown ones."""
+    asked = table.reindex(genes)
+    asked["reason"] = asked["reason"].fillna("not a gene of the model")
+    return asked
 
 
 def joined_table(tables: dict[str, pd.DataFrame], estimates: list[Estimate]) -> pd.DataFrame:
