@@ -77,7 +77,7 @@ def deconfound(  # noqa: PLR0913
         str | None, typer.Option(help="Column of obs with donors or samples.")
     ] = None,
     size_factor_key: Annotated[
-        str | None, typer.Option(help="Column of obs with size factors [default: total counts].")
+        str | None, typer.Option(help="Column of obs with size factors (default: total counts).")
     ] = None,
     categorical_covariate: Annotated[
         list[str] | None, typer.Option(help="Column of obs with categories; repeatable.")

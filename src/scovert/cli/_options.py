@@ -23,7 +23,7 @@ InputFile = Annotated[Path, typer.Argument(metavar="IN.h5ad", help="Cells with r
 OutputFile = Annotated[
     Path, typer.Option("--output", "-o", metavar="OUT.h5ad", help="Where to write the result.")
 ]
-Layer = Annotated[str | None, typer.Option(help="Layer with raw counts [default: X].")]
+Layer = Annotated[str | None, typer.Option(help="Layer with raw counts (default: X).")]
 Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
 Accelerator = Annotated[str, typer.Option(help="Where to train: auto, cpu, gpu, mps.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
