@@ -56,10 +56,25 @@ def estimate_effects(
 
 
 def by_randomisation(study: Study, arm: int) -> Estimate:
-    """Take the confounders to be alike in both arms: the shift is zero."""
-    zero = Shift(*(np.zeros([study.scores.shape[1]] * n) for n in (1, 2)))
-    estimate = study.adjusted(arm, study.scores, study.regression, zero)
+    """Take the confounders to differ between the arms by chance only."""
+    shift = _by_chance(study, arm)
+    estimate = study.adjusted(arm, study.scores, study.regression, shift)
     return estimate.but(choice="randomised", facts={"shift": 0.0})
+
+
+def _by_chance(study: Study, arm: int) -> Shift:
+    """Return a shift of zero with the covariance that chance gives it.
+
+    The scores are orthogonal to the treatment, so that the regression cannot see by how much the
+    arms differ by chance: that of a difference of means, between cells or between donors.
+    """
+    residual, scores = study.arms.residual, study.scores
+    weight = residual @ np.linalg.inv(residual.T @ residual)[:, arm - 1]
+    pulls = scores * weight[:, None]
+    if study.donors is not None:
+        codes = study.donors.codes
+        pulls = np.stack([pulls[codes == code].sum(0) for code in range(study.donors.n_donors)])
+    return Shift(np.zeros(scores.shape[1]), pulls.T @ pulls)
 
 
 def by_sparsity(study: Study, arm: int) -> Estimate:

@@ -228,8 +228,9 @@ class Inference:
         return state_probabilities(blocks, cells.design, self.regression, frequencies)
 
     def _predictors(self, cells: Treated, estimates: list[Estimate]) -> NDArray:
-        """Covariates and confounders, without intercept."""
-        return np.hstack([cells.known[:, 1:], self.latents(cells, estimates)])
+        """Covariates and confounders, without intercept; a column of zeros if there are none."""
+        columns = np.hstack([cells.known[:, 1:], self.latents(cells, estimates)])
+        return columns if columns.shape[1] else np.zeros((len(cells), 1))
 
     def _of_all(self, values: NDArray) -> NDArray:
         """Place values of the fitted genes among all, NaN elsewhere."""
