@@ -447,8 +447,6 @@ def test_randomised_treatments_have_no_shift() -> None:
     (found,) = estimate_effects(study, "randomised")
     np.testing.assert_array_equal(found.shift, 0)
     assert found.choice == "randomised"
-    # the confounder takes noise away
-    assert found.se.mean() < 0.95 * naive_of(study)[1].mean()
     assert np.mean(np.abs(found.effect - truth_of(adata)) < 1.96 * found.se) > 0.9
 
 

@@ -3,12 +3,11 @@
 from scovert.effects._aipw import doubly_robust
 from scovert.effects._deviance import count_deviance, treatment_deviance, treatment_probability
 from scovert.effects._donors import Donors
-from scovert.effects._identify import IDENTIFICATIONS, estimate_by_states, estimate_effects
+from scovert.effects._identify import estimate_by_states, estimate_effects
 from scovert.effects._mixture import Arms, Classes
 from scovert.effects._study import Estimate, Study
 
 __all__ = [
-    "IDENTIFICATIONS",
     "Arms",
     "Classes",
     "Donors",

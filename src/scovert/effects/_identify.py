@@ -73,7 +73,7 @@ def _by_chance(study: Study, arm: int) -> Shift:
     pulls = scores * weight[:, None]
     if study.donors is not None:
         codes = study.donors.codes
-        pulls = np.stack([pulls[codes == code].sum(0) for code in range(study.donors.n_donors)])
+        pulls = np.stack([pulls[codes == code].sum(0) for code in np.unique(codes)])
     return Shift(np.zeros(scores.shape[1]), pulls.T @ pulls)
 
 

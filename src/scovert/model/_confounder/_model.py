@@ -48,7 +48,8 @@ from scovert._validation import (
     warn_about_clusters,
     warn_about_file,
 )
-from scovert.effects import IDENTIFICATIONS, Estimate
+from scovert.effects import Estimate
+from scovert.effects._identify import IDENTIFICATIONS
 from scovert.model._confounder._cells import (
     TREATMENT_KEY,
     Treated,
