@@ -38,6 +38,7 @@ def session(*, quiet: bool) -> Iterator[None]:
             for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
                 warnings.simplefilter("ignore", category)
             warnings.showwarning = _show_warning
+            logging.getLogger("scovert").setLevel(logging.WARNING)  # commands say what they do
             yield
     except (ValueError, KeyError, TypeError, OSError, MemoryError, FloatingPointError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error

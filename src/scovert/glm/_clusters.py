@@ -27,13 +27,10 @@ class ClusterVariance(NamedTuple):
         By the model, for independent cells, shape ``(n_genes,)``.
     robust
         By the clusters, unbiased if the model holds (CR2).
-    df
-        Satterthwaite degrees of freedom of the latter.
     """
 
     model: NDArray
     robust: NDArray
-    df: NDArray
 
 
 def cluster_variance(
@@ -63,13 +60,13 @@ def cluster_variance(
 
     Returns
     -------
-    Variances and degrees of freedom.
+    Both variances.
     """
     covariance = blocks.double(fit.covariance)
     root = torch.linalg.cholesky(covariance)  # covariance = root root'
     weights = blocks.double(contrast)
     aim = root.mT @ weights  # (n_genes, n_columns)
-    pulls, traces, reaches = [], [], []
+    pulls = []
     for rows in _rows_by_cluster(clusters):
         information, score = _cluster_sums(blocks, design, fit, rows)
         hat = root.mT @ information @ root
@@ -77,13 +74,9 @@ def cluster_variance(
         widened = (1 - share).clamp(min=MIN_REST).rsqrt()
         adjusted = (axes * widened[:, None]) @ (axes.mT @ aim[..., None])  # (n_genes, n, 1)
         pulls.append((score * (root @ adjusted)[..., 0]).sum(1))
-        reach = hat @ adjusted
-        traces.append((adjusted * reach).sum((1, 2)))
-        reaches.append(reach[..., 0])
     robust = torch.stack(pulls).square().sum(0)
-    df = _satterthwaite(torch.stack(traces, 1), torch.stack(reaches, 1))
     model = aim.square().sum(1)
-    return ClusterVariance(*(v.cpu().numpy() for v in (model, robust, df)))
+    return ClusterVariance(*(v.cpu().numpy() for v in (model, robust)))
 
 
 def _rows_by_cluster(clusters: NDArray) -> list[NDArray]:
@@ -101,15 +94,3 @@ def _cluster_sums(
         x = blocks.tensor(design[part])
         sums.add(x, y, torch.addmm(blocks.offset[part], x, b).clamp_(*ETA), alpha)
     return sums.matrices(sums.information), sums.score.T
-
-
-def _satterthwaite(traces: Tensor, reaches: Tensor) -> Tensor:
-    """Degrees of freedom from the clusters' parts of the variance.
-
-    The variance is a quadratic form of the errors, whose matrix between clusters is the diagonal
-    of `traces` less the products of `reaches`.
-    """
-    products = reaches @ reaches.mT  # (n_genes, n_clusters, n_clusters)
-    between = torch.diag_embed(traces) - products
-    trace = between.diagonal(dim1=1, dim2=2).sum(1)
-    return trace.square() / between.square().sum((1, 2))

@@ -85,9 +85,9 @@ def effects_table(
 
     put("log2_fc", estimate.effect / np.log(2))
     put("se", estimate.se / np.log(2))
-    put("z", estimate.effect / estimate.se)
-    p_value = np.full(len(genes), np.nan) if estimate.refused else estimate.p_value
-    put("p_value", p_value)
+    nothing = np.full(len(genes), np.nan)
+    put("z", nothing if estimate.refused else estimate.effect / estimate.se)
+    put("p_value", nothing if estimate.refused else estimate.p_value)
     table["q_value"] = _q_values(table["p_value"])
     put("log2_fc_naive", naive / np.log(2))
     naive_p = 2 * norm.sf(np.abs(naive) / naive_se)
@@ -171,5 +171,5 @@ def say_what_was_assumed(estimate: Estimate, comparison: str, n_latent: int) -> 
             stacklevel=caller_level(),
         )
     if n_latent == 0:
-        return f"{comparison}: no unmeasured confounder was found; effects of the plain regression"
+        return f"{comparison}: no unmeasured confounders in the model, effects of plain regression"
     return f"{comparison}: identified by {estimate.choice!r}: {ASSUMPTIONS[estimate.choice]}"
