@@ -1,5 +1,6 @@
 """Networks and losses, one module per model."""
 
+from scovert.module._alternating import AlternatingModule
 from scovert.module._paired import PairedModule
 
-__all__ = ["PairedModule"]
+__all__ = ["AlternatingModule", "PairedModule"]
