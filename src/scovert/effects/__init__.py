@@ -1,0 +1,1 @@
+"""Treatment effects that hold although something unmeasured differs between the arms."""

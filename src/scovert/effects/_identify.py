@@ -1,0 +1,211 @@
+"""Which assumption tells the effect of the treatment from the shift of the confounders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scovert.effects._robust import Calibration, Shift, calibrate
+from scovert.effects._study import Estimate, Study
+
+__all__ = ["IDENTIFICATIONS", "estimate_effects"]
+
+SEPARATED = 0.4
+"""Share of the variance of a direction that is between classes, from which classes identify it."""
+
+HETEROGENEITY = 0.2
+DISAGREEMENT = 1.5
+GAP = 0.3
+SPREAD = 0.10
+SPREAD_BY_GENES = 1.5
+WITHIN_SHIFT = 0.2
+WITHIN_Z = 5.0
+PURE = 0.03
+FACTOR = 1.5
+
+NOT_IDENTIFIED = "dense effects, not identified"
+
+
+def estimate_effects(
+    study: Study, identification: str, controls: NDArray | None = None
+) -> list[Estimate]:
+    """Estimate the effects of every arm.
+
+    Parameters
+    ----------
+    study
+        The fit.
+    identification
+        One of `IDENTIFICATIONS`.
+    controls
+        Genes without effect, shape ``(n_genes,)``; for ``"controls"``.
+
+    Returns
+    -------
+    One estimate for each arm.
+    """
+    arms = range(1, study.arms.n_levels)
+    if identification == "controls":
+        return [by_controls(study, arm, controls) for arm in arms]
+    return [IDENTIFICATIONS[identification](study, arm) for arm in arms]
+
+
+def by_randomisation(study: Study, arm: int) -> Estimate:
+    """Take the confounders to be alike in both arms: the shift is zero."""
+    zero = Shift(*(np.zeros([study.scores.shape[1]] * n) for n in (1, 2)))
+    estimate = study.adjusted(arm, study.scores, study.regression, zero)
+    return estimate.but(choice="randomised", facts={"shift": 0.0})
+
+
+def by_sparsity(study: Study, arm: int) -> Estimate:
+    """Take most genes to have no effect: the shift is what they have in common."""
+    fit, among = study.regression, study.is_tested[arm - 1]
+    shift = study.shift(arm, fit, among)
+    estimate = study.adjusted(arm, study.scores, fit, shift)
+    return _calibrated(study, arm, estimate).but(facts={"shift": _norm(shift.mean)})
+
+
+def by_controls(study: Study, arm: int, controls: NDArray) -> Estimate:
+    """Take the controls to have no effect: the shift is what they have in common."""
+    fit, among = study.regression, study.is_tested[arm - 1] & controls
+    shift = study.shift(arm, fit, among)
+    estimate = study.adjusted(arm, study.scores, fit, shift)
+    facts = {"shift": _norm(shift.mean), "n_controls": float(among.sum())}
+    return estimate.but(choice="controls", facts=facts)
+
+
+def by_classes(study: Study, arm: int) -> Estimate:
+    """Take the confounders to differ only in how frequent hidden classes are."""
+    if study.scores.shape[1] == 0:
+        return by_randomisation(study, arm).but(choice="classes", facts={"n_classes": 1.0})
+    return study.by_classes(arm).but(facts=_Look(study, arm).facts())
+
+
+def by_rule(study: Study, arm: int) -> Estimate:
+    """Choose by what the scores look like: classes if there are any, else sparsity."""
+    if study.scores.shape[1] == 0:
+        return by_randomisation(study, arm)
+    look = _Look(study, arm)
+    if study.classes.n_classes == 1:
+        return _refused_if_dense(study, look.sparse).but(facts=look.facts())
+    if look.is_dense:
+        warning = "dense effects; confounding within classes is assumed away"
+        return study.by_classes(arm).but(facts=look.facts(), warning=warning)
+    within = look.within_classes()
+    if within is None:
+        return study.by_classes(arm).but(facts=look.facts())
+    return _refused_if_dense(study, within).but(choice="hybrid", facts=look.facts())
+
+
+IDENTIFICATIONS: dict[str, Callable] = {
+    "auto": by_rule,
+    "classes": by_classes,
+    "sparse": by_sparsity,
+    "controls": by_controls,
+    "randomised": by_randomisation,
+}
+
+
+@dataclass
+class _Look:
+    """What the classes and the robust shift say of one arm."""
+
+    study: Study
+    arm: int
+
+    def __post_init__(self) -> None:
+        study, classes = self.study, self.study.classes
+        self.sparse = by_sparsity(study, self.arm)
+        frequency = classes.probabilities.mean(0)
+        means = classes.probabilities.T @ study.shifted_scores
+        means /= classes.probabilities.sum(0)[:, None]
+        centred = means - frequency @ means
+        share, axes = np.linalg.eigh((centred.T * frequency) @ centred)
+        self.share = np.clip(share, 0, 1)
+        self.separated, self.blind = (
+            axes[:, at] for at in (share > SEPARATED, share <= SEPARATED)
+        )
+        own = classes.class_shift[:, self.arm - 1] - classes.shift[self.arm - 1]
+        self.heterogeneity = float(np.sqrt((frequency @ own**2).mean()))
+        self.disagreement, self.gap = self._compare_shifts()
+        self.within, self.within_z = 0.0, 0.0
+
+    def _compare_shifts(self) -> tuple[float, float]:
+        """Distance of the shifts by classes and by sparsity: chi-square per degree, and norm."""
+        if self.study.classes.n_classes == 1 or self.separated.shape[1] == 0:
+            return np.nan, np.nan
+        at, classes, axes = self.arm - 1, self.study.classes, self.separated
+        robust = self.study.shift(self.arm, self.study.regression, self.study.is_tested[at])
+        difference = axes.T @ (classes.shift[at] - robust.mean)
+        covariance = axes.T @ (np.linalg.inv(classes.precision[at]) + robust.covariance) @ axes
+        chi_square = difference @ np.linalg.solve(covariance, difference)
+        return float(chi_square / len(difference)), _norm(difference)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether many genes respond, or the classes respond differently."""
+        apart = self.disagreement > DISAGREEMENT and self.gap > GAP
+        return self.heterogeneity > HETEROGENEITY or apart
+
+    def within_classes(self) -> Estimate | None:
+        """Return effects with a robust shift where classes are blind, if there is such a shift."""
+        study, fit = self.study, self.study.score_regression
+        if self.blind.shape[1] == 0:
+            return None
+        shift = study.shift(self.arm, fit, study.is_tested[self.arm - 1], self.blind)
+        within, covariance = (self.blind.T @ v for v in (shift.mean, shift.covariance))
+        self.within = _norm(within)
+        chi_square = within @ np.linalg.solve(covariance @ self.blind, within)
+        self.within_z = float(np.sqrt(chi_square / len(within)))
+        if self.within <= WITHIN_SHIFT or self.within_z <= WITHIN_Z:
+            return None
+        return _calibrated(
+            study, self.arm, study.adjusted(self.arm, study.shifted_scores, fit, shift)
+        )
+
+    def facts(self) -> dict[str, float]:
+        """Return all that the choice rests on."""
+        study = self.study
+        share = study.classes.share(study.arms, self.arm)
+        is_pure = (share < PURE) | (share > 1 - PURE)
+        return {
+            "n_classes": float(study.classes.n_classes),
+            "between_share": float(self.share.mean()),
+            "heterogeneity": self.heterogeneity,
+            "disagreement": self.disagreement,
+            "gap": self.gap,
+            "within_shift": self.within,
+            "within_z": self.within_z,
+            "one_arm_share": float(study.classes.probabilities.mean(0)[is_pure].sum()),
+            "tau": self.sparse.facts["tau"],
+            "lambda": self.sparse.facts["lambda"],
+        }
+
+
+def _calibrated(study: Study, arm: int, estimate: Estimate) -> Estimate:
+    """Widen the errors to what the bulk of the genes shows."""
+    among = study.is_tested[arm - 1]
+    found = calibrate(estimate.effect[among], estimate.se[among])
+    facts = {"tau": found.spread, "lambda": found.factor}
+    if study.donors is not None:  # their errors hold without
+        return estimate.but(facts=facts)
+    return estimate.but(se=_widen(estimate.se, found), facts=facts)
+
+
+def _widen(se: NDArray, found: Calibration) -> NDArray:
+    return found.factor * np.sqrt(se**2 + found.spread**2)
+
+
+def _refused_if_dense(study: Study, estimate: Estimate) -> Estimate:
+    """Refuse p-values where small effects are everywhere, which sparsity excludes."""
+    n_genes = study.is_tested.shape[1]
+    if estimate.facts["tau"] > max(SPREAD, SPREAD_BY_GENES / np.sqrt(n_genes)):
+        return estimate.but(refused=NOT_IDENTIFIED)
+    return estimate
+
+
+def _norm(vector: NDArray) -> float:
+    return float(np.linalg.norm(vector))

@@ -1,0 +1,329 @@
+"""Hidden classes of cells, found in all arms although each class may be shifted differently."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+from sklearn.cluster import KMeans
+
+__all__ = ["Classes", "find_classes"]
+
+CLASS_SD = 0.25
+"""Prior standard deviation of the shift of a class around the common one."""
+
+N_CLASSES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15)
+N_STARTS = 2
+MAX_CELLS = 10_000
+MAX_STEPS = 150
+TOLERANCE = 1e-5
+NUGGET = 0.01
+"""Variance added to that of every class."""
+
+ALIGN_WIDTH = 0.1
+ALIGN_ROUNDS = 10
+
+
+class Arms(NamedTuple):
+    """Treatment of cells.
+
+    Attributes
+    ----------
+    level
+        0 for the reference, then the arms, shape ``(n_cells,)``.
+    residual
+        Indicators of the arms less their linear prediction by the covariates, shape
+        ``(n_cells, n_arms)``.
+    """
+
+    level: NDArray
+    residual: NDArray
+
+    def take(self, rows: NDArray) -> Arms:
+        """Return the arms of some cells."""
+        return Arms(self.level[rows], self.residual[rows])
+
+    @property
+    def n_levels(self) -> int:
+        """Number of arms, the reference included."""
+        return self.residual.shape[1] + 1
+
+
+@dataclass(frozen=True)
+class Classes:
+    r"""Mixture of classes :math:`U_i \mid c \sim N(\mu_c - d_i (\delta + \epsilon_c), S_c)`.
+
+    Attributes
+    ----------
+    probabilities
+        Probability of every class, shape ``(n_cells, n_classes)``.
+    means, covariances
+        :math:`\mu_c` and :math:`S_c`, first axis ``n_classes``.
+    shift
+        :math:`\delta` of every arm, shape ``(n_arms, n_factors)``.
+    class_shift
+        :math:`\delta + \epsilon_c`, shape ``(n_classes, n_arms, n_factors)``.
+    precision
+        Inverse covariance of the shift of every arm, shape ``(n_arms, n_factors, n_factors)``.
+    spread
+        Sum of squares of an arm's indicator within a class, given the other arms, shape
+        ``(n_classes, n_arms)``.
+    proportions
+        Class proportions in every arm, shape ``(n_levels, n_classes)``.
+    log_likelihood
+        Of all cells.
+    """
+
+    probabilities: NDArray
+    means: NDArray
+    covariances: NDArray
+    shift: NDArray
+    class_shift: NDArray
+    precision: NDArray
+    spread: NDArray
+    proportions: NDArray
+    log_likelihood: float
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.means)
+
+    def scores(self, scores: NDArray, arms: Arms) -> NDArray:
+        """Return scores with the expected shift of every cell put back, of the same shape."""
+        expected = np.tensordot(self.probabilities, self.class_shift, 1)  # (n_cells, n_arms, k)
+        return scores + np.einsum("na,nak->nk", arms.residual, expected)
+
+    def equal_in_arms(self, arms: Arms) -> NDArray:
+        """Return class probabilities as if all classes were equally frequent in all arms."""
+        overall = self.probabilities.mean(0)
+        within = _means_by_level(self.probabilities, arms) + 1e-9
+        weighted = self.probabilities / within[arms.level] * overall
+        return weighted / weighted.sum(1, keepdims=True)
+
+    def share(self, arms: Arms, arm: int) -> NDArray:
+        """Return how much of every class is in an arm (from 1) and not in the reference."""
+        within = _means_by_level(self.probabilities, arms)
+        return within[arm] / (within[arm] + within[0] + 1e-12)
+
+    def shift_covariance(self, arm: int) -> NDArray:
+        """Return the covariance of the shift that adjusting for classes amounts to."""
+        spread = self.spread[:, arm]
+        weight = spread / spread.sum()
+        return np.einsum("c,cab->ab", weight**2 / spread, self.covariances)
+
+
+def find_classes(scores: NDArray, arms: Arms, seed: int = 0) -> Classes:
+    """Find classes of cells by their scores, as many as the data ask for.
+
+    The number of classes has the lowest Bayesian information criterion plus twice the mutual
+    information of class and arm: solutions that split a class by arm pay for it. Fitted to 10,000
+    cells at most, by which the others are assigned.
+
+    Parameters
+    ----------
+    scores
+        Scores orthogonal to covariates and treatment, shape ``(n_cells, n_factors)``.
+    arms
+        Treatment of the cells.
+    seed
+        Seed of the starts and of the cells.
+
+    Returns
+    -------
+    The best mixture.
+    """
+    rows = _some_cells(arms, seed)
+    few, few_arms = scores[rows], arms.take(rows)
+    starts = [few]
+    if scores.shape[1] > 2:
+        starts = [_align(few, few_arms, seed + i) for i in range(N_STARTS)]
+    best, lowest = None, np.inf
+    for n_classes in N_CLASSES:
+        for i, start in enumerate(starts if n_classes > 1 else starts[:1]):
+            means = KMeans(n_classes, n_init=3, random_state=seed + i)
+            classes = _fit(few, few_arms, means.fit_predict(start))
+            criterion = _criterion(classes, few_arms)
+            if criterion < lowest:
+                best, lowest = classes, criterion
+    if len(rows) == len(scores):
+        return best
+    log_joint = _log_joint(best, scores, arms)
+    evidence = logsumexp(log_joint, axis=1)
+    probabilities = np.exp(log_joint - evidence[:, None])
+    return replace(best, probabilities=probabilities, log_likelihood=float(evidence.sum()))
+
+
+def _some_cells(arms: Arms, seed: int) -> NDArray:
+    """Rows of all cells, or as many of each arm as fit, in order."""
+    n_cells = len(arms.level)
+    if n_cells <= MAX_CELLS:
+        return np.arange(n_cells)
+    order = np.random.default_rng(seed).permutation(n_cells)
+    place = np.empty(n_cells, int)
+    for level in range(arms.n_levels):
+        own = order[arms.level[order] == level]
+        place[own] = np.arange(len(own))  # the first cells of every arm come first
+    return np.sort(order[np.argsort(place[order], kind="stable")[:MAX_CELLS]])
+
+
+def _means_by_level(values: NDArray, arms: Arms) -> NDArray:
+    return np.stack([values[arms.level == level].mean(0) for level in range(arms.n_levels)])
+
+
+def _fit(scores: NDArray, arms: Arms, labels: NDArray) -> Classes:
+    """Expectation-maximisation from hard labels."""
+    n, n_classes = len(scores), labels.max() + 1
+    probabilities = np.full((n, n_classes), 0.02 / n_classes)
+    probabilities[np.arange(n), labels] += 0.98
+    covariances = np.stack([np.atleast_2d(np.cov(scores.T))] * n_classes)
+    before = -np.inf
+    for _ in range(MAX_STEPS):
+        classes = _maximise(scores, arms, probabilities, covariances)
+        log_joint = _log_joint(classes, scores, arms)
+        evidence = logsumexp(log_joint, axis=1)
+        probabilities, covariances = np.exp(log_joint - evidence[:, None]), classes.covariances
+        total = float(evidence.sum())
+        if abs(total - before) < TOLERANCE * n:
+            break
+        before = total
+    return replace(classes, probabilities=probabilities, log_likelihood=total)
+
+
+def _maximise(
+    scores: NDArray, arms: Arms, probabilities: NDArray, covariances: NDArray
+) -> Classes:
+    """Fit the classes to their cells: regressions on the arms, their shrinkage, covariances."""
+    n, k = scores.shape
+    d = arms.residual
+    sizes = probabilities.sum(0) + 1e-9
+    d_means, u_means = (probabilities.T @ v / sizes[:, None] for v in (d, scores))
+    squares = np.einsum("nc,na,nb->cab", probabilities, d, d, optimize=True)
+    squares -= sizes[:, None, None] * d_means[:, :, None] * d_means[:, None]
+    squares += 1e-6 * np.eye(d.shape[1])
+    products = np.einsum("nc,na,nk->cak", probabilities, d, scores, optimize=True)
+    products -= sizes[:, None, None] * d_means[:, :, None] * u_means[:, None]
+    inverse = np.linalg.inv(squares)
+    slopes = -inverse @ products  # (n_classes, n_arms, k)
+    spread = 1 / np.einsum("caa->ca", inverse)
+    noise = covariances[:, None] / spread[:, :, None, None]
+    weights = np.linalg.inv(noise + (CLASS_SD**2 + 1e-9) * np.eye(k))
+    precision = weights.sum(0)
+    weighted = np.einsum("caij,caj->cai", weights, slopes)
+    shift = np.linalg.solve(precision, weighted.sum(0)[..., None])[..., 0]
+    pulled = np.einsum("caij,caj->cai", weights, slopes - shift)
+    class_shift = shift + CLASS_SD**2 * pulled
+    means = u_means + np.einsum("ca,cak->ck", d_means, class_shift)
+    level_sizes = np.bincount(arms.level, minlength=arms.n_levels)
+    counts = _means_by_level(probabilities, arms) * level_sizes[:, None]
+    proportions = (counts + 1) / (level_sizes + len(sizes))[:, None]
+    fitted = Classes(
+        probabilities, means, covariances, shift, class_shift, precision, spread, proportions, 0.0
+    )
+    return replace(fitted, covariances=_covariances(fitted, scores, arms))
+
+
+def _covariances(classes: Classes, scores: NDArray, arms: Arms) -> NDArray:
+    """Covariances of the classes, shrunken by 2k cells towards that of all."""
+    n, k = scores.shape
+    products = np.empty((classes.n_classes, k, k))
+    for c, residual in enumerate(_residuals(classes, scores, arms)):
+        products[c] = (residual * classes.probabilities[:, [c]]).T @ residual
+    pooled = products.sum(0) / n
+    target = 0.7 * np.diag(np.diag(pooled)) + 0.3 * pooled
+    sizes = classes.probabilities.sum(0)[:, None, None] + 1e-9
+    return (products + 2 * k * target) / (sizes + 2 * k) + NUGGET * np.eye(k)
+
+
+def _residuals(classes: Classes, scores: NDArray, arms: Arms) -> list[NDArray]:
+    """Scores less what each class expects of them."""
+    return [
+        scores + arms.residual @ class_shift - mean
+        for class_shift, mean in zip(classes.class_shift, classes.means, strict=True)
+    ]
+
+
+def _log_joint(classes: Classes, scores: NDArray, arms: Arms) -> NDArray:
+    """Log of the joint density of scores and classes, but for a constant."""
+    joint = np.log(classes.proportions)[arms.level]
+    roots = np.linalg.cholesky(classes.covariances)
+    for c, residual in enumerate(_residuals(classes, scores, arms)):
+        white = residual @ np.linalg.inv(roots[c]).T
+        joint[:, c] -= (white**2).sum(1) / 2 + np.log(np.diag(roots[c])).sum()
+    return joint
+
+
+def _criterion(classes: Classes, arms: Arms) -> float:
+    """Bayesian information criterion, and what it costs to split a class by arm."""
+    n, n_classes = classes.probabilities.shape
+    n_arms, k = classes.shift.shape
+    per_class = k * (k + 1) / 4 + k  # shrinkage leaves about half of a covariance free
+    shared = (n_arms + 1) * (n_classes - 1) + n_arms * k
+    bic = -2 * classes.log_likelihood + np.log(n) * (n_classes * per_class + shared)
+    overall = np.maximum(classes.probabilities.mean(0), 1e-12)
+    within = np.maximum(_means_by_level(classes.probabilities, arms), 1e-12)
+    frequency = np.bincount(arms.level, minlength=arms.n_levels) / n
+    information = frequency @ (within * np.log(within / overall)).sum(1)
+    return float(bic + 2 * n * information)
+
+
+def _align(scores: NDArray, arms: Arms, seed: int) -> NDArray:
+    """Remove from scores how the arms differ within neighbourhoods, to start from.
+
+    The idea of Harmony :cite:p:`Korsunsky19`: soft clusters on the sphere that hold all arms, and
+    regression on the arms within each.
+    """
+    n = len(scores)
+    n_clusters = int(np.clip(n // 30, 5, 60))
+    rng = np.random.default_rng(seed)
+    member = np.eye(arms.n_levels)[arms.level]
+    centres = KMeans(n_clusters, n_init=1, random_state=seed).fit(_on_sphere(scores))
+    centres = _on_sphere(centres.cluster_centers_)
+    aligned = scores
+    for _ in range(ALIGN_ROUNDS):
+        places = _on_sphere(aligned)
+        soft = np.exp(2 * (places @ centres.T - 1) / ALIGN_WIDTH)
+        soft /= soft.sum(1, keepdims=True)
+        for _ in range(5):
+            centres = _on_sphere(soft.T @ places)
+            closeness = 2 * (places @ centres.T - 1) / ALIGN_WIDTH
+            _spread_over_arms(soft, closeness, member, rng)
+        before, aligned = aligned, scores - _arm_means(scores, soft, member)
+        if np.abs(aligned - before).max() < 1e-3:
+            break
+    return aligned
+
+
+def _on_sphere(vectors: NDArray) -> NDArray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+
+def _spread_over_arms(
+    soft: NDArray, closeness: NDArray, member: NDArray, rng: np.random.Generator
+) -> None:
+    """Reassign cells, a twentieth at a time, to near clusters that lack their arm."""
+    frequency = member.mean(0)
+    near = np.exp(closeness - closeness.max(1, keepdims=True))
+    observed, expected = soft.T @ member, np.outer(soft.sum(0), frequency)
+    for block in np.array_split(rng.permutation(len(soft)), 20):
+        observed -= soft[block].T @ member[block]
+        expected -= np.outer(soft[block].sum(0), frequency)
+        weighted = near[block] * (member[block] @ ((expected + 1) / (observed + 1)).T)
+        soft[block] = weighted / weighted.sum(1, keepdims=True)
+        observed += soft[block].T @ member[block]
+        expected += np.outer(soft[block].sum(0), frequency)
+
+
+def _arm_means(scores: NDArray, soft: NDArray, member: NDArray) -> NDArray:
+    """How the arms differ within the clusters of each cell, by ridge regression."""
+    design = np.hstack([np.ones((len(scores), 1)), member])
+    ridge = np.diag([1e-9] + [1.0] * member.shape[1])
+    difference = np.zeros_like(scores)
+    for weight in soft.T:
+        weighted = design * weight[:, None]
+        slopes = np.linalg.solve(weighted.T @ design + ridge, weighted.T @ scores)
+        difference += weight[:, None] * (member @ slopes[1:])
+    return difference

@@ -1,0 +1,172 @@
+"""The shift of the confounders between arms if few genes respond; and calibration to the rest."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+__all__ = ["Calibration", "Shift", "calibrate", "robust_shift"]
+
+FLOOR = 0.02
+"""Effect, natural log scale, below which genes do not differ in weight."""
+
+N_L1_STEPS = 15
+MAX_STEPS = 60
+TUKEY = 4.685
+MAX_NOISE_SHARE = 0.5
+"""Largest share of the spread of the loadings that may be taken for their noise."""
+
+TRUNCATION = 1.5
+PRECISE_SHARE = 0.25
+
+
+class Shift(NamedTuple):
+    """Difference of the mean score between an arm and the reference.
+
+    Attributes
+    ----------
+    mean
+        The shift, shape ``(n_factors,)``.
+    covariance
+        Its covariance, shape ``(n_factors, n_factors)``.
+    """
+
+    mean: NDArray
+    covariance: NDArray
+
+
+def robust_shift(
+    effect: NDArray, se: NDArray, loadings: NDArray, noise: NDArray | None = None
+) -> Shift:
+    r"""Regress effects on loadings, robustly and without intercept.
+
+    .. math:: b_j = \beta_j + g_j^\top \delta
+
+    where most :math:`\beta_j` are zero: an M-estimate with Tukey's weights that starts from least
+    absolute deviations, corrected for the noise of the loadings. As in CATE
+    :cite:p:`Wang17`, with weights by precision.
+
+    Parameters
+    ----------
+    effect
+        :math:`b`, effects of the treatment with the scores orthogonal to it, shape ``(n_genes,)``.
+    se
+        Their standard errors.
+    loadings
+        :math:`g`, shape ``(n_genes, n_factors)``.
+    noise
+        Covariances of the loadings, shape ``(n_genes, n_factors, n_factors)``.
+
+    Returns
+    -------
+    :math:`\delta` and its covariance, robust to unequal variances.
+    """
+    k = loadings.shape[1]
+    if k == 0:
+        return Shift(np.zeros(0), np.zeros((0, 0)))
+    base = 1 / (se**2 + FLOOR**2)
+    shift = np.zeros(k)
+    for step in range(MAX_STEPS):
+        residual = effect - loadings @ shift
+        weight = base * _weights(residual * np.sqrt(base), tukey=step >= N_L1_STEPS)
+        gram = _gram(loadings, weight, noise)
+        before, shift = shift, np.linalg.solve(gram, (loadings * weight[:, None]).T @ effect)
+        if step > N_L1_STEPS and np.abs(shift - before).max() < 1e-6:
+            break
+    inverse = np.linalg.inv(gram)
+    pulls = loadings * (weight * (effect - loadings @ shift))[:, None]
+    return Shift(shift, inverse @ (pulls.T @ pulls) @ inverse)
+
+
+def _weights(z: NDArray, *, tukey: bool) -> NDArray:
+    """Weights of residuals in standard errors: of least absolute deviations, or Tukey's."""
+    size = np.abs(z)
+    if not tukey:
+        return 1 / np.maximum(size, 0.05)
+    u = size / max(np.median(size) / norm.ppf(0.75), 1e-12) / TUKEY
+    return np.where(u < 1, (1 - u**2) ** 2, 0.0)
+
+
+def _gram(loadings: NDArray, weight: NDArray, noise: NDArray | None) -> NDArray:
+    """Weighted second moment of the loadings, less that of their noise."""
+    gram = (loadings * weight[:, None]).T @ loadings + 1e-9 * np.eye(loadings.shape[1])
+    if noise is None:
+        return gram
+    excess = np.einsum("p,pij->ij", weight, noise)
+    share = np.linalg.eigvals(np.linalg.solve(gram, excess)).real.max()
+    return gram - excess * min(1.0, MAX_NOISE_SHARE / max(share, 1e-9))
+
+
+class Calibration(NamedTuple):
+    r"""Empirical null: the standard error becomes :math:`\lambda \sqrt{se^2 + \tau^2}`.
+
+    Attributes
+    ----------
+    se
+        Calibrated standard errors.
+    factor
+        :math:`\lambda`, at least 1.
+    spread
+        :math:`\tau`, the standard deviation of small effects everywhere, natural log scale.
+    """
+
+    se: NDArray
+    factor: float
+    spread: float
+
+
+def calibrate(effect: NDArray, se: NDArray) -> Calibration:
+    """Widen standard errors until the bulk of the effects looks like chance.
+
+    Parameters
+    ----------
+    effect, se
+        Effects and standard errors, shape ``(n_genes,)``.
+
+    Returns
+    -------
+    The widened errors. The additive part comes from the most precise quarter of the genes, the
+    factor from all of them.
+    """
+    spread = _extra_variance(effect, se)
+    wider = np.sqrt(se**2 + spread)
+    factor = _null_scale(effect / wider)
+    return Calibration(wider * factor, factor, float(np.sqrt(spread)))
+
+
+def _null_scale(z: NDArray) -> float:
+    """Return the standard deviation of z-scores without effect, by truncated likelihood."""
+    scale = max(np.median(np.abs(z)) / norm.ppf(0.75), 1e-3)
+    c = TRUNCATION
+    kept_variance = 1 - 2 * c * norm.pdf(c) / (2 * norm.cdf(c) - 1)
+    for _ in range(50):
+        inside = z[np.abs(z) < c * scale]
+        if len(inside) < 20:
+            break
+        found = np.sqrt(np.mean(inside**2) / kept_variance)
+        if abs(found - scale) < 1e-4:
+            break
+        scale = (scale + found) / 2
+    return float(max(1.0, scale))
+
+
+def _extra_variance(effect: NDArray, se: NDArray) -> float:
+    """Smallest variance that, added, makes the most precise genes look like chance."""
+    precise = np.argsort(se)[: max(50, int(PRECISE_SHARE * len(se)))]
+    effect, se = effect[precise], se[precise]
+
+    def scale(extra: float) -> float:
+        return _null_scale(effect / np.sqrt(se**2 + extra))
+
+    if scale(0.0) <= 1:
+        return 0.0
+    low, high = 0.0, 4 * float(np.median(se)) ** 2
+    while scale(high) > 1 and high < 1e3:
+        high *= 4
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if scale(middle) > 1 else (low, middle)
+    return high

@@ -1,0 +1,23 @@
+"""Negative binomial regression of many genes at once, with known or latent covariates."""
+
+from scovert.glm._blocks import CountBlocks
+from scovert.glm._clusters import ClusterVariance, cluster_variance
+from scovert.glm._factors import FactorFit, fit_factors, project_scores
+from scovert.glm._rank import Scree, choose_rank
+from scovert.glm._regression import Regression, fit_regression
+from scovert.glm._states import StateFit, fit_states
+
+__all__ = [
+    "ClusterVariance",
+    "CountBlocks",
+    "FactorFit",
+    "Regression",
+    "Scree",
+    "StateFit",
+    "choose_rank",
+    "cluster_variance",
+    "fit_factors",
+    "fit_regression",
+    "fit_states",
+    "project_scores",
+]
