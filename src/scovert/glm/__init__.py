@@ -2,10 +2,10 @@
 
 from scovert.glm._blocks import CountBlocks
 from scovert.glm._clusters import ClusterVariance, cluster_variance
-from scovert.glm._factors import FactorFit, fit_factors, project_scores
+from scovert.glm._factors import FactorFit, fit_factors, project_scores, start_from_residuals
 from scovert.glm._rank import Scree, choose_rank
 from scovert.glm._regression import Regression, fit_regression
-from scovert.glm._states import StateFit, fit_states
+from scovert.glm._states import StateFit, fit_states, independent_components
 
 __all__ = [
     "ClusterVariance",
@@ -19,5 +19,7 @@ __all__ = [
     "fit_factors",
     "fit_regression",
     "fit_states",
+    "independent_components",
     "project_scores",
+    "start_from_residuals",
 ]

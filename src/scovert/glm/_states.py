@@ -16,7 +16,7 @@ from scovert.glm._blocks import CountBlocks
 from scovert.glm._factors import start_from_residuals
 from scovert.glm._regression import ETA, GeneSums, Regression
 
-__all__ = ["StateFit", "fit_states"]
+__all__ = ["StateFit", "fit_states", "independent_components"]
 
 RIDGE = 1e-2
 MIN_WEIGHT = 1e-4
@@ -114,7 +114,9 @@ class _State:
         codes = np.arange(2**n_bits)[:, None]
         self.bits = blocks.tensor(codes >> np.arange(n_bits) & 1)  # (n_states, n_bits)
         start = start_from_residuals(blocks, design, n_bits, seed)
-        chance = torch.sigmoid(START_SLOPE * blocks.tensor(_independent(start.scores, seed)))
+        chance = torch.sigmoid(
+            START_SLOPE * blocks.tensor(independent_components(start.scores, seed))
+        )
         each = torch.where(self.bits.bool(), chance[:, None], 1 - chance[:, None])
         self.posterior = each.prod(2)  # (n_cells, n_states)
         self.coefficients = blocks.double(start.coefficients)
@@ -203,7 +205,7 @@ class _State:
         return covariance, covariance @ mean @ covariance
 
 
-def _independent(scores: NDArray, seed: int) -> NDArray:
+def independent_components(scores: NDArray, seed: int) -> NDArray:
     """Rotate scores towards independence, so that each follows one confounder."""
     if scores.shape[1] == 1:
         return scores

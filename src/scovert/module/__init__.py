@@ -1,6 +1,7 @@
 """Networks and losses, one module per model."""
 
 from scovert.module._alternating import AlternatingModule
+from scovert.module._amortized import AmortizedModule
 from scovert.module._paired import PairedModule
 
-__all__ = ["AlternatingModule", "PairedModule"]
+__all__ = ["AlternatingModule", "AmortizedModule", "PairedModule"]

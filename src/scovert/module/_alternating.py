@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from scovert._reader._designed import ARMS, COVARIATES, LEVEL, LOG_SIZE
@@ -25,7 +26,6 @@ class AlternatingModule(nn.Module):
         \qquad Y_{ij} \sim \mathrm{NB}(s_i e^{B_{0j} + X_i B_j + D_i \beta_j + Z_i G_j}, \theta_j)
 
     with a network :math:`f` of two hidden layers. With several arms the treatment is multinomial.
-    The covariates are standardised, so that one learning rate suits all.
 
     Parameters
     ----------
@@ -68,16 +68,30 @@ class AlternatingModule(nn.Module):
             nn.init.zeros_(head.weight)
             nn.init.normal_(head.weight[:, -n_latent:], std=LOADING_SD)
         # Scale of the inputs
-        self.register_buffer("covariate_mean", torch.zeros(n_covariates))
-        self.register_buffer("covariate_sd", torch.ones(n_covariates))
         self.register_buffer("input_mean", torch.zeros(n_genes))
         self.register_buffer("input_sd", torch.ones(n_genes))
+
+    @torch.no_grad()
+    def warm_start(self, coefficients: NDArray, dispersion: NDArray) -> None:
+        """Start the outcome's predictor at a regression without confounders.
+
+        Parameters
+        ----------
+        coefficients
+            Of the intercept, the covariates and the arms, shape ``(n_columns, n_genes)``.
+        dispersion
+            Variance is mean + dispersion x mean squared, shape ``(n_genes,)``.
+        """
+        intercept, known = torch.from_numpy(coefficients).split([1, len(coefficients) - 1])
+        self.outcome_head.bias.copy_(intercept[0])
+        self.outcome_head.weight[:, : len(known)] = known.T
+        self.log_theta.copy_(-torch.from_numpy(dispersion).log())
 
     def generate(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the generator's output, shape ``(n_cells, n_latent)``; log-odds if binary."""
         log_counts = (batch["X"] * (-batch[LOG_SIZE]).exp()).log1p()
         log_counts = (log_counts - self.input_mean) / self.input_sd
-        return self.generator(torch.cat([self._covariates(batch), batch[ARMS], log_counts], 1))
+        return self.generator(torch.cat([batch[COVARIATES], batch[ARMS], log_counts], 1))
 
     def latent(self, output: Tensor, temperature: float | None = None) -> Tensor:
         """Turn the generator's output into the confounders that the predictors see.
@@ -97,11 +111,11 @@ class AlternatingModule(nn.Module):
 
     def log_odds(self, batch: dict[str, Tensor], z: Tensor) -> Tensor:
         """Return the log-odds of each arm against the reference, shape ``(n_cells, n_arms)``."""
-        return self.treatment_head(torch.cat([self._covariates(batch), z], 1))
+        return self.treatment_head(torch.cat([batch[COVARIATES], z], 1))
 
     def mean(self, batch: dict[str, Tensor], z: Tensor) -> Tensor:
         """Return the mean counts, shape ``(n_cells, n_genes)``."""
-        log_mean = self.outcome_head(torch.cat([self._covariates(batch), batch[ARMS], z], 1))
+        log_mean = self.outcome_head(torch.cat([batch[COVARIATES], batch[ARMS], z], 1))
         return (log_mean + batch[LOG_SIZE]).clamp(max=MAX_LOG_MEAN).exp()
 
     def treatment_loss(self, batch: dict[str, Tensor], z: Tensor) -> Tensor:
@@ -126,9 +140,6 @@ class AlternatingModule(nn.Module):
             negative_binomial(mean, theta, batch["counts"]).mean(),
             negative_binomial_deviance(mean, theta, batch["X"]).mean(0),
         )
-
-    def _covariates(self, batch: dict[str, Tensor]) -> Tensor:
-        return (batch[COVARIATES] - self.covariate_mean) / self.covariate_sd
 
     @staticmethod
     def _cross_entropy(batch: dict[str, Tensor], log_odds: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -16,8 +17,8 @@ from scvi.utils import track
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from scovert._reader import CellTensors, designed_cells
-from scovert._reader._designed import LEVEL, LOG_SIZE
+from scovert._reader import Cells, CellTensors
+from scovert._reader._designed import ARMS, COVARIATES, LEVEL, LOG_SIZE
 from scovert.module import AlternatingModule
 
 __all__ = ["AlternatingFit", "AlternatingOptions", "Start", "fit_alternating"]
@@ -111,12 +112,9 @@ class AlternatingFit(NamedTuple):
 
 
 def fit_alternating(
-    counts: sp.csr_matrix,
-    design: NDArray,
-    log_size: NDArray,
+    cells: Cells,
     start: Start,
     *,
-    n_arms: int,
     n_latent: int,
     options: AlternatingOptions,
     device: torch.device | str = "cpu",
@@ -132,16 +130,13 @@ def fit_alternating(
 
     Parameters
     ----------
-    counts
-        Raw counts, shape ``(n_cells, n_genes)``.
-    design
-        Intercept, covariates, and an indicator of each arm, shape ``(n_cells, n_columns)``.
-    log_size
-        Logarithm of the size factors, shape ``(n_cells,)``.
+    cells
+        Counts, covariates on a common scale, and treatment, from
+        :func:`~scovert._reader.designed_cells`.
     start
-        Regression without confounders, where the outcome predictor starts.
-    n_arms, n_latent
-        Number of arms, the reference not counted, and of confounders.
+        Regression of the counts without confounders, where the outcome predictor starts.
+    n_latent
+        Number of confounders.
     options
         How the generator is judged and trained.
     device
@@ -153,18 +148,20 @@ def fit_alternating(
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        cells = CellTensors(designed_cells(counts, design, n_arms, log_size), device)
+        n_covariates, n_arms = (cells.columns[name].shape[1] for name in (COVARIATES, ARMS))
         module = AlternatingModule(
-            counts.shape[1],
-            design.shape[1] - n_arms - 1,
+            cells.n_genes,
+            n_covariates,
             n_arms,
             n_latent,
             z_type=options.z_type,
             relaxation=options.relaxation,
-        ).to(device)
-        _set_scales(module, counts, design, log_size)
-        _warm_start(module, start, cells)
-        rounds = _Rounds(module, cells, options, seed)
+        )
+        _set_scale(module, cells)
+        module.warm_start(start.coefficients, start.dispersion)
+        tensors = CellTensors(cells, device)
+        _fit_logistic(module.to(device), tensors)
+        rounds = _Rounds(module, tensors, options, seed)
         for _ in track(
             range(options.n_rounds),
             style="tqdm",
@@ -195,9 +192,9 @@ class _Rounds:
         self.treatment_weight = 1.0 if options.scale == "mean" else 1 / cells.n_genes
         self.outcome_parameters = [*module.outcome_head.parameters(), module.log_theta]
         self.optimizers = [
-            torch.optim.Adam(module.generator.parameters(), lr=GENERATOR_LR),
-            torch.optim.Adam(module.treatment_head.parameters(), lr=PREDICTOR_LR),
-            torch.optim.Adam(self.outcome_parameters, lr=PREDICTOR_LR),
+            torch.optim.Adam(module.generator.parameters(), lr=GENERATOR_LR, fused=True),
+            torch.optim.Adam(module.treatment_head.parameters(), lr=PREDICTOR_LR, fused=True),
+            torch.optim.Adam(self.outcome_parameters, lr=PREDICTOR_LR, fused=True),
         ]
         self.generator_rounds = 0
         self.recorded: dict[str, dict[int, float]] = {
@@ -323,59 +320,34 @@ class _Rounds:
         )
 
 
-class _frozen:
+@contextmanager
+def _frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
     """Keep parameters as they are, with gradients passing through them."""
-
-    def __init__(self, parameters: list[nn.Parameter]) -> None:
-        self.parameters = parameters
-
-    def __enter__(self) -> None:
-        for parameter in self.parameters:
-            parameter.requires_grad_(False)
-
-    def __exit__(self, *_: object) -> None:
-        for parameter in self.parameters:
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
             parameter.requires_grad_(True)
 
 
 @torch.no_grad()
-def _set_scales(
-    module: AlternatingModule, counts: sp.csr_matrix, design: NDArray, log_size: NDArray
-) -> None:
-    """Standardise the covariates and the generator's input."""
-    covariates = design[:, 1 : 1 + len(module.covariate_mean)]
-    module.covariate_mean.copy_(torch.from_numpy(covariates.mean(0)))
-    module.covariate_sd.copy_(torch.from_numpy(covariates.std(0)).clamp(min=MIN_SD))
-    values = counts.data / np.exp(np.repeat(log_size, np.diff(counts.indptr)))
-    logs = sp.csr_matrix((np.log1p(values), counts.indices, counts.indptr), shape=counts.shape)
+def _set_scale(module: AlternatingModule, cells: Cells) -> None:
+    """Standardise the generator's input."""
+    counts, size = cells.counts, np.exp(cells.columns[LOG_SIZE].ravel())
+    values = np.log1p(counts.data / np.repeat(size, np.diff(counts.indptr)))
+    logs = sp.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape)
     mean = np.asarray(logs.mean(axis=0)).ravel()
     square = np.asarray(logs.multiply(logs).mean(axis=0)).ravel()
-    sd = np.sqrt(np.maximum(square - mean**2, 0))
     module.input_mean.copy_(torch.from_numpy(mean))
-    module.input_sd.copy_(torch.from_numpy(sd).clamp(min=MIN_SD))
-
-
-def _warm_start(module: AlternatingModule, start: Start, cells: CellTensors) -> None:
-    """Start the outcome predictor at the regression, the other at a logistic one."""
-    n_known = len(start.coefficients) - 1
-    b = torch.from_numpy(start.coefficients).to(cells.device, torch.float32)
-    n_covariates = len(module.covariate_mean)
-    with torch.no_grad():
-        intercept = b[0] + module.covariate_mean @ b[1 : 1 + n_covariates]
-        b[1 : 1 + n_covariates] *= module.covariate_sd.unsqueeze(-1)
-        module.outcome_head.bias.copy_(intercept)
-        module.outcome_head.weight[:, :n_known] = b[1:].T
-        module.log_theta.copy_(-torch.from_numpy(start.dispersion).log())
-    _fit_logistic(module, cells)
+    module.input_sd.copy_(torch.from_numpy(square - mean**2).clamp(min=MIN_SD**2).sqrt())
 
 
 def _fit_logistic(module: AlternatingModule, cells: CellTensors) -> None:
-    """Fit the treatment to the covariates alone, with a small ridge."""
-    n_covariates = len(module.covariate_mean)
-    x = cells.columns["covariates"].to(cells.device)
-    x = (x - module.covariate_mean) / module.covariate_sd
-    level = cells.columns[LEVEL].to(cells.device)
-    head = nn.Linear(n_covariates, module.treatment_head.out_features, device=cells.device)
+    """Start the treatment's predictor at the covariates alone, with a small ridge."""
+    x, level = (cells.columns[name].to(cells.device) for name in (COVARIATES, LEVEL))
+    head = nn.Linear(x.shape[1], module.treatment_head.out_features, device=cells.device)
     nn.init.zeros_(head.weight)
     optimizer = torch.optim.LBFGS(head.parameters(), max_iter=100, line_search_fn="strong_wolfe")
 
@@ -387,7 +359,7 @@ def _fit_logistic(module: AlternatingModule, cells: CellTensors) -> None:
 
     optimizer.step(closure)
     with torch.no_grad():
-        module.treatment_head.weight[:, :n_covariates] = head.weight
+        module.treatment_head.weight[:, : x.shape[1]] = head.weight
         module.treatment_head.bias.copy_(head.bias)
 
 
