@@ -28,6 +28,7 @@ from scovert.module import AmortizedModule
 __all__ = ["AmortizedFit", "AmortizedPlan", "amortized_scores", "fit_amortized"]
 
 MIN_EPOCHS, MIN_STEPS = 10, 600
+ENCODER_DECAY = 0.1
 MAX_START_CELLS = 10_000
 BLOCK = 1024
 
@@ -54,6 +55,8 @@ class AmortizedFit(NamedTuple):
 class AmortizedPlan(LowLevelPyroTrainingPlan):
     """Adam with a rate that falls to 0, so that the coefficients come to rest.
 
+    Weights of the network decay, else it learns single cells by heart.
+
     Takes the parameters from the module and not from Pyro's global store, in which the parameters
     of two models would share their names. Binary confounders are summed over exactly, the
     divergence of continuous ones from their prior is in closed form.
@@ -73,7 +76,11 @@ class AmortizedPlan(LowLevelPyroTrainingPlan):
     def configure_optimizers(self) -> dict:
         """Return the optimiser and its schedule."""
         n_steps = self.trainer.estimated_stepping_batches
-        optimizer = torch.optim.Adam(self.module.parameters(), fused=True, **self.optim_kwargs)
+        named = list(self.module.named_parameters())
+        encoder = [p for name, p in named if name.startswith("encoder.")]
+        rest = [p for name, p in named if not name.startswith("encoder.")]
+        groups = [{"params": encoder, "weight_decay": ENCODER_DECAY}, {"params": rest}]
+        optimizer = torch.optim.AdamW(groups, weight_decay=0.0, fused=True, **self.optim_kwargs)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, n_steps)
         return {
             "optimizer": optimizer,
