@@ -68,6 +68,7 @@ class AlternatingModule(nn.Module):
             nn.init.zeros_(head.weight)
             nn.init.normal_(head.weight[:, -n_latent:], std=LOADING_SD)
         # Scale of the inputs
+        self.register_buffer("first_theta", torch.ones(n_genes))
         self.register_buffer("input_mean", torch.zeros(n_genes))
         self.register_buffer("input_sd", torch.ones(n_genes))
 
@@ -86,6 +87,7 @@ class AlternatingModule(nn.Module):
         self.outcome_head.bias.copy_(intercept[0])
         self.outcome_head.weight[:, : len(known)] = known.T
         self.log_theta.copy_(-torch.from_numpy(dispersion).log())
+        self.first_theta.copy_(self.log_theta.exp())
 
     def generate(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the generator's output, shape ``(n_cells, n_latent)``; log-odds if binary."""
@@ -132,13 +134,14 @@ class AlternatingModule(nn.Module):
         Returns
         -------
         Cross-entropy of the treatment and negative log-likelihood of the counts, means over the
-        cells; deviance of every gene, mean over the cells, shape ``(n_genes,)``.
+        cells; deviance of every gene, mean over the cells, shape ``(n_genes,)``. Deviances are
+        those of the first inverse dispersion: with another one they would not compare.
         """
-        mean, theta = self.mean(batch, z), self.log_theta.exp()
+        mean = self.mean(batch, z)
         return (
             self.treatment_loss(batch, z).mean(),
-            negative_binomial(mean, theta, batch["counts"]).mean(),
-            negative_binomial_deviance(mean, theta, batch["X"]).mean(0),
+            negative_binomial(mean, self.log_theta.exp(), batch["counts"]).mean(),
+            negative_binomial_deviance(mean, self.first_theta, batch["X"]).mean(0),
         )
 
     @staticmethod
