@@ -136,6 +136,24 @@ def test_history_of_other_models_and_odd_values() -> None:
     assert axes[1].get_ylim()[1] < 2.1
 
 
+def test_history_of_alternating_phases_is_by_round() -> None:
+    table, values = {}, np.linspace(3.0, 2.0, N_EPOCHS)
+    for name, first in (("treatment_loss", 1), ("outcome_loss", 1), ("generator_loss", 2)):
+        rounds = pd.Index(np.arange(first, first + 2 * N_EPOCHS, 2), name="round")
+        table[name] = pd.DataFrame({name: values}, rounds)
+    axes = pl.history(SimpleNamespace(history=dict(reversed(table.items()))))
+    assert [ax.get_title() for ax in axes] == [
+        "Treatment (odd rounds)",
+        "Counts (odd rounds)",
+        "Generator (even rounds)",
+    ]
+    for ax, (name, frame) in zip(axes, table.items(), strict=True):
+        assert ax.get_xlabel() == "round"
+        assert ax.get_legend() is None  # the title says it
+        np.testing.assert_array_equal(ax.get_lines()[0].get_xdata(), frame.index)
+        np.testing.assert_array_equal(ax.get_lines()[0].get_ydata(), frame[name])
+
+
 def test_history_of_one_epoch_is_visible() -> None:
     model = SimpleNamespace(history={"train_loss": pd.DataFrame({"train_loss": [3.0]})})
     (ax,) = pl.history(model)

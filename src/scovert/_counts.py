@@ -1,4 +1,4 @@
-"""Counts in memory or on disk, read by blocks of rows."""
+"""Counts in memory or on disk, read by blocks of rows, and thinned."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from anndata import AnnData
 from anndata.abc import CSCDataset, CSRDataset
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK", "StoredRows", "as_rows", "get_counts", "is_in_memory", "row_blocks"]
+__all__ = ["BLOCK", "StoredRows", "as_rows", "get_counts", "is_in_memory", "row_blocks", "thin"]
 
 BLOCK = 4096
 """Rows read at once where counts are looked through in their order."""
@@ -77,3 +77,19 @@ def row_blocks(counts: object, size: int = BLOCK) -> Iterator[tuple[int, NDArray
     """Go through the rows: the first row of a block, and the block in memory."""
     for start in range(0, counts.shape[0], size):
         yield start, as_rows(counts[start : start + size])
+
+
+def thin(
+    counts: sp.csr_matrix, kept: NDArray, group: NDArray, rng: np.random.Generator
+) -> sp.csr_matrix:
+    """Keep each count of gene g of a cell in group b with the probability ``kept[g, b]``.
+
+    `kept` has shape ``(n_genes, n_groups)``, `group` shape ``(n_cells,)``. Returns new counts in
+    float32 without stored zeros.
+    """
+    stored_group = np.repeat(group, np.diff(counts.indptr))  # (n_stored,)
+    values = rng.binomial(counts.data.astype(np.int64), kept[counts.indices, stored_group])
+    entries = (values, counts.indices, counts.indptr)
+    thinned = sp.csr_matrix(entries, counts.shape, np.float32, copy=True)
+    thinned.eliminate_zeros()
+    return thinned

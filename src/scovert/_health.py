@@ -13,11 +13,15 @@ from scovert.anchors._find import MIN_CONSISTENCY
 __all__ = [
     "HealthRow",
     "anchor_row",
+    "deviance_fall_row",
     "deviance_row",
     "dispersion_row",
     "finite_row",
     "gradient_row",
+    "identification_rows",
+    "latent_number_row",
     "latent_row",
+    "leakage_row",
     "loss_row",
     "share_row",
     "table",
@@ -26,6 +30,8 @@ __all__ = [
 ACTIVE_SD = 0.1
 THETA_RANGE = (1e-3, 1e4)
 GRADIENT_GROWTH = 10
+MANY_CONFOUNDERS = 15
+LEAKAGE = 0.9
 LARGEST_SHARE = 0.9
 DEVIANCE_EXPLAINED = 0.06
 """Shuffled counts explain something too, but less: what one gene takes, the others lack."""
@@ -75,6 +81,66 @@ def gradient_row(history: dict[str, pd.DataFrame]) -> HealthRow:
             "`train(gradient_clip_val=...)`."
         )
     return _row("growth of the gradient", growth, advice)
+
+
+def deviance_fall_row(history: dict[str, pd.DataFrame]) -> HealthRow:
+    """Return the fall of the deviance, as a share of that of the first round."""
+    deviance = history["deviance"].to_numpy(float).ravel()
+    fall = float(1 - deviance[-1] / deviance[0])
+    advice = "" if fall > -1e-6 else "The fit diverged: look at genes with extreme counts."
+    return _row("fall of the deviance", fall, advice)
+
+
+def latent_number_row(n_latent: int) -> HealthRow:
+    """Return the number of inferred confounders, of which there should not be too many."""
+    advice = ""
+    if n_latent >= MANY_CONFOUNDERS:
+        advice = "There may be more confounders than the search goes: filter cells and genes."
+    return _row("confounders", n_latent, advice)
+
+
+def leakage_row(leakage: float) -> HealthRow:
+    """Return the largest correlation of a confounder with the treatment, given covariates."""
+    advice = ""
+    if leakage > LEAKAGE:
+        advice = (
+            "A confounder is almost a copy of the treatment: its effect and the treatment's can "
+            "hardly be told apart. Compare with another `identification`."
+        )
+    return _row("leakage", leakage, advice)
+
+
+def identification_rows(
+    comparison: str, choice: str, facts: dict[str, float], refused: str
+) -> list[HealthRow]:
+    """Return what identifies the effects of one arm, and what speaks for and against it.
+
+    Parameters
+    ----------
+    comparison
+        The arm and what it is compared with.
+    choice
+        What identifies the effects.
+    facts
+        Numbers that the choice rests on.
+    refused
+        Why there are no p-values, if so.
+    """
+    limits = {
+        "tau": (0.1, "Small effects are everywhere: the sparse identification does not hold."),
+        "lambda": (1.5, "Standard errors had to grow to fit the bulk of the genes."),
+        "heterogeneity": (0.2, "Hidden classes respond differently: effects are averages."),
+        "one_arm_share": (
+            1e-9,
+            "Hidden classes are in one arm only (`get_class_probabilities()`): no effect can be "
+            "learnt from their cells.",
+        ),
+    }
+    rows = [_row(f"{comparison}: identified by {choice}", float(not refused), refused)]
+    for name, value in facts.items():
+        limit, advice = limits.get(name, (np.inf, ""))
+        rows.append(_row(f"{comparison}: {name}", value, advice if value > limit else ""))
+    return rows
 
 
 def share_row(largest: float) -> HealthRow:

@@ -8,7 +8,7 @@ from importlib.metadata import version
 import pandas as pd
 from anndata import AnnData
 
-__all__ = ["check_free", "check_layer_fits", "write_slots"]
+__all__ = ["check_free", "check_layer_fits", "slot_name", "write_slots"]
 
 
 def check_free(
@@ -42,6 +42,11 @@ def check_free(
             f"`adata` already holds {taken}, which {model} did not write. Pass another "
             "`key_added`, or `overwrite=True` to replace them."
         )
+
+
+def slot_name(label: object) -> str:
+    """Return a label as part of the name of a slot: h5ad takes a slash for a path."""
+    return str(label).replace("/", "_")
 
 
 def check_layer_fits(adata: AnnData, genes: pd.Index, layer: str) -> None:

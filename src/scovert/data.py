@@ -9,6 +9,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scovert._counts import thin
 from scovert._validation import check_categorical
 
 __all__ = ["pbmc68k", "two_batches"]
@@ -174,7 +175,7 @@ def two_batches(
     rng = np.random.default_rng(seed)
     split = _split(labels, share, rng)
     capture = _capture(adata.var_names, thinning, capture_sd, rng)
-    counts = _thin(_raw_counts(adata), capture[["first", "second"]].to_numpy(), split, rng)
+    counts = thin(_raw_counts(adata), capture[["first", "second"]].to_numpy(), split, rng)
     obs = adata.obs.assign(batch=pd.Categorical.from_codes(split, categories=list(names)))
     pairs = pd.MultiIndex.from_arrays([obs["batch"].astype(str), labels])
     keep = ~pairs.isin(pd.MultiIndex.from_frame(absent))
@@ -280,15 +281,4 @@ def _raw_counts(adata: AnnData) -> sparse.csr_matrix:
             f"{adata.var_names[gene]!r}). Raw counts are accepted: whole numbers of at least 0. "
             'Put them back, for example `adata.X = adata.layers["counts"]`.'
         )
-    return counts
-
-
-def _thin(
-    counts: sparse.csr_matrix, capture: np.ndarray, split: np.ndarray, rng: np.random.Generator
-) -> sparse.csr_matrix:
-    """Keep each count of gene g in batch b with the probability ``capture[g, b]``."""
-    batch = np.repeat(split, np.diff(counts.indptr))  # (n_stored,)
-    kept = rng.binomial(counts.data.astype(np.int64), capture[counts.indices, batch])
-    counts = sparse.csr_matrix((kept, counts.indices, counts.indptr), counts.shape, np.float32)
-    counts.eliminate_zeros()
     return counts

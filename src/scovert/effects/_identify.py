@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scovert.effects._robust import Calibration, Shift, calibrate
 from scovert.effects._study import Estimate, Study
 
-__all__ = ["IDENTIFICATIONS", "estimate_effects"]
+__all__ = ["IDENTIFICATIONS", "estimate_by_states", "estimate_effects"]
 
 SEPARATED = 0.4
 """Share of the variance of a direction that is between classes, from which classes identify it."""
@@ -24,7 +24,7 @@ SPREAD_BY_GENES = 1.5
 WITHIN_SHIFT = 0.2
 WITHIN_Z = 5.0
 PURE = 0.03
-FACTOR = 1.5
+MIN_FREQUENCY = 1e-3
 
 NOT_IDENTIFIED = "dense effects, not identified"
 
@@ -97,7 +97,9 @@ def by_rule(study: Study, arm: int) -> Estimate:
     within = look.within_classes()
     if within is None:
         return study.by_classes(arm).but(facts=look.facts())
-    return _refused_if_dense(study, within).but(choice="hybrid", facts=look.facts())
+    refused = _refused_if_dense(study, within)
+    facts = look.facts() | within.facts
+    return refused.but(choice="hybrid", by_class=True, facts=facts)
 
 
 IDENTIFICATIONS: dict[str, Callable] = {
@@ -169,8 +171,9 @@ class _Look:
     def facts(self) -> dict[str, float]:
         """Return all that the choice rests on."""
         study = self.study
-        share = study.classes.share(study.arms, self.arm)
-        is_pure = (share < PURE) | (share > 1 - PURE)
+        share = study.classes.share(self.arm)
+        overall = study.classes.overall
+        is_pure = ((share < PURE) | (share > 1 - PURE)) & (overall > MIN_FREQUENCY)
         return {
             "n_classes": float(study.classes.n_classes),
             "between_share": float(self.share.mean()),
@@ -179,7 +182,7 @@ class _Look:
             "gap": self.gap,
             "within_shift": self.within,
             "within_z": self.within_z,
-            "one_arm_share": float(study.classes.probabilities.mean(0)[is_pure].sum()),
+            "one_arm_share": float(overall[is_pure].sum()),
             "tau": self.sparse.facts["tau"],
             "lambda": self.sparse.facts["lambda"],
         }
@@ -209,3 +212,32 @@ def _refused_if_dense(study: Study, estimate: Estimate) -> Estimate:
 
 def _norm(vector: NDArray) -> float:
     return float(np.linalg.norm(vector))
+
+
+def estimate_by_states(study: Study, states: NDArray) -> list[Estimate]:
+    """Estimate the effects of every arm given binary confounders, whose states identify them.
+
+    Parameters
+    ----------
+    study
+        The fit, with the probabilities of the confounders for scores.
+    states
+        Probability of every combination of them, shape ``(n_cells, n_states)``.
+    """
+    n_latent, level = study.scores.shape[1], study.arms.level
+    zero = Shift(np.zeros(n_latent), np.zeros((n_latent, n_latent)))
+    known, found = study.known.shape[1], []
+    for arm in range(1, study.arms.n_levels):
+        estimate = study.adjusted(arm, study.scores, study.regression, zero)
+        at_mean = study.scores.mean(0) @ study.regression.coefficients[study.n_fixed :]
+        baseline = estimate.baseline.copy()
+        baseline[0] += at_mean
+        frequency = np.stack([states[level == v].mean(0) for v in (0, arm)])
+        share = frequency[1] / np.maximum(frequency.sum(0), 1e-12)
+        is_pure = ((share < PURE) | (share > 1 - PURE)) & (states.mean(0) > MIN_FREQUENCY)
+        facts = {
+            "n_classes": float(states.shape[1]),
+            "one_arm_share": float(states.mean(0)[is_pure].sum()),
+        }
+        found.append(estimate.but(choice="classes", baseline=baseline[:known], facts=facts))
+    return found

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
+from scipy.special import logsumexp, softmax
 from sklearn.cluster import KMeans
 
 __all__ = ["Classes", "find_classes"]
@@ -74,7 +74,11 @@ class Classes:
     proportions
         Class proportions in every arm, shape ``(n_levels, n_classes)``.
     log_likelihood
-        Of all cells.
+        Of the cells that it was fitted to.
+    frequency
+        Mean probability of every class in every arm, as `proportions`.
+    overall
+        Mean probability of every class.
     """
 
     probabilities: NDArray
@@ -86,28 +90,32 @@ class Classes:
     spread: NDArray
     proportions: NDArray
     log_likelihood: float
+    frequency: NDArray
+    overall: NDArray
 
     @property
     def n_classes(self) -> int:
         """Number of classes."""
         return len(self.means)
 
-    def scores(self, scores: NDArray, arms: Arms) -> NDArray:
-        """Return scores with the expected shift of every cell put back, of the same shape."""
-        expected = np.tensordot(self.probabilities, self.class_shift, 1)  # (n_cells, n_arms, k)
-        return scores + np.einsum("na,nak->nk", arms.residual, expected)
+    def assign(self, scores: NDArray, arms: Arms) -> NDArray:
+        """Return class probabilities of cells, shape ``(n_cells, n_classes)``."""
+        return softmax(_log_joint(self, scores, arms), axis=1)
 
-    def equal_in_arms(self, arms: Arms) -> NDArray:
+    def equal_in_arms(self, probabilities: NDArray, level: NDArray) -> NDArray:
         """Return class probabilities as if all classes were equally frequent in all arms."""
-        overall = self.probabilities.mean(0)
-        within = _means_by_level(self.probabilities, arms) + 1e-9
-        weighted = self.probabilities / within[arms.level] * overall
+        weighted = probabilities / (self.frequency + 1e-9)[level] * self.overall
         return weighted / weighted.sum(1, keepdims=True)
 
-    def share(self, arms: Arms, arm: int) -> NDArray:
+    def put_back(self, scores: NDArray, arms: Arms, probabilities: NDArray) -> NDArray:
+        """Return scores with the expected shift of every cell put back, of the same shape."""
+        expected = np.tensordot(probabilities, self.class_shift, 1)  # (n_cells, n_arms, k)
+        return scores + np.einsum("na,nak->nk", arms.residual, expected)
+
+    def share(self, arm: int) -> NDArray:
         """Return how much of every class is in an arm (from 1) and not in the reference."""
-        within = _means_by_level(self.probabilities, arms)
-        return within[arm] / (within[arm] + within[0] + 1e-12)
+        frequency = self.frequency
+        return frequency[arm] / (frequency[arm] + frequency[0] + 1e-12)
 
     def shift_covariance(self, arm: int) -> NDArray:
         """Return the covariance of the shift that adjusting for classes amounts to."""
@@ -151,10 +159,13 @@ def find_classes(scores: NDArray, arms: Arms, seed: int = 0) -> Classes:
                 best, lowest = classes, criterion
     if len(rows) == len(scores):
         return best
-    log_joint = _log_joint(best, scores, arms)
-    evidence = logsumexp(log_joint, axis=1)
-    probabilities = np.exp(log_joint - evidence[:, None])
-    return replace(best, probabilities=probabilities, log_likelihood=float(evidence.sum()))
+    return _with_probabilities(best, best.assign(scores, arms), arms)
+
+
+def _with_probabilities(classes: Classes, probabilities: NDArray, arms: Arms) -> Classes:
+    """Return a mixture with other probabilities of the cells."""
+    frequency, overall = _means_by_level(probabilities, arms), probabilities.mean(0)
+    return replace(classes, probabilities=probabilities, frequency=frequency, overall=overall)
 
 
 def _some_cells(arms: Arms, seed: int) -> NDArray:
@@ -190,7 +201,7 @@ def _fit(scores: NDArray, arms: Arms, labels: NDArray) -> Classes:
         if abs(total - before) < TOLERANCE * n:
             break
         before = total
-    return replace(classes, probabilities=probabilities, log_likelihood=total)
+    return _with_probabilities(replace(classes, log_likelihood=total), probabilities, arms)
 
 
 def _maximise(
@@ -218,10 +229,21 @@ def _maximise(
     class_shift = shift + CLASS_SD**2 * pulled
     means = u_means + np.einsum("ca,cak->ck", d_means, class_shift)
     level_sizes = np.bincount(arms.level, minlength=arms.n_levels)
-    counts = _means_by_level(probabilities, arms) * level_sizes[:, None]
+    frequency = _means_by_level(probabilities, arms)
+    counts = frequency * level_sizes[:, None]
     proportions = (counts + 1) / (level_sizes + len(sizes))[:, None]
     fitted = Classes(
-        probabilities, means, covariances, shift, class_shift, precision, spread, proportions, 0.0
+        probabilities=probabilities,
+        means=means,
+        covariances=covariances,
+        shift=shift,
+        class_shift=class_shift,
+        precision=precision,
+        spread=spread,
+        proportions=proportions,
+        log_likelihood=0.0,
+        frequency=frequency,
+        overall=probabilities.mean(0),
     )
     return replace(fitted, covariances=_covariances(fitted, scores, arms))
 
@@ -263,8 +285,7 @@ def _criterion(classes: Classes, arms: Arms) -> float:
     per_class = k * (k + 1) / 4 + k  # shrinkage leaves about half of a covariance free
     shared = (n_arms + 1) * (n_classes - 1) + n_arms * k
     bic = -2 * classes.log_likelihood + np.log(n) * (n_classes * per_class + shared)
-    overall = np.maximum(classes.probabilities.mean(0), 1e-12)
-    within = np.maximum(_means_by_level(classes.probabilities, arms), 1e-12)
+    overall, within = (np.maximum(v, 1e-12) for v in (classes.overall, classes.frequency))
     frequency = np.bincount(arms.level, minlength=arms.n_levels) / n
     information = frequency @ (within * np.log(within / overall)).sum(1)
     return float(bic + 2 * n * information)

@@ -41,6 +41,10 @@ class Estimate:
         what was hidden, in the reference: coefficients of shape ``(n_known, n_genes)``.
     facts
         What the choice rests on.
+    shift
+        Shift of the scores between the arm and the reference, shape ``(n_factors,)``.
+    by_class
+        Whether every class has its own shift besides.
     refused
         Why there are no p-values; empty if there are.
     warning
@@ -53,6 +57,8 @@ class Estimate:
     choice: str
     baseline: NDArray
     facts: dict[str, float]
+    shift: NDArray
+    by_class: bool = False
     refused: str = ""
     warning: str = ""
 
@@ -124,7 +130,7 @@ class Study:
     @cached_property
     def class_columns(self) -> NDArray:
         """Centred probabilities of the classes, as if equally frequent in all arms."""
-        likely = self.classes.equal_in_arms(self.arms)
+        likely = self.classes.equal_in_arms(self.classes.probabilities, self.arms.level)
         likely = likely[:, likely.sum(0) > MIN_CLASS_CELLS]
         return likely - likely.mean(0)
 
@@ -138,7 +144,7 @@ class Study:
     @cached_property
     def shifted_scores(self) -> NDArray:
         """Scores with the shift of each cell's class put back."""
-        return self.classes.scores(self.scores, self.arms)
+        return self.classes.put_back(self.scores, self.arms, self.classes.probabilities)
 
     @cached_property
     def score_regression(self) -> Regression:
@@ -198,7 +204,8 @@ class Study:
         known = self.known.shape[1]
         moved = np.outer(self.by_known[:, arm - 1], loadings @ shift.mean)
         baseline = fit.coefficients[:known] + moved
-        return Estimate(contrast @ fit.coefficients, se, df, "sparse", baseline, {})
+        effect = contrast @ fit.coefficients
+        return Estimate(effect, se, df, "sparse", baseline, {}, shift.mean)
 
     def by_classes(self, arm: int) -> Estimate:
         """Return the effects of an arm at equal classes."""
@@ -211,7 +218,8 @@ class Study:
         columns = np.hstack([self.fixed, self.class_columns])
         se, df = self._errors(arm, columns, fit, contrast, extra)
         baseline = fit.coefficients[: self.known.shape[1]]
-        return Estimate(contrast @ fit.coefficients, se, df, "classes", baseline, {})
+        effect, none = contrast @ fit.coefficients, np.zeros(self.scores.shape[1])
+        return Estimate(effect, se, df, "classes", baseline, {}, none, by_class=True)
 
     def _errors(
         self, arm: int, design: NDArray, fit: Regression, contrast: NDArray, extra: NDArray

@@ -33,6 +33,8 @@ class CountBlocks:
         Where the blocks are computed with.
     dtype
         Type of everything that has an entry for each cell and gene. Sums over cells are float64.
+    size
+        Cells in a block; `None` takes as many as the cache of a core holds.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class CountBlocks:
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        size: int | None = None,
     ) -> None:
         self.device, self.dtype = torch.device(device), dtype
         kind = np.float64 if dtype == torch.float64 else np.float32
@@ -51,7 +54,7 @@ class CountBlocks:
         self.totals = np.asarray(self.counts.sum(axis=0, dtype=float)).ravel()
         self.log_factorials = float(gammaln(self.counts.data.astype(float) + 1).sum())
         self.tails = TailCounts(self.counts, self.device)
-        self.size = int(np.clip(BLOCK_ENTRIES // max(self.n_genes, 1), 32, 4096))
+        self.size = size or int(np.clip(BLOCK_ENTRIES // max(self.n_genes, 1), 32, 4096))
         self._buffer = np.empty((self.size, self.n_genes), kind)
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
@@ -83,7 +86,13 @@ class CountBlocks:
     def subset(self, rows: NDArray) -> CountBlocks:
         """Return the blocks of some cells, in the order of `rows`."""
         log_size = self.offset[:, 0].cpu().numpy()[rows]
-        return CountBlocks(self.counts[rows], log_size, device=self.device, dtype=self.dtype)
+        like = {"device": self.device, "dtype": self.dtype, "size": self.size}
+        return CountBlocks(self.counts[rows], log_size, **like)
+
+    def genes(self, chosen: NDArray) -> CountBlocks:
+        """Return the blocks of some genes, given as a mask or in their order."""
+        like = {"device": self.device, "dtype": self.dtype, "size": self.size}
+        return CountBlocks(self.counts[:, chosen], self.offset[:, 0].cpu().numpy(), **like)
 
 
 class TailCounts:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scovert.glm._blocks import CountBlocks
 
-__all__ = ["GeneSums", "Regression", "fit_regression", "start_values"]
+__all__ = ["GeneSums", "Regression", "fit_regression", "gene_deviance", "start_values"]
 
 RIDGE = 1e-4
 ETA = (-20.0, 14.0)
@@ -64,6 +64,11 @@ class Regression:
         )
         return np.maximum(model, robust)
 
+    def of_genes(self, genes: NDArray) -> Regression:
+        """Return the fit of some genes, given as a mask or in their order."""
+        per_gene = (self.dispersion[genes], self.covariance[genes], self.sandwich[genes])
+        return Regression(self.coefficients[:, genes], *per_gene, self.deviance)
+
 
 def fit_regression(
     blocks: CountBlocks,
@@ -113,6 +118,30 @@ def fit_regression(
     covariance, sandwich = sums.covariances(penalties)
     fitted = (coefficients, dispersion, covariance, sandwich)
     return Regression(*(v.cpu().numpy() for v in fitted), np.asarray(deviance))
+
+
+def gene_deviance(
+    blocks: CountBlocks, design: NDArray, coefficients: NDArray, dispersion: NDArray
+) -> NDArray:
+    """Return the deviance of every gene from the model that fits each count exactly.
+
+    Parameters
+    ----------
+    blocks
+        Counts and size factors.
+    design
+        Shape ``(n_cells, n_columns)``.
+    coefficients, dispersion
+        As in `Regression`.
+    """
+    x, b = blocks.tensor(design), blocks.tensor(coefficients)
+    r = 1 / blocks.tensor(dispersion)
+    total = torch.zeros(blocks.n_genes, dtype=torch.float64, device=blocks.device)
+    for rows, y in blocks:
+        mean = torch.addmm(blocks.offset[rows], x[rows], b).clamp_(*ETA).exp_()
+        half = torch.xlogy(y, y / mean) - (y + r) * torch.log((y + r) / (mean + r))
+        total += 2 * half.sum(0).double()
+    return total.cpu().numpy()
 
 
 def start_values(blocks: CountBlocks, n_columns: int) -> tuple[NDArray, NDArray]:

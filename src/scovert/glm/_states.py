@@ -16,7 +16,7 @@ from scovert.glm._blocks import CountBlocks
 from scovert.glm._factors import start_from_residuals
 from scovert.glm._regression import ETA, GeneSums, Regression
 
-__all__ = ["StateFit", "fit_states", "independent_components"]
+__all__ = ["StateFit", "fit_states", "independent_components", "state_probabilities"]
 
 RIDGE = 1e-2
 MIN_WEIGHT = 1e-4
@@ -111,8 +111,7 @@ class _State:
     def __init__(self, blocks: CountBlocks, design: NDArray, n_bits: int, seed: int) -> None:
         self.blocks, self.n_known = blocks, design.shape[1]
         self.design = blocks.tensor(design)
-        codes = np.arange(2**n_bits)[:, None]
-        self.bits = blocks.tensor(codes >> np.arange(n_bits) & 1)  # (n_states, n_bits)
+        self.bits = _bits(n_bits, blocks)
         start = start_from_residuals(blocks, design, n_bits, seed)
         chance = torch.sigmoid(
             START_SLOPE * blocks.tensor(independent_components(start.scores, seed))
@@ -136,11 +135,12 @@ class _State:
         """Update the probabilities of the states; return sums for a step, and the deviance."""
         blocks, sums = self.blocks, GeneSums(len(self.coefficients), self.blocks)
         b, alpha = self.coefficients.to(blocks.dtype), self.dispersion.to(blocks.dtype)
-        prior = (self.posterior @ self.bits).mean(0).clamp(*PRIOR_RANGE)
-        log_prior = (self.bits * prior.log() + (1 - self.bits) * (1 - prior).log()).sum(1)
+        log_prior = _log_prior(self.bits, self.posterior.mean(0))
         total = torch.zeros((), dtype=torch.float64, device=blocks.device)
         for rows, y in blocks:
-            joint = log_prior + self.log_likelihoods(rows, y, b, alpha)
+            known = torch.addmm(blocks.offset[rows], self.design[rows], b[: self.n_known])
+            shifts = self.bits @ b[self.n_known :]
+            joint = log_prior + _log_likelihoods(y, known, shifts, alpha)
             evidence = torch.logsumexp(joint, 1)
             self.posterior[rows] = (joint - evidence[:, None]).exp()
             total += evidence.double().sum()
@@ -149,16 +149,6 @@ class _State:
         totals = blocks.double(blocks.totals)
         constant = (blocks.tails.log_gamma(r) - totals * r.log()).sum() - blocks.log_factorials
         return sums, float(-2 * (total + constant) / blocks.n_cells)
-
-    def log_likelihoods(self, rows: slice, y: Tensor, b: Tensor, alpha: Tensor) -> Tensor:
-        """Log-likelihood of cells in every state, shape ``(n, n_states)``, but for constants."""
-        known = torch.addmm(self.blocks.offset[rows], self.design[rows], b[: self.n_known])
-        columns = []
-        for shift in self.bits @ b[self.n_known :]:
-            eta = (known + shift).clamp_(*ETA)
-            log_v = -torch.log1p(eta.exp().mul_(alpha))
-            columns.append((eta.add_(log_v).mul_(y) + log_v / alpha).sum(1))
-        return torch.stack(columns, 1)
 
     def likely(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Cells (within a block) and states that go together; and the rows of the design."""
@@ -203,6 +193,58 @@ class _State:
         is_definite = torch.linalg.eigvalsh(observed)[:, 0] > 1e-3
         covariance = torch.linalg.inv(torch.where(is_definite[:, None, None], observed, full))
         return covariance, covariance @ mean @ covariance
+
+
+def state_probabilities(
+    blocks: CountBlocks, design: NDArray, fit: Regression, frequencies: NDArray
+) -> NDArray:
+    """Return the probabilities of the states of cells that need not have been fitted.
+
+    Parameters
+    ----------
+    blocks
+        Their counts and size factors.
+    design
+        Their known covariates, shape ``(n_cells, n_known)``.
+    fit
+        Regression on known covariates and binary confounders.
+    frequencies
+        Frequency of every combination of bits, shape ``(n_states,)``.
+
+    Returns
+    -------
+    Array of shape ``(n_cells, n_states)``.
+    """
+    b, alpha, known = (blocks.tensor(v) for v in (fit.coefficients, fit.dispersion, design))
+    n_known = known.shape[1]
+    bits = _bits(len(b) - n_known, blocks)
+    log_prior = _log_prior(bits, blocks.tensor(frequencies))
+    joint = known.new_empty(blocks.n_cells, len(bits))
+    for rows, y in blocks:
+        fixed = torch.addmm(blocks.offset[rows], known[rows], b[:n_known])
+        joint[rows] = log_prior + _log_likelihoods(y, fixed, bits @ b[n_known:], alpha)
+    return torch.softmax(joint.double(), 1).cpu().numpy()
+
+
+def _bits(n_bits: int, blocks: CountBlocks) -> Tensor:
+    """Bits of every combination, shape ``(n_states, n_bits)``."""
+    return blocks.tensor(np.arange(2**n_bits)[:, None] >> np.arange(n_bits) & 1)
+
+
+def _log_prior(bits: Tensor, frequencies: Tensor) -> Tensor:
+    """Log prior probability of every combination of independent bits."""
+    chance = (frequencies @ bits).clamp(*PRIOR_RANGE)
+    return (bits * chance.log() + (1 - bits) * (1 - chance).log()).sum(1)
+
+
+def _log_likelihoods(y: Tensor, known: Tensor, shifts: Tensor, alpha: Tensor) -> Tensor:
+    """Log-likelihood of cells in every state, shape ``(n, n_states)``, but for constants."""
+    columns = []
+    for shift in shifts:
+        eta = (known + shift).clamp_(*ETA)
+        log_v = -torch.log1p(eta.exp().mul_(alpha))
+        columns.append((eta.add_(log_v).mul_(y) + log_v / alpha).sum(1))
+    return torch.stack(columns, 1)
 
 
 def independent_components(scores: NDArray, seed: int) -> NDArray:

@@ -38,6 +38,7 @@ from scovert._validation import (
     check_counts,
     check_covariates,
     check_distributed,
+    check_gene_list,
     check_genes,
     check_independent,
     check_known,
@@ -450,17 +451,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         DataFrame of cells x genes in counts (or in units of `library_size`), float32.
         """
         genes = genes_of(self.registry)
-        if isinstance(gene_list, str):
-            raise TypeError(
-                f"`gene_list={gene_list!r}` is a string. Pass a list: `[{gene_list!r}]`."
-            )
-        chosen = genes if gene_list is None else pd.Index(gene_list)
-        missing = chosen.difference(genes)
-        if len(missing):
-            raise KeyError(
-                f"`gene_list` holds {list(missing[:3])}, not among the {len(genes)} genes of the "
-                "model. Pass names from `model.adata.var_names`."
-            )
+        chosen = check_gene_list(gene_list, genes)
         if library_size != "observed":
             check_number("library_size", library_size, 0)
         compute = partial(

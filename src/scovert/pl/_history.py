@@ -22,6 +22,9 @@ _TITLES = {  # in the order of the panels
     "cross_reconstruction": ("Cross-reconstruction", _NATS),
     "confusion": ("Confusion of the discriminator", _NATS),
     "discriminator": ("Cross-entropy of the discriminator", _NATS),
+    "treatment_loss": ("Treatment (odd rounds)", "nats per held-out cell"),
+    "outcome_loss": ("Counts (odd rounds)", "nats per held-out cell"),
+    "generator_loss": ("Generator (even rounds)", "loss per cell"),
     "weights": ("Weights", "weight"),
 }
 _MODES = ("train", "validation")
@@ -34,7 +37,7 @@ Lines = dict[str, pd.Series]
 
 
 def history(model: object, *, show: bool = False) -> np.ndarray:
-    """Draw every loss term of a training by epoch, one panel for each.
+    """Draw every loss term of a training by epoch or round, one panel for each.
 
     Training and validation share a panel, and so do the weights of the terms. Terms that are zero
     throughout are left out. The limits of a panel cover 90 % of its values and a margin: the first
@@ -43,7 +46,8 @@ def history(model: object, *, show: bool = False) -> np.ndarray:
     Parameters
     ----------
     model
-        A trained model; its ``history`` maps names to DataFrames with one column, by epoch.
+        A trained model; its ``history`` maps names to DataFrames with one column. The name of
+        their index, such as ``"round"``, is that of the axis; without one it is ``"epoch"``.
     show
         Show the figure, as :func:`matplotlib.pyplot.show` does.
 
@@ -130,8 +134,10 @@ def _draw(ax: Axes, term: str, lines: Lines) -> None:
             marker = "." if len(values) == 1 else None
             ax.plot(values.index, values, color=_COLOURS.get(label), marker=marker, label=label)
     _set_limits(ax, lines, is_whole=term == "weights")
-    ax.set(title=title, xlabel="epoch", ylabel=unit)
-    ax.legend(frameon=False, loc="lower right" if term == "weights" else "best")
+    index = next(iter(lines.values())).index
+    ax.set(title=title, xlabel=index.name or "epoch", ylabel=unit)
+    if list(lines) != [term]:  # else the title says it
+        ax.legend(frameon=False, loc="lower right" if term == "weights" else "best")
 
 
 def _set_limits(ax: Axes, lines: Lines, *, is_whole: bool) -> None:

@@ -1,4 +1,4 @@
-"""Simulated data with the truth inside, one simulator per model."""
+"""Datasets that share one latent space but not the abundance of the genes."""
 
 from __future__ import annotations
 

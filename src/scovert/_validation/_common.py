@@ -1,4 +1,4 @@
-"""Checks of what a user passes; each error says what was found, what is accepted, what to do."""
+"""Checks of counts, genes, cells and columns that several models share."""
 
 from __future__ import annotations
 
@@ -17,16 +17,22 @@ __all__ = [
     "check_batches",
     "check_categorical",
     "check_choice",
+    "check_column",
     "check_continuous",
     "check_counts",
     "check_covariates",
     "check_distributed",
+    "check_gene_list",
     "check_genes",
     "check_independent",
     "check_known",
     "check_layer",
     "check_number",
+    "one_hot",
+    "rank_of",
     "select_rows",
+    "some_of",
+    "standardised",
     "warn_about_anchors",
     "warn_about_cells",
     "warn_about_file",
@@ -101,16 +107,32 @@ def check_genes(adata: AnnData, genes: pd.Index | None = None) -> None:
     twice = adata.var_names[adata.var_names.duplicated()].unique()
     if len(twice):
         raise ValueError(
-            f"`adata.var_names` holds {len(twice)} names more than once, such as {_some(twice)}. "
-            "Genes are matched by name, so names must be unique: call "
+            f"`adata.var_names` holds {len(twice)} names more than once, such as "
+            f"{some_of(twice)}. Genes are matched by name, so names must be unique: call "
             "`adata.var_names_make_unique()`."
         )
     missing = pd.Index([]) if genes is None else genes.difference(adata.var_names, sort=False)
     if len(missing):
         raise ValueError(
             f"`adata` lacks {len(missing)} of the {len(genes)} genes of the model, such as "
-            f"{_some(missing)}. Pass an AnnData with all of them, in any order and named alike."
+            f"{some_of(missing)}. Pass an AnnData with all of them, in any order and named alike."
         )
+
+
+def check_gene_list(gene_list: Sequence[str] | None, genes: pd.Index) -> pd.Index:
+    """Return the genes asked for, all of the model for `None`; refuse unknown ones."""
+    if gene_list is None:
+        return genes
+    if isinstance(gene_list, str):
+        raise TypeError(f"`gene_list={gene_list!r}` is a string. Pass a list: `[{gene_list!r}]`.")
+    chosen = pd.Index(gene_list)
+    missing = chosen.difference(genes)
+    if len(missing):
+        raise KeyError(
+            f"`gene_list` holds {list(missing[:3])}, not among the {len(genes)} genes of the "
+            "model. Pass names from `model.adata.var_names`."
+        )
+    return chosen
 
 
 def check_column(adata: AnnData, key: str, argument: str) -> None:
@@ -175,13 +197,13 @@ def check_independent(
     continuous: Sequence[str] | None,
 ) -> None:
     """Refuse a covariate that the dataset and the covariates before it determine."""
-    design = [np.ones((adata.n_obs, 1)), _one_hot(adata.obs[batch_key])]
+    design = [np.ones((adata.n_obs, 1)), one_hot(adata.obs[batch_key])]
     before = [batch_key]
     for key in [*(categorical or []), *(continuous or [])]:
         column = adata.obs[key]
         is_number = key in (continuous or [])
-        added = _standardised(column) if is_number else _one_hot(column)
-        gain = _rank([*design, added]) - _rank(design)
+        added = standardised(column) if is_number else one_hot(column)
+        gain = rank_of([*design, added]) - rank_of(design)
         if gain < (1 if is_number else added.shape[1] - 1):
             raise ValueError(
                 f"The covariate `adata.obs[{key!r}]` is collinear with {before}: its effect "
@@ -192,18 +214,18 @@ def check_independent(
         before.append(key)
 
 
-def _one_hot(column: pd.Series) -> sp.csr_matrix:
+def one_hot(column: pd.Series) -> sp.csr_matrix:
     codes, levels = pd.factorize(column)
     ones = np.ones(len(codes))
     return sp.csr_matrix((ones, (np.arange(len(codes)), codes)), shape=(len(codes), len(levels)))
 
 
-def _standardised(column: pd.Series) -> NDArray:
+def standardised(column: pd.Series) -> NDArray:
     values = column.to_numpy(float)
     return ((values - values.mean()) / (values.std() or 1.0))[:, None]
 
 
-def _rank(blocks: list[NDArray | sp.csr_matrix]) -> int:
+def rank_of(blocks: list[NDArray | sp.csr_matrix]) -> int:
     design = sp.hstack([sp.csr_matrix(b) for b in blocks]).tocsr()
     gram = (design.T @ design).toarray() / design.shape[0]
     return int(np.linalg.matrix_rank(gram, tol=1e-9, hermitian=True))
@@ -360,5 +382,6 @@ def select_rows(indices: ArrayLike | None, n_cells: int) -> NDArray:
     return np.arange(n_cells)[rows]
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(repr(n) for n in names[:3])
+def some_of(names: Sequence[object], most: int = 3) -> str:
+    """Return the first few names for a message."""
+    return ", ".join(repr(n) for n in names[:most])

@@ -1,0 +1,239 @@
+"""Checks of a treatment, and of what goes with it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from scovert._validation._common import (
+    check_categorical,
+    check_column,
+    check_number,
+    one_hot,
+    rank_of,
+    some_of,
+    standardised,
+)
+
+__all__ = [
+    "check_clusters",
+    "check_controls",
+    "check_design",
+    "check_latents",
+    "check_size_factors",
+    "check_treatment",
+    "warn_about_clusters",
+]
+
+MIN_CELLS = 20
+MIN_CLUSTERS, FEW_CLUSTERS = 3, 4
+MIN_CONTROLS, FEW_CONTROLS = 60, 100
+MAX_STATES = 4
+CLUSTER_LEVELS = (3, 200)
+
+
+def check_treatment(adata: AnnData, key: str, reference: object) -> list[object]:
+    """Return the levels of the treatment, the reference first; refuse what cannot be compared."""
+    check_categorical(adata, key, "treatment_key")
+    sizes = adata.obs[key].value_counts()
+    sizes = sizes[sizes > 0]
+    levels = sorted(sizes.index, key=lambda level: (str(type(level)), level))
+    if len(levels) < 2:
+        raise ValueError(
+            f"`adata.obs[{key!r}]` is {levels[0]!r} in every cell. An effect is a comparison: "
+            "pass an AnnData with treated and untreated cells."
+        )
+    if reference is None:
+        if set(levels) != {0, 1}:  # as False and True are
+            raise ValueError(
+                f"`adata.obs[{key!r}]` has the levels {some_of(levels, 8)}. Say which of them the "
+                f"others are compared with, such as `reference={levels[0]!r}`."
+            )
+        reference = levels[0]
+    if reference not in levels:
+        raise ValueError(
+            f"`reference={reference!r}` is not a level of `adata.obs[{key!r}]` (levels: "
+            f"{some_of(levels, 8)}). Pass one of these."
+        )
+    few = sizes[sizes < MIN_CELLS]
+    if len(few):
+        raise ValueError(
+            f"`adata.obs[{key!r}]` has fewer than {MIN_CELLS} cells in {few.to_dict()}. Leave "
+            f"these cells out: `adata[~adata.obs[{key!r}].isin({list(few.index)})].copy()`."
+        )
+    return [reference, *[level for level in levels if level != reference]]
+
+
+def check_design(
+    adata: AnnData,
+    treatment_key: str,
+    categorical: Sequence[str] | None,
+    continuous: Sequence[str] | None,
+) -> None:
+    """Refuse covariates that are constant, or that say what treatment and others say already."""
+    design = [np.ones((adata.n_obs, 1)), one_hot(adata.obs[treatment_key])]
+    before = [treatment_key]
+    for key in [*(categorical or []), *(continuous or [])]:
+        column = adata.obs[key]
+        if column.nunique() < 2:
+            raise ValueError(
+                f"The covariate `adata.obs[{key!r}]` is {column.iloc[0]!r} in every cell, so "
+                "there is nothing to adjust for. Leave it out."
+            )
+        is_number = key in (continuous or [])
+        added = standardised(column) if is_number else one_hot(column)
+        gain = rank_of([*design, added]) - rank_of(design)
+        if gain < (1 if is_number else added.shape[1] - 1):
+            raise ValueError(
+                f"The covariate `adata.obs[{key!r}]` is collinear with {before}: "
+                f"{_why_collinear(adata, key, treatment_key)}Leave {key!r} out. If it names "
+                "donors or samples that were treated as a whole, "
+                f"pass it as `cluster_key={key!r}`."
+            )
+        design.append(added)
+        before.append(key)
+
+
+def _why_collinear(adata: AnnData, key: str, treatment_key: str) -> str:
+    """Say whether a covariate alone tells the treatment of every cell."""
+    levels = adata.obs.groupby(key, observed=True)[treatment_key].nunique()
+    if (levels == 1).all():
+        return (
+            f"it separates the arms of {treatment_key!r} perfectly, so that its effect and the "
+            "treatment's cannot be told apart. "
+        )
+    return "its effect cannot be told from theirs. "
+
+
+def check_size_factors(adata: AnnData, key: str | None) -> None:
+    """Refuse size factors that are not positive numbers."""
+    if key is None:
+        return
+    check_column(adata, key, "size_factor_key")
+    column = adata.obs[key]
+    if not pd.api.types.is_numeric_dtype(column):
+        raise TypeError(
+            f"`adata.obs[{key!r}]` has dtype {column.dtype}, and size factors are numbers."
+        )
+    values = column.to_numpy(float)
+    bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+    if len(bad):
+        raise ValueError(
+            f"`adata.obs[{key!r}]` is {values[bad[0]]} in cell {adata.obs_names[bad[0]]!r}. "
+            "Size factors are positive and not logarithms (1 for an average cell)."
+        )
+
+
+def check_clusters(adata: AnnData, key: str | None, treatment_key: str) -> None:
+    """Refuse fewer than three clusters in an arm; warn about three."""
+    if key is None:
+        return
+    check_categorical(adata, key, "cluster_key")
+    pairs = adata.obs[[treatment_key, key]].drop_duplicates()
+    counts = pairs.groupby(treatment_key, observed=True).size()
+    fewest = int(counts.min())
+    if fewest < MIN_CLUSTERS:
+        raise ValueError(
+            f"`adata.obs[{key!r}]` has {counts.to_dict()} clusters in the arms of "
+            f"{treatment_key!r}. P-values need at least {MIN_CLUSTERS} in each arm (and can be "
+            "relied on from 6). Add donors; without `cluster_key` the cells are taken to be "
+            "independent, which p-values of donors' cells do not survive."
+        )
+    if fewest < FEW_CLUSTERS:
+        warnings.warn(
+            f"`adata.obs[{key!r}]` has {counts.to_dict()} clusters in the arms of "
+            f"{treatment_key!r}: with {fewest} in an arm, p-values are exploratory.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def warn_about_clusters(adata: AnnData, treatment_key: str, others: Collection[str]) -> None:
+    """Warn about columns that look like donors or samples that were treated as a whole."""
+    arms, n_arms = adata.obs[treatment_key], adata.obs[treatment_key].nunique()
+    low, high = CLUSTER_LEVELS
+    for key in adata.obs.columns.difference([treatment_key, *others], sort=False):
+        column = adata.obs[key]
+        if (
+            pd.api.types.is_float_dtype(column)
+            or not max(low, n_arms + 1) <= column.nunique() <= high
+        ):
+            continue
+        if (arms.groupby(column, observed=True).nunique() <= 1).all():
+            warnings.warn(
+                f"The treatment is the same in all cells of each level of `adata.obs[{key!r}]` "
+                f"({column.nunique()} levels). If these are donors or samples, their cells are "
+                f"not independent and p-values are too small: pass `cluster_key={key!r}`.",
+                UserWarning,
+                stacklevel=3,
+            )
+            return
+
+
+def check_latents(n_latent: object, z_type: str, limit: int) -> None:
+    """Refuse a number of latent confounders that the data or the kind do not allow."""
+    if n_latent == "auto":
+        return
+    if isinstance(n_latent, str):
+        raise ValueError(f"`n_latent={n_latent!r}` is not known. Pass 'auto' or a whole number.")
+    check_number("n_latent", n_latent, 0, whole=True)
+    if z_type == "binary" and n_latent > MAX_STATES:
+        raise ValueError(
+            f"`n_latent={n_latent}` with `z_type='binary'` means {2**n_latent} states. Pass at "
+            f"most {MAX_STATES}, or `z_type='continuous'`."
+        )
+    if n_latent > limit:
+        raise ValueError(
+            f"`n_latent={n_latent}` is more than these data can tell apart. Pass at most {limit}, "
+            "or 'auto'."
+        )
+
+
+def check_controls(controls: object, var: pd.DataFrame, tested: NDArray) -> NDArray:
+    """Return which genes are negative controls; refuse unknown and too few, warn about few.
+
+    Parameters
+    ----------
+    controls
+        Names of genes, or a boolean column of ``adata.var``.
+    var
+        Genes of the model.
+    tested
+        Genes with an effect to look at, shape ``(n_genes,)``.
+    """
+    if isinstance(controls, str):
+        if controls not in var or not pd.api.types.is_bool_dtype(var[controls]):
+            raise KeyError(
+                f"`negative_controls={controls!r}` is not a boolean column of `adata.var`. Name "
+                "one, or pass a list of genes."
+            )
+        is_control = var[controls].to_numpy(bool)
+    else:
+        names = pd.Index(controls)
+        unknown = names.difference(var.index)
+        if len(unknown):
+            raise ValueError(
+                f"`negative_controls` holds {len(unknown)} names that are no genes of the model, "
+                f"such as {some_of(unknown)}. Pass names from `adata.var_names`."
+            )
+        is_control = var.index.isin(names)
+    n = int((is_control & tested).sum())
+    if n < MIN_CONTROLS:
+        raise ValueError(
+            f"`negative_controls` holds {n} genes with counts enough in both arms. At least "
+            f"{MIN_CONTROLS} are needed, {FEW_CONTROLS} or more are better: add genes that the "
+            "treatment leaves alone, such as housekeeping genes."
+        )
+    if n < FEW_CONTROLS:
+        warnings.warn(
+            f"`negative_controls` holds {n} genes with counts enough: with fewer than "
+            f"{FEW_CONTROLS}, effects are less certain than their errors say.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return is_control

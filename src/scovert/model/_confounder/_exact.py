@@ -1,0 +1,98 @@
+"""The exact solver: all cells in every round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from scovert._validation import check_choice
+from scovert.glm import CountBlocks, choose_rank, fit_factors, fit_regression, fit_states
+from scovert.model._confounder._cells import Treated
+
+__all__ = ["ExactFit", "find_device"]
+
+MAX_BITS = 4
+
+
+@dataclass(frozen=True)
+class ExactFit:
+    """One fit of all tables of a `ConfounderModule`.
+
+    Attributes
+    ----------
+    blocks
+        Counts of the genes that are fitted.
+    cells
+        Treatment and covariates.
+    seed
+        Seed of all that is drawn.
+    max_rounds
+        Most rounds.
+    bar
+        Progress.
+    """
+
+    blocks: CountBlocks
+    cells: Treated
+    seed: int
+    max_rounds: int
+    bar: tqdm
+
+    def run(
+        self, n_latent: int | Literal["auto"], z_type: str
+    ) -> tuple[dict[str, NDArray | None], NDArray]:
+        """Return the tables, and the deviance of every round."""
+        design, scree, start = self.cells.design, None, None
+        if n_latent == "auto":
+            self.bar.set_description("Counting confounders")
+            count = {"seed": self.seed, "on_factor": lambda _: self.bar.update()}
+            found = choose_rank(self.blocks, design, **count)
+            scree = np.stack([found.singular_value, found.threshold], 1)
+            n_latent, start = found.n_factors, found.factors
+        self.bar.set_description("Inferring confounders")
+        options = {"max_rounds": self.max_rounds, "seed": self.seed, "on_round": self._on_round}
+        states = None
+        if z_type == "binary" and n_latent:
+            fit = fit_states(self.blocks, design, min(n_latent, MAX_BITS), **options)
+            scores, states = fit.probabilities, fit.combinations
+        else:
+            fit = fit_factors(self.blocks, design, n_latent, start=start, **options)
+            scores = fit.scores
+        tables = {
+            "scores": scores,
+            "states": states,
+            "coefficients": fit.regression.coefficients,
+            "dispersion": fit.regression.dispersion,
+            "covariance": fit.regression.covariance,
+            "sandwich": fit.regression.sandwich,
+            "scree": scree,
+        }
+        return tables | self._naive(), fit.deviance
+
+    def _naive(self) -> dict[str, NDArray]:
+        """Fit the effects of the arms without confounders."""
+        design = self.cells.design
+        arms = slice(self.cells.known.shape[1], design.shape[1])
+        plain = fit_regression(self.blocks, design)
+        variances = [plain.variance(one) for one in np.eye(design.shape[1])[arms]]
+        return {"naive": plain.coefficients[arms], "naive_se": np.sqrt(variances)}
+
+    def _on_round(self, _: int, deviance: float) -> None:
+        self.bar.update()
+        self.bar.set_postfix(deviance=f"{deviance:.6g}")
+
+
+def find_device(accelerator: str) -> torch.device:
+    """Return the device for an accelerator, or refuse one that is not there."""
+    check_choice("accelerator", accelerator, ("auto", "cpu", "gpu", "cuda"))
+    has_gpu = torch.cuda.is_available()
+    if accelerator in ("gpu", "cuda") and not has_gpu:
+        raise ValueError(
+            f"`accelerator={accelerator!r}`, and there is no CUDA device. Pass 'cpu' or 'auto'."
+        )
+    return torch.device("cuda" if has_gpu and accelerator != "cpu" else "cpu")

@@ -1,0 +1,245 @@
+"""All that is derived from a fit: effects, shifted confounders, means, what they explain."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from scovert.effects import (
+    Donors,
+    Estimate,
+    Study,
+    count_deviance,
+    doubly_robust,
+    estimate_by_states,
+    estimate_effects,
+    treatment_deviance,
+    treatment_model,
+)
+from scovert.glm import CountBlocks, Regression, project_scores, state_probabilities
+from scovert.model._confounder._cells import Treated
+from scovert.model._confounder._tables import MIN_COUNTS, effects_table, reasons
+from scovert.module import ConfounderModule
+
+__all__ = ["Inference"]
+
+ROWS_AT_ONCE = 4096
+RATE_OF_NOTHING = 0.5
+"""Counts in all cells that a gene without any is taken to have."""
+
+
+class Inference:
+    """Results that follow from the tables of a fit and the cells it was made of.
+
+    Parameters
+    ----------
+    cells
+        The cells.
+    module
+        The tables.
+    levels
+        Names of the levels of the treatment, the reference first.
+    clusters
+        Donor of each cell, if the cells are not independent.
+    seed
+        Seed of all that is drawn.
+    """
+
+    def __init__(
+        self,
+        cells: Treated,
+        module: ConfounderModule,
+        levels: list[str],
+        clusters: NDArray | None,
+        seed: int,
+    ) -> None:
+        self.cells, self.module, self.seed = cells, module, seed
+        totals = cells.totals()
+        self.reasons = reasons(totals, levels)
+        self.fitted = totals.sum(0) >= MIN_COUNTS
+        self.log_rate = np.log(np.maximum(totals.sum(0), RATE_OF_NOTHING) / cells.size.sum())
+        self.states = None if module.states is None else module.array("states")
+        names = ("coefficients", "dispersion", "covariance", "sandwich")
+        tables = (module.array(name) for name in names)
+        self.regression = Regression(*tables, deviance=np.zeros(0))
+        known, indicators = cells.known, cells.indicators
+        self.by_known = np.linalg.lstsq(known, indicators, rcond=None)[0]
+        donors = None
+        if clusters is not None:
+            donors = Donors(clusters, _n_constant_within(known[:, 1:], clusters))
+        self.study = Study(
+            blocks=self._blocks(cells, torch.float32, None),
+            known=known,
+            arms=cells.arms(self.by_known),
+            scores=module.array("scores"),
+            regression=self.regression,
+            is_tested=self.reasons[:, self.fitted] == "",
+            donors=donors,
+            seed=seed,
+        )
+        self._estimates: dict[tuple, list[Estimate]] = {}
+
+    @property
+    def n_latent(self) -> int:
+        """Number of confounders."""
+        return self.study.scores.shape[1]
+
+    @property
+    def n_classes(self) -> int:
+        """Number of hidden classes, or of combinations of binary confounders."""
+        if self.states is not None:
+            return self.states.shape[1]
+        return self.study.classes.n_classes if self.n_latent else 1
+
+    def estimate(
+        self, identification: str, is_control: NDArray | None, method: str
+    ) -> list[Estimate]:
+        """Return the estimates of all arms, computed once.
+
+        Parameters
+        ----------
+        identification
+            As in `estimate_effects`.
+        is_control
+            Negative controls among all genes, for ``"controls"``.
+        method
+            ``"wald"`` or ``"aipw"``.
+        """
+        controls = None if is_control is None else is_control[self.fitted]
+        key = (identification, method, None if controls is None else controls.tobytes())
+        if key not in self._estimates:
+            if self.states is not None:
+                estimates = estimate_by_states(self.study, self.states)
+            else:
+                estimates = estimate_effects(self.study, identification, controls)
+            if method == "aipw":
+                hidden = self.latents(self.cells, estimates)
+                estimates = doubly_robust(self.study, hidden, estimates)
+            self._estimates[key] = estimates
+        return self._estimates[key]
+
+    def table(self, arm: int, estimate: Estimate, genes: pd.Index) -> pd.DataFrame:
+        """Return the effects of an arm, counted from 0, on all genes."""
+        full = estimate.but(effect=self._of_all(estimate.effect), se=self._of_all(estimate.se))
+        naive, naive_se = (self._of_all(self.module.array(n)[arm]) for n in ("naive", "naive_se"))
+        return effects_table(full, naive, naive_se, genes, self.reasons[arm])
+
+    def latents(
+        self, cells: Treated, estimates: list[Estimate], batch_size: int | None = None
+    ) -> NDArray:
+        """Return the confounders of cells, with the shift between the arms put back."""
+        if self.states is not None:
+            bits = np.arange(self.n_classes)[:, None] >> np.arange(self.n_latent) & 1
+            return self._states_of(cells, batch_size) @ bits
+        if self.n_latent == 0:
+            return np.zeros((len(cells), 0))
+        arms, scores = cells.arms(self.by_known), self._scores_of(cells, batch_size)
+        shifted = scores + arms.residual @ np.stack([e.shift for e in estimates])
+        if not any(e.by_class for e in estimates):
+            return shifted
+        classes = self.study.classes
+        of_class = arms._replace(residual=arms.residual * [e.by_class for e in estimates])
+        return classes.put_back(shifted, of_class, classes.assign(scores, arms))
+
+    def class_probabilities(self, cells: Treated) -> NDArray:
+        """Return the class probabilities of cells, as if classes were as frequent in all arms."""
+        if self.states is not None:
+            return self._states_of(cells, None)
+        if self.n_latent == 0:
+            return np.ones((len(cells), 1))
+        classes, arms = self.study.classes, cells.arms(self.by_known)
+        probabilities = classes.assign(self._scores_of(cells, None), arms)
+        return classes.equal_in_arms(probabilities, cells.level)
+
+    def treatment_probabilities(self, cells: Treated, estimates: list[Estimate]) -> NDArray:
+        """Return the probability of every arm by covariates and confounders."""
+        fit = treatment_model(self._predictors(self.cells, estimates), self.cells.level)
+        return fit.predict_proba(self._predictors(cells, estimates))
+
+    def means(
+        self, cells: Treated, level: NDArray, estimates: list[Estimate], genes: NDArray
+    ) -> NDArray:
+        """Return mean counts with the confounders at their average, shape ``(n, n_genes)``.
+
+        Parameters
+        ----------
+        cells
+            Covariates and size factors.
+        level
+            Treatment that they are taken to have.
+        estimates
+            Effects of all arms.
+        genes
+            Genes in the order of the result, as columns.
+        """
+        values = np.empty((len(cells), len(genes)), np.float32)
+        for start in range(0, len(cells), ROWS_AT_ONCE):
+            rows = np.arange(start, min(start + ROWS_AT_ONCE, len(cells)))
+            for arm, estimate in enumerate(estimates, 1):
+                own = rows[(level[rows] == arm) | ((arm == 1) & (level[rows] == 0))]
+                known, treated = cells.known[own], level[own, None] == arm
+                log_mean = np.tile(self.log_rate, (len(own), 1))
+                log_mean[:, self.fitted] = known @ estimate.baseline + treated * estimate.effect
+                values[own] = np.exp(log_mean[:, genes]) * cells.size[own, None]
+        return values
+
+    def treatment_deviance(self, estimates: list[Estimate]) -> float:
+        """Return the share of the treatment's deviance that confounders explain, held out."""
+        predictors, level = self._predictors(self.cells, estimates), self.cells.level
+        n_known = self.cells.known.shape[1] - 1
+        return treatment_deviance(predictors, n_known, level, self.seed)
+
+    def count_deviance(self) -> float:
+        """Return the share of the counts' deviance that confounders explain, held out."""
+        q = self.cells.design.shape[1]
+
+        def infer(blocks: CountBlocks, genes: NDArray) -> NDArray:
+            part = self.regression.of_genes(genes)
+            if self.states is None:
+                return project_scores(blocks, self.cells.design, part, q)
+            return state_probabilities(blocks, self.cells.design, part, self.states.mean(0))
+
+        return count_deviance(self.study.blocks, self.cells.design, infer, self.seed)
+
+    def leakage(self, estimates: list[Estimate]) -> float:
+        """Return the largest correlation of a confounder with an arm, given the covariates."""
+        latents, known = self.latents(self.cells, estimates), self.cells.known
+        if latents.shape[1] == 0:
+            return 0.0
+        z, d = (
+            v - known @ np.linalg.lstsq(known, v, rcond=None)[0]
+            for v in (latents, self.cells.indicators)
+        )
+        norms = np.outer(np.linalg.norm(z, axis=0), np.linalg.norm(d, axis=0))
+        return float(np.max(np.abs(z.T @ d) / np.maximum(norms, 1e-12)))
+
+    def _blocks(self, cells: Treated, dtype: torch.dtype, size: int | None) -> CountBlocks:
+        return cells.blocks(self.fitted, self.module.device, dtype, size)
+
+    def _scores_of(self, cells: Treated, batch_size: int | None) -> NDArray:
+        """Return the most probable scores of cells, not shifted."""
+        blocks, design = self._blocks(cells, torch.float64, batch_size), cells.design
+        return project_scores(blocks, design, self.regression, design.shape[1])
+
+    def _states_of(self, cells: Treated, batch_size: int | None) -> NDArray:
+        """Return the probabilities of all combinations of binary confounders."""
+        blocks, frequencies = self._blocks(cells, torch.float64, batch_size), self.states.mean(0)
+        return state_probabilities(blocks, cells.design, self.regression, frequencies)
+
+    def _predictors(self, cells: Treated, estimates: list[Estimate]) -> NDArray:
+        """Covariates and confounders, without intercept."""
+        return np.hstack([cells.known[:, 1:], self.latents(cells, estimates)])
+
+    def _of_all(self, values: NDArray) -> NDArray:
+        """Place values of the fitted genes among all, NaN elsewhere."""
+        full = np.full(len(self.fitted), np.nan)
+        full[self.fitted] = values
+        return full
+
+
+def _n_constant_within(covariates: NDArray, clusters: NDArray) -> int:
+    """Count the covariates that do not vary within clusters."""
+    frame = pd.DataFrame(covariates).groupby(clusters)
+    return int(((frame.max() - frame.min()).abs() < 1e-9).all(axis=0).sum())

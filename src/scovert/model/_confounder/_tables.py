@@ -1,0 +1,149 @@
+"""From estimates to the table of effects, and to what is said about it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import false_discovery_control, norm
+
+from scovert.effects import Estimate
+
+__all__ = ["MIN_COUNTS", "effects_table", "joined_table", "reasons", "say_what_was_assumed"]
+
+MIN_COUNTS = 10
+MAX_FACTOR = 1.5
+
+ASSUMPTIONS = {
+    "classes": "confounders differ between the arms in how frequent hidden classes of cells are",
+    "hybrid": "hidden classes, and few genes respond: what most genes share within classes is no "
+    "effect",
+    "sparse": "few genes respond: what most genes share is no effect",
+    "controls": "the negative controls do not respond",
+    "randomised": "unmeasured confounders are alike in both arms",
+}
+
+
+def reasons(totals: NDArray, names: Sequence[object]) -> NDArray:
+    """Return why genes have no effect to look at, empty for those that have.
+
+    Parameters
+    ----------
+    totals
+        Total count of every gene in every arm, the reference first, shape
+        ``(n_levels, n_genes)``.
+    names
+        Names of the levels.
+
+    Returns
+    -------
+    Array of strings of shape ``(n_levels - 1, n_genes)``.
+    """
+    few = totals.sum(0) < MIN_COUNTS
+    found = np.full((len(totals) - 1, totals.shape[1]), "", dtype=object)
+    for arm in range(1, len(totals)):
+        found[arm - 1, totals[arm] == 0] = f"no counts in {names[arm]}"
+        found[arm - 1, totals[0] == 0] = f"no counts in {names[0]}"
+        found[arm - 1, few] = f"fewer than {MIN_COUNTS} counts"
+    return found
+
+
+def effects_table(
+    estimate: Estimate, naive: NDArray, naive_se: NDArray, genes: pd.Index, reason: NDArray
+) -> pd.DataFrame:
+    """Return the effects of one arm on the log2 scale.
+
+    Parameters
+    ----------
+    estimate
+        The estimate, of all genes; those with a `reason` become NaN.
+    naive, naive_se
+        Effects without latent confounders and their standard errors, natural log scale.
+    genes
+        Names of the genes.
+    reason
+        Why a gene has no effect; empty if it has.
+    """
+    tested = reason == ""
+    table = pd.DataFrame(index=genes.rename("gene"))
+
+    def put(column: str, values: NDArray) -> None:
+        table[column] = np.where(tested, values, np.nan)
+
+    put("log2_fc", estimate.effect / np.log(2))
+    put("se", estimate.se / np.log(2))
+    put("z", estimate.effect / estimate.se)
+    p_value = np.full(len(genes), np.nan) if estimate.refused else estimate.p_value
+    put("p_value", p_value)
+    table["q_value"] = _q_values(table["p_value"])
+    put("log2_fc_naive", naive / np.log(2))
+    naive_p = 2 * norm.sf(np.abs(naive) / naive_se)
+    table["q_value_naive"] = _q_values(pd.Series(np.where(tested, naive_p, np.nan), genes))
+    table["reason"] = np.where(tested, estimate.refused, reason)
+    return table
+
+
+def joined_table(tables: dict[str, pd.DataFrame], estimates: list[Estimate]) -> pd.DataFrame:
+    """Return the table of one arm, or of all with the arm in the index, and say what was used.
+
+    Parameters
+    ----------
+    tables
+        Table of every arm by its name.
+    estimates
+        Their estimates.
+    """
+    if len(tables) == 1:
+        (table,) = tables.values()
+        choice, facts = estimates[0].choice, dict(estimates[0].facts)
+    else:
+        for single, estimate in zip(tables.values(), estimates, strict=True):
+            single.insert(single.shape[1] - 1, "identification", estimate.choice)
+        table = pd.concat(tables, names=["arm", "gene"])
+        choice = {arm: e.choice for arm, e in zip(tables, estimates, strict=True)}
+        facts = {arm: dict(e.facts) for arm, e in zip(tables, estimates, strict=True)}
+    table.attrs = {"identification": choice, "facts": facts}
+    return table
+
+
+def _q_values(p_values: pd.Series) -> NDArray:
+    q_values = np.full(len(p_values), np.nan)
+    known = p_values.notna().to_numpy()
+    if known.any():
+        q_values[known] = false_discovery_control(p_values.to_numpy()[known])
+    return q_values
+
+
+def say_what_was_assumed(estimate: Estimate, comparison: str, n_latent: int) -> str:
+    """Return a sentence on what identifies the effects; warn of what speaks against it."""
+    if estimate.refused:
+        warnings.warn(
+            f"{comparison}: small effects are everywhere, and nothing in the data tells them from "
+            "a shift of unmeasured confounders: p-values are refused (NaN), and the estimates are "
+            "not to be relied on. Pass `negative_controls`, or `identification='randomised'` if "
+            "the treatment was assigned at random.",
+            UserWarning,
+            stacklevel=5,
+        )
+    elif estimate.warning:
+        warnings.warn(
+            f"{comparison}: {estimate.warning}. The effects hold if unmeasured confounders differ "
+            f"between the arms only by the {estimate.facts['n_classes']:.0f} classes that were "
+            "found (`get_class_probabilities()`).",
+            UserWarning,
+            stacklevel=5,
+        )
+    if estimate.facts.get("lambda", 1) > MAX_FACTOR and estimate.choice in ("sparse", "hybrid"):
+        warnings.warn(
+            f"{comparison}: standard errors had to grow by a factor of "
+            f"{estimate.facts['lambda']:.1f} to fit the bulk of the genes: that few genes respond "
+            "may be wrong here, and effects are missed.",
+            UserWarning,
+            stacklevel=5,
+        )
+    if n_latent == 0:
+        return f"{comparison}: no unmeasured confounder was found; effects of the plain regression"
+    return f"{comparison}: identified by {estimate.choice!r}: {ASSUMPTIONS[estimate.choice]}"

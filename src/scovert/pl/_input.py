@@ -1,0 +1,80 @@
+"""What figures accept, and the axes they draw on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["as_vectors", "axes_or_new", "check_effects", "describe_left_out"]
+
+
+def axes_or_new(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    """Return the axes, or those of a new figure of this size in inches."""
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
+
+
+def as_vectors(**arrays: ArrayLike) -> list[NDArray]:
+    """Return finite vectors of one length; a matrix with one column counts as a vector."""
+    vectors = {name: np.asarray(values, float) for name, values in arrays.items()}
+    for name, values in vectors.items():
+        if values.ndim == 2 and values.shape[1] == 1:
+            vectors[name] = values = values[:, 0]
+        if values.ndim != 1:
+            raise ValueError(
+                f"`{name}` has shape {values.shape}, and one value per cell is drawn. Pass one "
+                "column, for example `values[:, 0]`."
+            )
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"`{name}` is not finite in {(~np.isfinite(values)).sum()} cells. Finite numbers "
+                "are accepted: leave these cells out."
+            )
+    lengths = {name: len(values) for name, values in vectors.items()}
+    if len(set(lengths.values())) > 1 or min(lengths.values()) < 2:
+        raise ValueError(
+            f"The lengths are {lengths}. Pass the same cells, two or more, in the same order."
+        )
+    return list(vectors.values())
+
+
+def check_effects(effects: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Refuse what is not a table of the effects of one arm with these columns."""
+    if not isinstance(effects, pd.DataFrame):
+        raise TypeError(
+            f"`effects` is a {type(effects).__name__}. Pass the DataFrame that "
+            "`model.get_treatment_effects()` returns."
+        )
+    missing = [column for column in columns if column not in effects]
+    if missing:
+        raise KeyError(
+            f"`effects` has no columns {missing} (columns: {list(effects.columns)}). Pass the "
+            "DataFrame that `model.get_treatment_effects()` returns."
+        )
+    if effects.index.nlevels > 1:
+        arms = list(effects.index.unique(0))
+        raise ValueError(
+            f"`effects` holds {len(arms)} arms, and one is drawn. Pass one of them, for example "
+            f"`effects.loc[{arms[0]!r}]`."
+        )
+
+
+def describe_left_out(effects: pd.DataFrame, is_left_out: NDArray) -> str:
+    """Say how many genes are left out of a figure, and why; empty if none is."""
+    if not is_left_out.any():
+        return ""
+    note = f"{is_left_out.sum():,} of {len(effects):,} genes left out"
+    if "reason" not in effects:
+        return note
+    reasons = effects["reason"][is_left_out].value_counts()
+    if len(reasons) == 1:
+        return f"{note}:\n{reasons.index[0]}"
+    return "\n".join([f"{note}:", *(f"{reason} ({n:,})" for reason, n in reasons.items())])

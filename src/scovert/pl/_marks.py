@@ -1,0 +1,58 @@
+"""What several figures draw."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["describe_correlation", "draw_caption", "draw_points", "draw_regression"]
+
+_LINE = 46  # characters of a line of a caption
+_FEW = 300  # points that are drawn large and nearly opaque
+
+
+def draw_points(ax: Axes, x: NDArray, y: NDArray) -> None:
+    """Draw points, the more the smaller and the more transparent."""
+    crowd = np.sqrt(_FEW / max(len(x), _FEW))  # 1 for few, towards 0 for many
+    size, alpha = max(3, 22 * crowd), max(0.15, 0.7 * crowd)
+    ax.scatter(x, y, s=size, alpha=alpha, color="C0", linewidths=0, rasterized=True)
+
+
+def draw_regression(ax: Axes, x: NDArray, y: NDArray) -> None:
+    """Draw the least squares line of `y` on `x` over the range of `x`, dotted."""
+    slope, intercept = np.polyfit(x, y, 1)
+    ends = np.array([x.min(), x.max()])
+    line = intercept + slope * ends
+    ax.plot(ends, line, color="0.1", linestyle=":", linewidth=2, label="regression")
+
+
+def describe_correlation(x: NDArray, y: NDArray) -> str:
+    """Pearson's correlation of two vectors in words."""
+    x, y = x - x.mean(), y - y.mean()
+    norm = np.sqrt((x @ x) * (y @ y))
+    if norm == 0:
+        return "no correlation with a constant"
+    return f"Pearson r = {x @ y / norm:.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def draw_caption(ax: Axes, text: str) -> None:
+    """Write below the label of the x-axis, small; nothing if the text is empty."""
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, _LINE)]
+    if lines:
+        ax.annotate(
+            "\n".join(lines),
+            (0.5, 0),
+            (0, -4),
+            xycoords=ax.xaxis.label,
+            textcoords="offset points",
+            horizontalalignment="center",
+            verticalalignment="top",
+            fontsize="small",
+            color="0.4",
+        )

@@ -1,0 +1,97 @@
+"""How many factors the data hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from scovert.pl._input import axes_or_new
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["scree"]
+
+_SIZE = (4.4, 3.3)  # in inches
+
+
+def scree(scree: pd.DataFrame, *, ax: Axes | None = None, show: bool = False) -> Axes:
+    """Draw the strength of one more factor against what chance reaches.
+
+    Factors are added as long as the largest singular value of what they leave unexplained is
+    above a threshold that comes from permuted data. The number that was chosen is marked.
+
+    Parameters
+    ----------
+    scree
+        One row for each number of factors, in the index, with the columns `singular_value` and
+        `threshold`.
+    ax
+        Where to draw; `None` makes a figure.
+    show
+        Show the figure, as :func:`matplotlib.pyplot.show` does.
+
+    Returns
+    -------
+    The axes. The dotted line stands at the chosen number.
+
+    Raises
+    ------
+    TypeError
+        If `scree` is not a DataFrame.
+    KeyError
+        If a column is missing.
+    ValueError
+        If it has no row.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from scovert.pl import scree
+    >>> table = pd.DataFrame(
+    ...     {"singular_value": [90.0, 70.0, 41.0], "threshold": [50.0, 48.0, 47.0]}
+    ... )
+    >>> scree(table).get_title()
+    '2 factors'
+    """
+    import matplotlib.pyplot as plt
+
+    _check(scree)
+    is_above = (scree["singular_value"] > scree["threshold"]).to_numpy()
+    n_leading = len(is_above) if is_above.all() else int((~is_above).argmax())
+    chosen = min(n_leading, scree.index.max())
+    ax = axes_or_new(ax, _SIZE)
+    ax.axvline(chosen, color="0.1", linestyle=":", linewidth=1.5, label="chosen")
+    ax.plot(scree.index, scree["singular_value"], "o-", color="C0", label="data")
+    ax.plot(scree.index, scree["threshold"], ".--", color="0.5", label="threshold (permuted data)")
+    ax.set(
+        xlabel="number of factors",
+        ylabel="largest singular value",
+        title=f"{chosen} factor{'s' * (chosen != 1)}",
+        ylim=(0, 1.08 * scree[["singular_value", "threshold"]].max().max()),
+    )
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(frameon=False)
+    if show:
+        plt.show()
+    return ax
+
+
+def _check(scree: pd.DataFrame) -> None:
+    if not isinstance(scree, pd.DataFrame):
+        raise TypeError(
+            f"`scree` is a {type(scree).__name__}. Pass a DataFrame with the columns "
+            "`singular_value` and `threshold`."
+        )
+    missing = [name for name in ("singular_value", "threshold") if name not in scree]
+    if missing:
+        raise KeyError(
+            f"`scree` has no columns {missing} (columns: {list(scree.columns)}). Pass that of a "
+            'model with `n_latent="auto"`.'
+        )
+    if len(scree) == 0:
+        raise ValueError(
+            "`scree` has no row. One for each number of factors is drawn: fit with "
+            '`n_latent="auto"`.'
+        )
