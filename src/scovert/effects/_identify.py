@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scovert.effects._robust import Calibration, Shift, calibrate
 from scovert.effects._study import Estimate, Study
 
-__all__ = ["IDENTIFICATIONS", "estimate_by_states", "estimate_effects"]
+__all__ = ["IDENTIFICATIONS", "estimate_as_found", "estimate_by_states", "estimate_effects"]
 
 SEPARATED = 0.4
 """Share of the variance of a direction that is between classes, from which classes identify it."""
@@ -240,4 +240,21 @@ def estimate_by_states(study: Study, states: NDArray) -> list[Estimate]:
             "one_arm_share": float(states.mean(0)[is_pure].sum()),
         }
         found.append(estimate.but(choice="classes", baseline=baseline[:known], facts=facts))
+    return found
+
+
+def estimate_as_found(study: Study) -> list[Estimate]:
+    """Estimate the effects of every arm given confounders that are taken for the truth.
+
+    Parameters
+    ----------
+    study
+        The fit, with confounders for scores that need not be orthogonal to the treatment.
+    """
+    found = []
+    for arm in range(1, study.arms.n_levels):
+        estimate = by_randomisation(study, arm)
+        baseline = estimate.baseline.copy()
+        baseline[0] += study.scores.mean(0) @ study.regression.coefficients[study.n_fixed :]
+        found.append(estimate.but(choice="as found", baseline=baseline))
     return found

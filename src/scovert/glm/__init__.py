@@ -2,7 +2,13 @@
 
 from scovert.glm._blocks import CountBlocks
 from scovert.glm._clusters import ClusterVariance, cluster_variance
-from scovert.glm._factors import FactorFit, fit_factors, project_scores, start_from_residuals
+from scovert.glm._factors import (
+    FactorFit,
+    Factors,
+    fit_factors,
+    project_scores,
+    start_from_residuals,
+)
 from scovert.glm._rank import Scree, choose_rank
 from scovert.glm._regression import Regression, fit_regression, gene_deviance
 from scovert.glm._states import StateFit, fit_states, independent_components, state_probabilities
@@ -11,6 +17,7 @@ __all__ = [
     "ClusterVariance",
     "CountBlocks",
     "FactorFit",
+    "Factors",
     "Regression",
     "Scree",
     "StateFit",

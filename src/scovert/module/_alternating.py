@@ -72,6 +72,11 @@ class AlternatingModule(nn.Module):
         self.register_buffer("input_mean", torch.zeros(n_genes))
         self.register_buffer("input_sd", torch.ones(n_genes))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the module is."""
+        return self.log_theta.device
+
     @torch.no_grad()
     def warm_start(self, coefficients: NDArray, dispersion: NDArray) -> None:
         """Start the outcome's predictor at a regression without confounders.
@@ -110,6 +115,11 @@ class AlternatingModule(nn.Module):
         if self.relaxation == "gumbel" and temperature is not None:
             return relax(output, temperature)
         return binarise(output)
+
+    @torch.no_grad()
+    def scores(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the confounders, shape ``(n_cells, n_latent)``."""
+        return self.latent(self.generate(batch))
 
     def log_odds(self, batch: dict[str, Tensor], z: Tensor) -> Tensor:
         """Return the log-odds of each arm against the reference, shape ``(n_cells, n_arms)``."""

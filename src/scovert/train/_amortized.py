@@ -23,9 +23,9 @@ from scovert.glm import (
     independent_components,
     start_from_residuals,
 )
-from scovert.module import AmortizedModule
+from scovert.module import AlternatingModule, AmortizedModule
 
-__all__ = ["AmortizedFit", "AmortizedPlan", "amortized_scores", "fit_amortized"]
+__all__ = ["AmortizedFit", "AmortizedPlan", "fit_amortized", "scores_by_network"]
 
 MIN_EPOCHS, MIN_STEPS = 10, 600
 ENCODER_DECAY = 0.1
@@ -156,7 +156,7 @@ def fit_amortized(
         host, plan = _Host(module, cells), AmortizedPlan(module, lr=lr)
         with without_host_noise():
             host.train(max_epochs, batch_size=batch_size, training_plan=plan, **train_kwargs)
-    scores = amortized_scores(module, cells)
+    scores = scores_by_network(module, cells)
     if not np.isfinite(scores).all():
         raise FloatingPointError(
             f"Training diverged. Train with a smaller learning rate, `lr={lr / 10:g}`, and look "
@@ -164,13 +164,13 @@ def fit_amortized(
         )
     if not module.is_binary:
         module.make_orthogonal(scores, design)
-        scores = amortized_scores(module, cells)
+        scores = scores_by_network(module, cells)
     loss = host.history_["elbo_train"].astype(float).set_axis(["train_loss"], axis=1)
     return AmortizedFit(module, scores, {"train_loss": loss})
 
 
-def amortized_scores(module: AmortizedModule, cells: Cells) -> NDArray:
-    """Return what the network says of cells, trained on or new, shape ``(n_cells, n_latent)``."""
+def scores_by_network(module: AmortizedModule | AlternatingModule, cells: Cells) -> NDArray:
+    """Return the confounders of cells, trained on or new, shape ``(n_cells, n_latent)``."""
     tensors, n_cells = CellTensors(cells, module.device), cells.counts.shape[0]
     blocks = np.array_split(np.arange(n_cells), -(-n_cells // BLOCK))
     return torch.cat([module.scores(tensors[rows]) for rows in blocks]).double().cpu().numpy()
