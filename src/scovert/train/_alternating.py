@@ -347,20 +347,22 @@ def _set_scale(module: AlternatingModule, cells: Cells) -> None:
 def _fit_logistic(module: AlternatingModule, cells: CellTensors) -> None:
     """Start the treatment's predictor at the covariates alone, with a small ridge."""
     x, level = (cells.columns[name].to(cells.device) for name in (COVARIATES, LEVEL))
-    head = nn.Linear(x.shape[1], module.treatment_head.out_features, device=cells.device)
-    nn.init.zeros_(head.weight)
-    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+    n_arms = module.treatment_head.out_features
+    weight = x.new_zeros(n_arms, x.shape[1], requires_grad=True)
+    bias = x.new_zeros(n_arms, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(F.pad(head(x), (1, 0)), level) + RIDGE * head.weight.square().sum()
+        log_odds = F.pad(F.linear(x, weight, bias), (1, 0))
+        loss = F.cross_entropy(log_odds, level) + RIDGE * weight.square().sum()
         loss.backward()
         return loss
 
     optimizer.step(closure)
     with torch.no_grad():
-        module.treatment_head.weight[:, : x.shape[1]] = head.weight
-        module.treatment_head.bias.copy_(head.bias)
+        module.treatment_head.weight[:, : x.shape[1]] = weight
+        module.treatment_head.bias.copy_(bias)
 
 
 def _frame(name: str, values: dict[int, float]) -> pd.DataFrame:

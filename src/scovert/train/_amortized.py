@@ -65,23 +65,25 @@ class AmortizedPlan(LowLevelPyroTrainingPlan):
     ----------
     module
         Module to train.
+    n_steps
+        Steps of the whole training.
     lr
         Learning rate at the start.
     """
 
-    def __init__(self, module: AmortizedModule, *, lr: float = 1e-2) -> None:
+    def __init__(self, module: AmortizedModule, *, n_steps: int, lr: float) -> None:
         exact = TraceEnum_ELBO(max_plate_nesting=1) if module.is_binary else TraceMeanField_ELBO()
         super().__init__(module, loss_fn=exact, optim_kwargs={"lr": lr})
+        self.n_steps = n_steps
 
     def configure_optimizers(self) -> dict:
         """Return the optimiser and its schedule."""
-        n_steps = self.trainer.estimated_stepping_batches
         named = list(self.module.named_parameters())
         encoder = [p for name, p in named if name.startswith("encoder.")]
         rest = [p for name, p in named if not name.startswith("encoder.")]
         groups = [{"params": encoder, "weight_decay": ENCODER_DECAY}, {"params": rest}]
         optimizer = torch.optim.AdamW(groups, weight_decay=0.0, fused=True, **self.optim_kwargs)
-        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, n_steps)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, self.n_steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
@@ -153,9 +155,14 @@ def fit_amortized(
         module = AmortizedModule(cells.n_genes, design.shape[1], n_latent, z_type=z_type)
         start = _start(cells, design, module, seed)
         module.warm_start(start.coefficients, start.dispersion)
-        host, plan = _Host(module, cells), AmortizedPlan(module, lr=lr)
+        host, n_batches = _Host(module, cells), math.ceil(len(design) / batch_size)
+        options = {
+            "batch_size": batch_size,
+            "training_plan": AmortizedPlan(module, n_steps=max_epochs * n_batches, lr=lr),
+            "log_every_n_steps": 1,
+        }
         with without_host_noise():
-            host.train(max_epochs, batch_size=batch_size, training_plan=plan, **train_kwargs)
+            host.train(max_epochs, **options | train_kwargs)
     scores = scores_by_network(module, cells)
     if not np.isfinite(scores).all():
         raise FloatingPointError(

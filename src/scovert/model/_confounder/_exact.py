@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
@@ -22,7 +23,7 @@ from scovert.glm import (
 )
 from scovert.model._confounder._cells import Treated
 
-__all__ = ["MAX_BITS", "ExactFit", "find_device"]
+__all__ = ["MAX_BITS", "ExactFit", "deviance_frame", "find_device"]
 
 MAX_BITS = 4
 
@@ -112,6 +113,11 @@ class ExactFit:
     def _on_round(self, _: int, deviance: float) -> None:
         self.bar.update()
         self.bar.set_postfix(deviance=f"{deviance:.6g}")
+
+
+def deviance_frame(deviance: NDArray) -> pd.DataFrame:
+    """Return the deviance of every round as a history has it."""
+    return pd.DataFrame({"deviance": deviance}, pd.RangeIndex(len(deviance), name="round"))
 
 
 def find_device(accelerator: str) -> torch.device:

@@ -56,7 +56,7 @@ from scovert.model._confounder._cells import (
     find_scale,
     treatment_levels,
 )
-from scovert.model._confounder._exact import ExactFit, find_device
+from scovert.model._confounder._exact import ExactFit, deviance_frame, find_device
 from scovert.model._confounder._inference import Inference
 from scovert.model._confounder._networks import NetworkTraining, restored_network
 from scovert.model._confounder._tables import MIN_COUNTS, joined_table, say_what_was_assumed
@@ -291,8 +291,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             exact = ExactFit(blocks, cells, self.seed_, max_epochs or MAX_ROUNDS, bar)
             if is_exact:
                 tables, deviance = exact.run(self._n_latent, self.z_type_)
-                index, network = pd.RangeIndex(len(deviance), name="round"), None
-                history = {"deviance": pd.DataFrame({"deviance": deviance}, index=index)}
+                history, network = {"deviance": deviance_frame(deviance)}, None
             else:
                 tables, history, network = asked.run(exact, kept, self._n_latent, self.z_type_)
         self.module.keep(**tables)

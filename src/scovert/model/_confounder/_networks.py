@@ -14,7 +14,7 @@ from scovert._reader import Cells, designed_cells
 from scovert._validation import check_choice, check_known, check_number
 from scovert.glm import fit_regression
 from scovert.model._confounder._cells import Treated
-from scovert.model._confounder._exact import MAX_BITS, ExactFit
+from scovert.model._confounder._exact import MAX_BITS, ExactFit, deviance_frame
 from scovert.module import AlternatingModule, AmortizedModule, ConfounderModule
 from scovert.train import (
     AlternatingFit,
@@ -85,7 +85,7 @@ class NetworkTraining(NamedTuple):
         n_latent, scree, _ = exact.count(n_latent)
         if n_latent == 0:
             tables, deviance = exact.run(0, z_type)
-            history = {"deviance": pd.DataFrame({"deviance": deviance})}
+            history = {"deviance": deviance_frame(deviance)}
             return tables | {"scree": scree}, history, None
         n_latent = min(n_latent, MAX_BITS) if z_type == "binary" else n_latent
         fit = self._fit(exact, designed(exact.cells, fitted), n_latent, z_type)
