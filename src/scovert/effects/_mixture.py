@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -191,9 +192,11 @@ def _fit(scores: NDArray, arms: Arms, labels: NDArray) -> Classes:
     probabilities = np.full((n, n_classes), 0.02 / n_classes)
     probabilities[np.arange(n), labels] += 0.98
     covariances = np.stack([np.atleast_2d(np.cov(scores.T))] * n_classes)
+    d = arms.residual
+    products = [(d[:, :, None] * v[:, None]).reshape(n, -1) for v in (d, scores)]
     before = -np.inf
     for _ in range(MAX_STEPS):
-        classes = _maximise(scores, arms, probabilities, covariances)
+        classes = _maximise(scores, arms, products, probabilities, covariances)
         log_joint = _log_joint(classes, scores, arms)
         evidence = logsumexp(log_joint, axis=1)
         probabilities, covariances = np.exp(log_joint - evidence[:, None]), classes.covariances
@@ -205,20 +208,33 @@ def _fit(scores: NDArray, arms: Arms, labels: NDArray) -> Classes:
 
 
 def _maximise(
-    scores: NDArray, arms: Arms, probabilities: NDArray, covariances: NDArray
+    scores: NDArray,
+    arms: Arms,
+    products: Sequence[NDArray],
+    probabilities: NDArray,
+    covariances: NDArray,
 ) -> Classes:
-    """Fit the classes to their cells: regressions on the arms, their shrinkage, covariances."""
-    n, k = scores.shape
-    d = arms.residual
+    """Fit the classes to their cells: regressions on the arms, their shrinkage, covariances.
+
+    Parameters
+    ----------
+    scores, arms
+        The cells.
+    products
+        Every arm's residual times every arm's, and times every score, one row for each cell.
+    probabilities, covariances
+        Of the classes, from the step before.
+    """
+    k, n_arms = scores.shape[1], arms.residual.shape[1]
     sizes = probabilities.sum(0) + 1e-9
-    d_means, u_means = (probabilities.T @ v / sizes[:, None] for v in (d, scores))
-    squares = np.einsum("nc,na,nb->cab", probabilities, d, d, optimize=True)
-    squares -= sizes[:, None, None] * d_means[:, :, None] * d_means[:, None]
-    squares += 1e-6 * np.eye(d.shape[1])
-    products = np.einsum("nc,na,nk->cak", probabilities, d, scores, optimize=True)
-    products -= sizes[:, None, None] * d_means[:, :, None] * u_means[:, None]
-    inverse = np.linalg.inv(squares)
-    slopes = -inverse @ products  # (n_classes, n_arms, k)
+    d_means, u_means = (probabilities.T @ v / sizes[:, None] for v in (arms.residual, scores))
+    squares, cross = (
+        (probabilities.T @ product).reshape(len(sizes), n_arms, -1)
+        - sizes[:, None, None] * d_means[:, :, None] * means[:, None]
+        for product, means in zip(products, (d_means, u_means), strict=True)
+    )
+    inverse = np.linalg.inv(squares + 1e-6 * np.eye(n_arms))
+    slopes = -inverse @ cross  # (n_classes, n_arms, k)
     spread = 1 / np.einsum("caa->ca", inverse)
     noise = covariances[:, None] / spread[:, :, None, None]
     weights = np.linalg.inv(noise + (CLASS_SD**2 + 1e-9) * np.eye(k))
