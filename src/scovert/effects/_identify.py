@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scovert.effects._overlap import unmatched
 from scovert.effects._robust import Calibration, Shift, calibrate
 from scovert.effects._study import Estimate, Study
 
@@ -25,6 +26,7 @@ WITHIN_SHIFT = 0.2
 WITHIN_Z = 5.0
 PURE = 0.03
 MIN_FREQUENCY = 1e-3
+MAX_CELLS = 10_000
 
 NOT_IDENTIFIED = "dense effects, not identified"
 
@@ -168,6 +170,15 @@ class _Look:
             study, self.arm, study.adjusted(self.arm, study.shifted_scores, fit, shift)
         )
 
+    def _unmatched_share(self) -> float:
+        """Share of the cells of both arms without a neighbour in the other one."""
+        level = self.study.arms.level
+        rows = np.flatnonzero((level == 0) | (level == self.arm))
+        if len(rows) > MAX_CELLS:
+            rows = np.random.default_rng(self.study.seed).permutation(rows)[:MAX_CELLS]
+        treated = level[rows] == self.arm
+        return float(unmatched(self.study.shifted_scores[rows], treated).mean())
+
     def facts(self) -> dict[str, float]:
         """Return all that the choice rests on."""
         study = self.study
@@ -183,6 +194,7 @@ class _Look:
             "within_shift": self.within,
             "within_z": self.within_z,
             "one_arm_share": float(overall[is_pure].sum()),
+            "unmatched_share": self._unmatched_share(),
             "tau": self.sparse.facts["tau"],
             "lambda": self.sparse.facts["lambda"],
         }
