@@ -573,7 +573,8 @@ def test_options_of_solvers_are_checked(
 def test_amortized_finds_both_bits_of_ten_seeds() -> None:
     for seed in range(10):
         adata = simulate.confounder("sparse", n_confounders=2, seed=seed)
-        fit = fit_amortized(cells_of(adata), n_latent=2, z_type="binary", **QUIET)
+        cells = cells_of(adata)
+        fit = fit_amortized(cells, n_latent=2, z_type="binary", max_epochs=40, **QUIET)
         assert recovery(adata, fit.scores).mean() >= 0.99, seed
 
 
@@ -601,7 +602,7 @@ def test_amortized_effects_are_as_good_as_exact_ones() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1])
 def test_the_leak_of_both_scales(seed: int) -> None:
     adata = simulate.confounder("null", seed=seed)
     cells = cells_of(adata)
@@ -610,7 +611,7 @@ def test_the_leak_of_both_scales(seed: int) -> None:
             cells,
             regression_of(cells),
             n_latent=1,
-            options=AlternatingOptions(scale=scale),
+            options=AlternatingOptions(scale=scale, n_rounds=25),
             show_progress=False,
         )
         found = leak(adata, fit.scores)
