@@ -60,7 +60,6 @@ __all__ = [
     "rank_of",
     "select_rows",
     "some_of",
-    "some_of",
     "standardised",
     "warn_about_anchors",
     "warn_about_cells",
