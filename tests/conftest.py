@@ -62,6 +62,26 @@ def make_toy() -> Callable[[int], AnnData]:
     return make
 
 
+@pytest.fixture(scope="session")
+def make_treated() -> Callable[[], AnnData]:
+    """Make 97 cells x 31 genes under two treatments, with columns of a user in every slot."""
+
+    def make() -> AnnData:
+        adata = simulate.confounder("sparse", n_cells=97, n_genes=31, seed=3)
+        rng = np.random.default_rng(0)
+        adata.obs["arm"] = rng.permutation(np.repeat(["none", "a/b", "a c"], [37, 31, 29]))
+        adata.obs["donor"] = pd.Categorical(rng.choice([f"d{i}" for i in range(7)], 97))
+        adata.obs["lane"] = rng.choice(["l1", "l2", "l3"], 97)
+        adata.obs["cycle"] = rng.normal(size=97)
+        adata.obs["depth"] = rng.uniform(0.5, 2.0, 97)
+        adata.layers["raw"] = adata.X.copy()
+        adata.obsm["X_user"] = rng.normal(size=(97, 2))
+        adata.var["length"] = np.arange(31)
+        return adata
+
+    return make
+
+
 @pytest.fixture
 def toy(make_toy: Callable[[int], AnnData]) -> AnnData:
     """Make a fresh toy in two datasets."""

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from anndata import AnnData
 from typer.testing import CliRunner, Result
 
 from scovert.cli import app
+from scovert.simulate import confounder
 
 SHORT = ("--max-epochs", "3", "--quiet", "--accelerator", "cpu")
 
@@ -72,6 +74,127 @@ def test_integrate_with_a_layer_and_an_adversary(source: Path) -> None:
     result = integrate(source, "--layer", "raw", "--alignment", "adversarial")
     assert result.exit_code == 0, result.output
     assert "paired_support" not in ad.read_h5ad(source.parent / "out.h5ad").obs
+
+
+@pytest.fixture(scope="module")
+def treated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write cells with a treatment of two and of three levels, donors and covariates."""
+    adata = confounder("sparse", n_cells=300, seed=1)
+    rng = np.random.default_rng(0)
+    adata.obs["arm"] = np.where(adata.obs["treatment"], "stim", "ctrl")
+    adata.obs["dose"] = rng.choice([0, 1, 2], 300)
+    adata.obs["sex"] = rng.choice(["f", "m"], 300)
+    adata.layers["raw"] = adata.X.copy()
+    file = tmp_path_factory.mktemp("treated") / "in.h5ad"
+    adata.write_h5ad(file)
+    return file
+
+
+def deconfound(source: Path, output: Path, *arguments: object) -> Result:
+    key = () if "--treatment-key" in arguments else ("--treatment-key", "treatment")
+    return run("deconfound", source, *key, "-o", output, "--accelerator", "cpu", *arguments)
+
+
+def test_deconfound_writes_what_the_model_finds(treated: Path, tmp_path: Path) -> None:
+    from scovert.model import LatentConfounder
+
+    before = sha256(treated.read_bytes()).digest()
+    output, table, folder = (tmp_path / name for name in ("o.h5ad", "effects.csv", "model"))
+    covariates = [a for i in (1, 2, 3, 4) for a in ("--continuous-covariate", f"covariate_{i}")]
+    result = deconfound(
+        treated, output, "--effects", table, "--save-model", folder, *covariates,
+        "--categorical-covariate", "sex", "--size-factor-key", "size_factor", "--layer", "raw",
+        "--n-latent", 1, "--z-type", "binary",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert sha256(treated.read_bytes()).digest() == before
+    written, effects = ad.read_h5ad(output), pd.read_csv(table, index_col="gene")
+    assert written.obsm["X_confounder"].shape == (300, 1)
+    assert np.isfinite(written.layers["confounder"]).all()
+    assert written.uns["confounder"]["identification"] == "classes"
+    stored = written.varm["confounder_effects"]
+    np.testing.assert_allclose(stored["log2_fc"], effects["log2_fc"])
+    assert written.uns["confounder"]["assumption"] in result.stdout
+    n_called = (effects["q_value"] < 0.05).sum()
+    assert f"{n_called} of {effects['q_value'].notna().sum()} genes have q < 0.05" in result.stdout
+    model = LatentConfounder.load(folder, ad.read_h5ad(treated))
+    latent = model.get_latent_representation()
+    np.testing.assert_allclose(latent, written.obsm["X_confounder"], atol=1e-6)
+
+
+def test_deconfound_is_quiet_and_reproducible(treated: Path, tmp_path: Path) -> None:
+    latents = []
+    for name in ("a.h5ad", "b.h5ad"):
+        options = ("--quiet", "--no-write-layer", "--seed", 3, "--n-latent", 1)
+        result = deconfound(treated, tmp_path / name, *options)
+        assert result.exit_code == 0, result.output
+        assert result.output == ""
+        written = ad.read_h5ad(tmp_path / name)
+        assert "confounder" not in written.layers
+        latents.append(written.obsm["X_confounder"])
+    np.testing.assert_array_equal(*latents)
+
+
+@pytest.mark.parametrize(
+    ("key", "reference", "arms"), [("arm", "stim", ["ctrl"]), ("dose", "1", ["0", "2"])]
+)
+def test_deconfound_takes_a_reference_of_any_kind(
+    key: str, reference: str, arms: list[str], treated: Path, tmp_path: Path
+) -> None:
+    options = ("--treatment-key", key, "--reference", reference, "--n-latent", 0)
+    table = tmp_path / "effects.csv"
+    result = deconfound(treated, tmp_path / "o.h5ad", *options, "--effects", table)
+    assert result.exit_code == 0, result.output
+    for arm in arms:
+        assert f"{arm} v. {reference}: no unmeasured confounder was found" in result.stdout
+    if len(arms) > 1:
+        assert sorted(pd.read_csv(table, dtype={"arm": str})["arm"].unique()) == arms
+
+
+def test_deconfound_by_controls(treated: Path, tmp_path: Path) -> None:
+    var = ad.read_h5ad(treated).var
+    names = tmp_path / "controls.txt"
+    names.write_text("\n".join([*var.index[~var["truth_is_de"]], ""]) + "\n")
+    options = ("--negative-controls", names, "--n-latent", 1, "--identification", "controls")
+    result = deconfound(treated, tmp_path / "o.h5ad", *options)
+    assert result.exit_code == 0, result.output
+    assert "identified by 'controls'" in result.stdout
+    assert "Checked for the automatic choice" in result.stdout
+    written = ad.read_h5ad(tmp_path / "o.h5ad")
+    assert written.uns["confounder"]["identification"] == "controls"
+    assert written.uns["confounder"]["facts"]["n_controls"] == 80
+
+
+NOT_DECONFOUNDED: dict[str, tuple[tuple[object, ...], str]] = {
+    "no such treatment": (("--treatment-key", "x"), "`treatment_key='x'` is not a column"),
+    "no reference": (("--treatment-key", "arm"), "such as `reference='ctrl'`"),
+    "unknown reference": (
+        ("--treatment-key", "arm", "--reference", "none"),
+        "`reference='none'` is not a level",
+    ),
+    "no controls": (("--identification", "controls"), "needs --negative-controls FILE"),
+    "useless controls": (
+        ("--identification", "sparse", "--negative-controls", "x.txt"),
+        "says nothing with --identification sparse",
+    ),
+    "no file of controls": (("--negative-controls", "x.txt"), "x.txt is not a file"),
+    "number of confounders": (("--n-latent", "many"), "`n_latent='many'` is not known"),
+    "effects exist": (("--effects", __file__), "exists. Name another output"),
+    "effects are the output": (("--effects", "o.h5ad"), "is the output of the cells too"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_DECONFOUNDED)
+def test_deconfound_refuses_with_one_line(
+    name: str, treated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments, message = NOT_DECONFOUNDED[name]
+    result = deconfound(treated, Path("o.h5ad"), *arguments)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
 
 
 def broken_file(source: Path) -> list[object]:

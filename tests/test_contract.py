@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,51 +17,85 @@ import torch
 from anndata import AnnData
 from scipy import sparse
 
-from scovert.model import PairedVAE
+from scovert.model import LatentConfounder, PairedVAE
 
-N_CELLS, N_GENES, N_LATENT = 67, 11, 3
 COVARIATES = {
     "layer": "raw",
     "categorical_covariate_keys": ["donor", "lane"],
     "continuous_covariate_keys": ["cycle"],
 }
-PAIRED_GETTERS = {
-    "get_latent_representation": (N_LATENT,),
-    "get_normalized_expression": (N_GENES,),
-}
-SLOTS = {"obsm": "X_{}", "layers": "{}"}
+LATENT, MEANS = "get_latent_representation", "get_normalized_expression"
 
 pytestmark = [
     pytest.mark.usefixtures("seed"),
     pytest.mark.filterwarnings("ignore:`encoder='per_dataset'` with"),
+    pytest.mark.filterwarnings("ignore:.*(p-values are refused|errors had to grow|dense effects)"),
 ]
 
 
 @dataclass(frozen=True)
 class Case:
-    """How to make a model, and what its methods return for a cell."""
+    """How to make a model, what its methods return for a cell, and what they are called with."""
 
     cls: type
-    n_datasets: int = 2
-    setup: dict = field(default_factory=dict)
-    init: dict = field(default_factory=dict)
-    getters: dict = field(default_factory=lambda: PAIRED_GETTERS)
-    stem: str = "paired"
+    stem: str
+    toy: str
+    n_genes: int
+    n_latent: int
+    setup: dict
+    init: dict
+    getters: dict = field(default_factory=dict)  # columns of the result; None for any number
+    toy_options: tuple = ()
+    part: tuple[str, object] = ("batch", "batch_1")  # cells that lack a level
+    batched: tuple[str, ...] = (LATENT,)
 
     def set_up(self, adata: AnnData) -> AnnData:
-        self.cls.setup_anndata(adata, batch_key="batch", **self.setup)
+        self.cls.setup_anndata(adata, **self.setup)
         return adata
 
     def make(self, adata: AnnData) -> Any:
         self.set_up(adata)
-        return self.cls(adata, n_latent=N_LATENT, n_hidden=7, **self.init)
+        return self.cls(adata, **self.init)
 
 
 def paired(n_datasets: int = 2, setup: dict | None = None, **init: object) -> Case:
-    return Case(PairedVAE, n_datasets, setup or {}, init)
+    return Case(
+        cls=PairedVAE,
+        stem="paired",
+        toy="make_toy",
+        toy_options=(n_datasets,),
+        n_genes=11,
+        n_latent=3,
+        setup={"batch_key": "batch", **(setup or {})},
+        init={"n_latent": 3, "n_hidden": 7, **init},
+        getters={LATENT: 3, MEANS: 11},
+        batched=(LATENT, MEANS),
+    )
 
 
-MODELS = {
+def confounder(n_latent: int = 2, setup: dict | None = None, **init: object) -> Case:
+    setup = {"treatment_key": "treatment", **(setup or {})}
+    n_levels = 3 if setup["treatment_key"] == "arm" else 2
+    return Case(
+        cls=LatentConfounder,
+        stem="confounder",
+        toy="make_treated",
+        n_genes=31,
+        n_latent=n_latent,
+        setup=setup,
+        init={"n_latent": n_latent, **init},
+        getters={
+            LATENT: n_latent,
+            MEANS: 31,
+            "get_class_probabilities": None,
+            "get_treatment_probability": n_levels,
+        },
+        part=("treatment", True),
+    )
+
+
+ARMS = {"treatment_key": "arm", "reference": "none"}
+MINIBATCHES = {
     "paired": paired(),
     "paired, three datasets": paired(3),
     "paired, covariates": paired(setup=COVARIATES, dispersion="gene-batch", n_layers=2),
@@ -70,6 +105,17 @@ MODELS = {
     "paired, grl": paired(alignment="grl", dispersion="gene-batch"),
     "paired, none": paired(alignment="none"),
 }
+WHOLE = {
+    "confounder": confounder(),
+    "confounder, covariates": confounder(3, setup=COVARIATES),
+    "confounder, arms": confounder(setup=ARMS),
+    "confounder, clusters": confounder(setup={"cluster_key": "donor"}),
+    "confounder, size factors": confounder(1, setup={"size_factor_key": "depth"}),
+    "confounder, binary": confounder(2, z_type="binary", setup=ARMS),
+    "confounder, none": confounder(0),
+    "confounder, none, covariates": confounder(0, setup=COVARIATES),
+}
+MODELS = MINIBATCHES | WHOLE
 
 
 class WatchGradients(pl.Callback):
@@ -100,18 +146,45 @@ class Fit:
     def getters(self) -> dict[str, np.ndarray]:
         return {name: self.get(name) for name in self.case.getters}
 
+    @property
+    def genes(self) -> str:
+        return f"of the {self.case.n_genes} genes"
+
 
 def fit(case: Case, adata: AnnData, options: dict) -> Fit:
     scvi.settings.seed = 0
     before, gradients = adata.copy(), WatchGradients()
     model = case.make(adata)
-    model.train(callbacks=[gradients], **options)
+    watched = {"callbacks": [gradients]} if case.cls is PairedVAE else {}
+    model.train(**options_of(case, options), **watched)
     return Fit(case, model, before, gradients)
 
 
+def options_of(case: Case, options: dict) -> dict:
+    """Options of a fit; those without minibatches run until they have converged."""
+    if case.cls is PairedVAE:
+        return options
+    return {name: options[name] for name in ("accelerator", "enable_progress_bar")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_classes() -> Iterator[None]:
+    """Look for three hidden classes at most, to save time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scovert.effects._mixture.N_CLASSES", (1, 2, 3))
+        yield
+
+
 @pytest.fixture(scope="module", params=MODELS.values(), ids=MODELS.keys())
-def fits(request: pytest.FixtureRequest, make_toy: Callable, fit_options: dict) -> Fit:
-    return fit(request.param, make_toy(request.param.n_datasets), fit_options)
+def fits(request: pytest.FixtureRequest, fit_options: dict) -> Fit:
+    case = request.param
+    make = request.getfixturevalue(case.toy)
+    return fit(case, make(*case.toy_options), fit_options)
+
+
+def only(cases: dict[str, Case]) -> pytest.MarkDecorator:
+    """Run a test with some of the models."""
+    return pytest.mark.parametrize("fits", cases.values(), ids=cases.keys(), indirect=True)
 
 
 # Training
@@ -124,11 +197,13 @@ def test_every_parameter_and_number_of_a_short_fit_is_finite(fits: Fit) -> None:
         assert np.isfinite(frame.to_numpy(float)).all(), name
 
 
+@only(MINIBATCHES)
 def test_every_parameter_gets_a_gradient(fits: Fit) -> None:
     named = dict(fits.model.module.named_parameters())
     assert [n for n, p in named.items() if id(p) not in fits.gradients.seen] == []
 
 
+@only(MINIBATCHES)
 def test_history_has_a_row_for_every_epoch(fits: Fit, fit_options: dict) -> None:
     loss = fits.model.history["train_loss"]
     assert isinstance(loss, pd.DataFrame)
@@ -148,6 +223,16 @@ def test_a_seed_gives_the_same_model(fits: Fit, fit_options: dict) -> None:
         np.testing.assert_array_equal(again.get(name), value)
 
 
+@only(WHOLE)
+def test_the_objective_gets_better(fits: Fit) -> None:
+    deviance = fits.model.history["deviance"]
+    assert isinstance(deviance, pd.DataFrame)
+    assert deviance.index.tolist() == list(range(len(deviance)))
+    assert len(deviance) > 2
+    assert deviance["deviance"].iloc[-1] < deviance["deviance"].iloc[0]
+
+
+@only(MINIBATCHES)
 def test_another_seed_gives_another_model(fits: Fit, fit_options: dict) -> None:
     model = fits.case.make(fits.before.copy())
     scvi.settings.seed = 1
@@ -163,8 +248,9 @@ def test_another_seed_gives_another_model(fits: Fit, fit_options: dict) -> None:
 def test_shapes_and_finite_values(fits: Fit) -> None:
     for name, shape in fits.case.getters.items():
         value = fits.get(name)
-        assert value.shape == (N_CELLS, *shape), name
-        assert value.dtype == np.float32, name
+        assert value.shape == (fits.before.n_obs, shape or value.shape[1]), name
+        if name in (LATENT, MEANS):
+            assert value.dtype == np.float32, name
         assert np.isfinite(value).all(), name
 
 
@@ -181,11 +267,11 @@ def test_the_order_of_indices_is_kept(fits: Fit) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    "indices", [np.arange(N_CELLS) % 3 == 0, [-1, 0, 0], [], np.array([], int), range(4, 9)]
-)
+@pytest.mark.parametrize("indices", ["mask", [-1, 0, 0], [], np.array([], int), range(4, 9)])
 def test_masks_and_rows_are_accepted(fits: Fit, indices: object) -> None:
-    rows = np.arange(N_CELLS)[indices if isinstance(indices, np.ndarray) else list(indices)]
+    cells = np.arange(fits.before.n_obs)
+    indices = cells % 3 == 0 if isinstance(indices, str) else indices
+    rows = cells[indices if isinstance(indices, np.ndarray) else list(indices)]
     for name, value in fits.getters().items():
         found = fits.get(name, indices=indices)
         np.testing.assert_allclose(found, value[rows], rtol=2e-5, atol=1e-6)
@@ -193,9 +279,9 @@ def test_masks_and_rows_are_accepted(fits: Fit, indices: object) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 13, 10_000])
 def test_results_are_free_of_the_batch_size(fits: Fit, batch_size: int) -> None:
-    for name, value in fits.getters().items():
+    for name in fits.case.batched:
         found = fits.get(name, batch_size=batch_size)
-        np.testing.assert_allclose(found, value, rtol=2e-5, atol=1e-6)
+        np.testing.assert_allclose(found, fits.get(name), rtol=2e-5, atol=1e-6)
 
 
 def test_getting_twice_gives_the_same(fits: Fit) -> None:
@@ -212,7 +298,8 @@ def test_check_finds_nothing_broken(fits: Fit) -> None:
 
 
 def test_cells_can_come_in_another_anndata(fits: Fit) -> None:
-    rows = np.flatnonzero(fits.before.obs["batch"] == "batch_1")[::-1]
+    key, level = fits.case.part
+    rows = np.flatnonzero(fits.before.obs[key] == level)[::-1]
     for name, value in fits.getters().items():
         found = fits.get(name, adata=fits.before[rows].copy())
         np.testing.assert_allclose(found, value[rows], rtol=2e-5, atol=1e-6)
@@ -232,7 +319,7 @@ def test_permuted_and_extra_genes_give_the_same(fits: Fit) -> None:
 def test_missing_genes_are_refused(fits: Fit) -> None:
     fewer = fits.before[:, :-2].copy()
     for name in fits.case.getters:
-        with pytest.raises(ValueError, match="lacks 2 of the 11 genes.*'gene_9'"):
+        with pytest.raises(ValueError, match=f"lacks 2 {fits.genes}.*'{fewer_than(fits)}'"):
             fits.get(name, adata=fewer)
 
 
@@ -255,16 +342,17 @@ def test_load_matches_genes_by_name(fits: Fit, tmp_path) -> None:
     for name, value in fits.getters().items():
         np.testing.assert_array_equal(np.asarray(getattr(loaded, name)()), value)
     assert loaded.get_normalized_expression().columns.equals(fits.before.var_names)
-    with pytest.raises(ValueError, match="lacks 2 of the 11 genes"):
+    with pytest.raises(ValueError, match=f"lacks 2 {fits.genes}"):
         fits.case.cls.load(tmp_path / "model", fits.before[:, 2:].copy())
 
 
 def test_a_loaded_model_trains_on(fits: Fit, tmp_path, fit_options: dict) -> None:
     fits.model.save(tmp_path / "model")
     loaded = fits.case.cls.load(tmp_path / "model", fits.before.copy())
-    loaded.train(**fit_options)
+    loaded.train(**options_of(fits.case, fit_options))
     assert np.isfinite(loaded.get_latent_representation()).all()
-    assert len(loaded.history["train_loss"]) == 2 * fit_options["max_epochs"]
+    if fits.case.cls is PairedVAE:
+        assert len(loaded.history["train_loss"]) == 2 * fit_options["max_epochs"]
 
 
 # The AnnData
@@ -286,7 +374,7 @@ def test_annotate_writes_what_get_returns(fits: Fit) -> None:
     np.testing.assert_array_equal(adata.layers[stem], fits.get("get_normalized_expression"))
     record = adata.uns[stem]
     assert record["model"] == fits.case.cls.__name__
-    assert record["params"]["n_latent"] == N_LATENT
+    assert record["params"]["n_latent"] == fits.case.n_latent
     assert set(record["versions"]) >= {"scovert", "scvi-tools", "torch"}
     assert {"slots", "time"} <= set(record)
 
@@ -294,7 +382,7 @@ def test_annotate_writes_what_get_returns(fits: Fit) -> None:
 def test_annotate_leaves_the_rest_alone(fits: Fit) -> None:
     adata = fits.before.copy()
     assert fits.model.annotate(adata) is None
-    for slot in (f"obsm/X_{fits.case.stem}", f"layers/{fits.case.stem}", f"uns/{fits.case.stem}"):
+    for slot in adata.uns.pop(fits.case.stem)["slots"]:
         container, name = slot.split("/")
         del getattr(adata, container)[name]
     assert_same_anndata(adata, fits.before)
@@ -305,11 +393,14 @@ def test_an_annotated_anndata_survives_a_file(fits: Fit, tmp_path) -> None:
     fits.model.annotate(adata)
     adata.write_h5ad(tmp_path / "annotated.h5ad")
     read = ad.read_h5ad(tmp_path / "annotated.h5ad")
-    for container, name in SLOTS.items():
-        slot = name.format(fits.case.stem)
-        np.testing.assert_array_equal(
-            getattr(read, container)[slot], getattr(adata, container)[slot]
-        )
+    for slot in adata.uns[fits.case.stem]["slots"]:
+        container, name = slot.split("/")
+        found, expected = (getattr(a, container)[name] for a in (read, adata))
+        assert type(found) is type(expected)
+        if isinstance(expected, pd.DataFrame):
+            pd.testing.assert_frame_equal(found, expected)
+        else:
+            np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
     assert read.uns[fits.case.stem]["params"] == adata.uns[fits.case.stem]["params"]
     fits.model.annotate(read)  # its own slots, also after a file
 
@@ -319,29 +410,29 @@ def test_annotate_overwrites_only_its_own(fits: Fit) -> None:
     fits.model.annotate(adata)
     fits.model.annotate(adata)
     foreign = fits.before.copy()
-    foreign.obsm[f"X_{fits.case.stem}"] = np.ones((N_CELLS, 2))
+    foreign.obsm[f"X_{fits.case.stem}"] = np.ones((foreign.n_obs, 2))
     with pytest.raises(ValueError, match="did not write.*overwrite=True"):
         fits.model.annotate(foreign)
-    assert foreign.obsm[f"X_{fits.case.stem}"].shape == (N_CELLS, 2)
+    assert foreign.obsm[f"X_{fits.case.stem}"].shape == (foreign.n_obs, 2)
     assert fits.case.stem not in foreign.layers
     fits.model.annotate(foreign, overwrite=True)
-    assert foreign.obsm[f"X_{fits.case.stem}"].shape == (N_CELLS, N_LATENT)
+    assert foreign.obsm[f"X_{fits.case.stem}"].shape == (foreign.n_obs, fits.case.n_latent)
 
 
 @pytest.mark.parametrize(
-    ("container", "name", "value"),
+    ("container", "name", "make"),
     [
-        ("obsm", "X_paired", np.ones((N_CELLS, 2))),
-        ("layers", "paired", np.ones((N_CELLS, N_GENES))),
-        ("uns", "paired", {"slots": ["obsm/X_paired"]}),
-        ("uns", "paired", "a string"),
+        ("obsm", "X_{}", lambda a: np.ones((a.n_obs, 2))),
+        ("layers", "{}", lambda a: np.ones(a.shape)),
+        ("uns", "{}", lambda _: {"slots": ["obsm/X_paired", "obsm/X_confounder"]}),
+        ("uns", "{}", lambda _: "a string"),
     ],
 )
 def test_every_foreign_slot_is_refused(
-    fits: Fit, container: str, name: str, value: object
+    fits: Fit, container: str, name: str, make: Callable[[AnnData], object]
 ) -> None:
-    adata = fits.before.copy()
-    getattr(adata, container)[name] = value
+    adata, name = fits.before.copy(), name.format(fits.case.stem)
+    getattr(adata, container)[name] = make(adata)
     before = adata.copy()
     with pytest.raises(ValueError, match=f"already holds.*{container}/{name}"):
         fits.model.annotate(adata)
@@ -376,9 +467,14 @@ def test_an_anndata_that_was_not_set_up_is_refused(fits: Fit) -> None:
 
 
 def test_a_model_describes_itself(fits: Fit, capsys: pytest.CaptureFixture) -> None:
-    assert "67 cells" in fits.model._model_summary_string
+    assert f"{fits.before.n_obs} cells" in fits.model._model_summary_string
     repr(fits.model)
     assert fits.case.cls.__name__ in capsys.readouterr().out
+
+
+def fewer_than(fits: Fit) -> str:
+    """The first gene that is missing if two are left out."""
+    return fits.before.var_names[-2]
 
 
 def with_other_genes(adata: AnnData) -> AnnData:
@@ -406,7 +502,7 @@ def assert_same_anndata(found: AnnData, expected: AnnData) -> None:
     pd.testing.assert_frame_equal(found.obs, expected.obs)
     pd.testing.assert_frame_equal(found.var, expected.var)
     assert_same_matrix(found.X, expected.X)
-    for container in ("layers", "obsm", "uns"):
+    for container in ("layers", "obsm", "varm", "uns"):
         slots, others = getattr(found, container), getattr(expected, container)
         assert slots.keys() == others.keys(), container
     for name, layer in expected.layers.items():
@@ -420,3 +516,212 @@ def assert_same_matrix(found: object, expected: object) -> None:
     assert found.dtype == expected.dtype
     for part in ("data", "indices", "indptr") if sparse.issparse(expected) else ("T",):
         np.testing.assert_array_equal(getattr(found, part), getattr(expected, part))
+
+
+# What a treatment adds
+
+
+def effects_of(model: LatentConfounder) -> dict[str, pd.DataFrame]:
+    """Tables of effects by arm."""
+    table = model.get_treatment_effects()
+    if table.index.nlevels == 1:
+        return {model.levels_[1]: table}
+    return {arm: table.loc[arm] for arm in model.levels_[1:]}
+
+
+@only(WHOLE)
+def test_effects_are_a_table_of_genes(fits: Fit) -> None:
+    table = fits.model.get_treatment_effects()
+    arms = fits.model.levels_[1:]
+    columns = ["log2_fc", "se", "z", "p_value", "q_value", "log2_fc_naive", "q_value_naive"]
+    if len(arms) > 1:
+        assert table.index.names == ["arm", "gene"]
+        assert table.index.tolist() == [(a, g) for a in arms for g in fits.before.var_names]
+        columns.append("identification")
+    else:
+        assert table.index.name == "gene"
+        assert table.index.equals(fits.before.var_names)
+    assert table.columns.tolist() == [*columns, "reason"]
+    known = table[table["reason"] == ""]
+    numbers = known.select_dtypes("number")
+    assert np.isfinite(numbers.to_numpy()).all()
+    assert (table.loc[table["reason"] != "", "p_value"].isna()).all()
+    np.testing.assert_allclose(known["z"], known["log2_fc"] / known["se"])
+    assert known["p_value"].between(0, 1).all()
+    reference = fits.case.setup.get("reference", False)
+    assert table.attrs["reference"] == ", ".join(f"{arm} v. {reference}" for arm in arms)
+    used = {"classes", "hybrid", "sparse", "controls", "randomised"}
+    said = table.attrs["identification"]
+    assert set(said.values() if isinstance(said, dict) else [said]) <= used
+    again = fits.model.get_treatment_effects()
+    pd.testing.assert_frame_equal(again, table)
+
+
+@only(WHOLE)
+def test_means_of_arms_differ_by_the_effects(fits: Fit) -> None:
+    model = fits.model
+    reference = model.get_normalized_expression(treatment=model.levels_[0])
+    for arm, table in effects_of(model).items():
+        ratio = np.log2(model.get_normalized_expression(treatment=arm) / reference)
+        expected = table["log2_fc"].where(table["log2_fc"].notna(), ratio.iloc[0])
+        np.testing.assert_allclose(ratio, np.tile(expected, (len(ratio), 1)), atol=1e-4)
+        own = model.get_normalized_expression()
+        is_arm = fits.before.obs[fits.case.setup["treatment_key"]].astype(str) == arm
+        with_it = model.get_normalized_expression(treatment=arm)
+        pd.testing.assert_frame_equal(own[is_arm], with_it[is_arm])
+
+
+@only(WHOLE)
+def test_rows_of_probabilities_sum_to_one(fits: Fit) -> None:
+    for name in ("get_class_probabilities", "get_treatment_probability"):
+        table = getattr(fits.model, name)()
+        np.testing.assert_allclose(table.sum(axis=1), 1, atol=1e-6)
+        assert table.index.equals(fits.before.obs_names)
+    assert table.columns.tolist() == fits.model.levels_
+
+
+@only(WHOLE)
+def test_what_confounders_explain_is_a_share(fits: Fit) -> None:
+    table = fits.model.get_partial_deviance()
+    assert table.index.tolist() == ["treatment", "counts"]
+    assert table.columns.tolist() == ["dbpr"]
+    assert table["dbpr"].between(-1, 1).all()
+    assert 0 <= fits.model.get_leakage() <= 1
+    if fits.case.n_latent == 0:
+        assert (table["dbpr"] == 0).all()
+        assert fits.model.get_leakage() == 0
+
+
+@only(WHOLE)
+def test_effects_survive_a_file(fits: Fit, tmp_path) -> None:
+    table = fits.model.get_treatment_effects()
+    fits.model.save(tmp_path / "model")
+    for cells in (fits.before.copy(), with_other_genes(fits.before)):
+        loaded = LatentConfounder.load(tmp_path / "model", cells)
+        found = loaded.get_treatment_effects()
+        pd.testing.assert_frame_equal(found, table)
+        assert found.attrs == table.attrs
+        pd.testing.assert_frame_equal(loaded.check(), fits.model.check())
+
+
+@only(WHOLE)
+def test_effects_are_of_the_cells_that_were_fitted(fits: Fit, tmp_path) -> None:
+    fits.model.save(tmp_path / "model")
+    others = {
+        "fewer": fits.before[:-1].copy(),
+        "order": fits.before[::-1].copy(),
+        "counts": fits.before.copy(),
+        "treatment": fits.before.copy(),
+    }
+    for counts in (others["counts"].layers["raw"], others["counts"].X):
+        counts.data[:7] += 1
+    key = fits.case.setup["treatment_key"]
+    moved = others["treatment"].obs[key].to_numpy().copy()
+    others["treatment"].obs[key] = np.roll(moved, 1)
+    for cells in others.values():
+        loaded = LatentConfounder.load(tmp_path / "model", cells)
+        with pytest.raises(ValueError, match="does not hold what it was trained with.*layer"):
+            loaded.get_treatment_effects()
+
+
+def test_counts_changed_after_the_fit_are_noticed(make_treated: Callable) -> None:
+    adata = make_treated()
+    model = WHOLE["confounder, none"].make(adata)
+    model.train(accelerator="cpu", enable_progress_bar=False)
+    table = model.get_treatment_effects()
+    np.log1p(adata.X.data, out=adata.X.data)
+    with pytest.raises(ValueError, match="does not hold what it was trained with"):
+        model.get_treatment_effects(identification="sparse")
+    adata.X = make_treated().X
+    pd.testing.assert_frame_equal(model.get_treatment_effects(), table)
+
+
+@only(WHOLE)
+def test_annotate_writes_effects_and_what_they_rest_on(fits: Fit, tmp_path) -> None:
+    adata, model = fits.before.copy(), fits.model
+    model.annotate(adata)
+    probability = model.get_treatment_probability()
+    tables = effects_of(model)
+    if len(tables) == 1:
+        np.testing.assert_array_equal(adata.obs["confounder_propensity"], probability["True"])
+        slots = {"True": "confounder_effects"}
+    else:
+        written = adata.obsm["confounder_propensity"]
+        np.testing.assert_array_equal(written, probability)
+        assert written.columns.tolist() == ["none", "a c", "a_b"]
+        slots = {"a c": "confounder_effects_a c", "a/b": "confounder_effects_a_b"}
+    for arm, slot in slots.items():
+        expected = tables[arm].rename_axis(None)
+        pd.testing.assert_frame_equal(adata.varm[slot], expected, check_names=False)
+    classes = model.get_class_probabilities()
+    assert ("confounder_class" in adata.obs) == (classes.shape[1] > 1)
+    if classes.shape[1] > 1:
+        assert (adata.obs["confounder_class"] == classes.idxmax(axis=1)).all()
+    with warnings.catch_warnings(action="error"):
+        warnings.filterwarnings("ignore", module="scvi")
+        adata.write_h5ad(tmp_path / "annotated.h5ad")
+        read = ad.read_h5ad(tmp_path / "annotated.h5ad")
+    assert_same_record(read.uns["confounder"], adata.uns["confounder"])
+    record = adata.uns["confounder"]
+    assert record["assumption"] == model.get_treatment_effects().attrs["assumption"]
+    if len(tables) == 2:
+        assert record["arms"] == {"none": "none", "a c": "a c", "a_b": "a/b"}
+        assert record["facts"].keys() == record["identification"].keys() == {"a c", "a_b"}
+
+
+def assert_same_record(found: object, expected: object) -> None:
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            assert_same_record(found[name], value)
+    else:
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_the_number_of_confounders_is_found_and_kept(make_treated: Callable, tmp_path) -> None:
+    adata = make_treated()
+    LatentConfounder.setup_anndata(adata, "treatment")
+    model = LatentConfounder(adata)
+    model.train(accelerator="cpu", enable_progress_bar=False)
+    scree = model.scree
+    assert scree.shape == (model.n_latent + 1, 2)
+    above = scree["singular_value"] > scree["threshold"]
+    assert above.tolist() == [True] * model.n_latent + [False]
+    model.save(tmp_path / "model")
+    loaded = LatentConfounder.load(tmp_path / "model", make_treated())
+    pd.testing.assert_frame_equal(loaded.scree, scree)
+    np.testing.assert_array_equal(
+        loaded.get_latent_representation(), model.get_latent_representation()
+    )
+    model.annotate(adata)
+    np.testing.assert_array_equal(adata.uns["confounder"]["scree"], scree)
+
+
+@pytest.mark.parametrize("method", ["wald", "aipw"])
+@pytest.mark.parametrize("identification", ["auto", "classes", "sparse", "randomised"])
+@only({name: WHOLE[name] for name in ("confounder, arms", "confounder, clusters")})
+def test_every_identification_and_method_is_finite(
+    fits: Fit, identification: str, method: str
+) -> None:
+    table = fits.model.get_treatment_effects(identification=identification, method=method)
+    known = table[table["reason"] == ""].select_dtypes("number")
+    assert np.isfinite(known.to_numpy()).all()
+    assert (known["se"] > 0).all()
+    if identification != "auto":
+        said = table.attrs["identification"]
+        assert set(said.values() if isinstance(said, dict) else [said]) == {identification}
+        assert len(known) > 20
+
+
+@pytest.mark.parametrize("batch_size", [7, 1000])
+@pytest.mark.parametrize("precision", [32, 64])
+def test_a_fit_is_free_of_blocks_and_precision(
+    make_treated: Callable, batch_size: int, precision: int
+) -> None:
+    tables = []
+    for options in ({}, {"batch_size": batch_size, "precision": precision}):
+        model = WHOLE["confounder"].make(make_treated())
+        model.train(accelerator="cpu", enable_progress_bar=False, **options)
+        tables.append(model.get_treatment_effects(identification="sparse"))
+    difference = (tables[0]["log2_fc"] - tables[1]["log2_fc"]) / tables[0]["se"]
+    assert difference.abs().max() < 0.05

@@ -1,6 +1,7 @@
 """Checks of what a user passes; each error says what was found, what is accepted, what to do."""
 
 from scovert._validation._common import (
+    caller_level,
     check_batches,
     check_categorical,
     check_choice,
@@ -36,6 +37,7 @@ from scovert._validation._treatment import (
 )
 
 __all__ = [
+    "caller_level",
     "check_batches",
     "check_categorical",
     "check_choice",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scovert._counts import row_blocks
 
 __all__ = [
+    "caller_level",
     "check_batches",
     "check_categorical",
     "check_choice",
@@ -39,6 +41,14 @@ __all__ = [
 ]
 
 FEW_CELLS = 50
+
+
+def caller_level() -> int:
+    """Return the `stacklevel` that makes a warning point at the first line outside scovert."""
+    frame, level = sys._getframe(1), 1
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] == "scovert":
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def check_choice(name: str, value: object, choices: Collection[object]) -> None:

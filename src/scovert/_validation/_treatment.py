@@ -11,6 +11,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scovert._validation._common import (
+    caller_level,
     check_categorical,
     check_column,
     check_number,
@@ -62,6 +63,7 @@ def check_treatment(adata: AnnData, key: str, reference: object) -> list[object]
             f"`reference={reference!r}` is not a level of `adata.obs[{key!r}]` (levels: "
             f"{some_of(levels, 8)}). Pass one of these."
         )
+    reference = levels[levels.index(reference)]  # False, where 0 was passed
     few = sizes[sizes < MIN_CELLS]
     if len(few):
         raise ValueError(
@@ -84,8 +86,8 @@ def check_design(
         column = adata.obs[key]
         if column.nunique() < 2:
             raise ValueError(
-                f"The covariate `adata.obs[{key!r}]` is {column.iloc[0]!r} in every cell, so "
-                "there is nothing to adjust for. Leave it out."
+                f"The covariate `adata.obs[{key!r}]` is {some_of(column.unique().tolist())} in "
+                "every cell, so there is nothing to adjust for. Leave it out."
             )
         is_number = key in (continuous or [])
         added = standardised(column) if is_number else one_hot(column)
@@ -249,6 +251,6 @@ def check_controls(controls: object, var: pd.DataFrame, tested: NDArray) -> NDAr
             f"`negative_controls` holds {n} genes with counts enough: with fewer than "
             f"{FEW_CONTROLS}, effects are less certain than their errors say.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=caller_level(),
         )
     return is_control

@@ -1,7 +1,7 @@
 """Treatment effects that hold although something unmeasured differs between the arms."""
 
 from scovert.effects._aipw import doubly_robust
-from scovert.effects._deviance import count_deviance, treatment_deviance, treatment_model
+from scovert.effects._deviance import count_deviance, treatment_deviance, treatment_probability
 from scovert.effects._donors import Donors
 from scovert.effects._identify import (
     IDENTIFICATIONS,
@@ -25,5 +25,5 @@ __all__ = [
     "estimate_by_states",
     "estimate_effects",
     "treatment_deviance",
-    "treatment_model",
+    "treatment_probability",
 ]

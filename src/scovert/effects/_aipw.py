@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from scovert.effects._deviance import treatment_model
+from scovert.effects._deviance import treatment_probability
 from scovert.effects._study import Estimate, Study
 from scovert.glm import CountBlocks, fit_regression
 
@@ -43,41 +46,76 @@ def _effect(study: Study, hidden: NDArray, estimate: Estimate, arm: int) -> Esti
     treated = (study.arms.level[rows] == arm).astype(float)
     columns = np.hstack([study.known, hidden])[rows]
     fold = np.random.default_rng(study.seed).permutation(len(rows)) % N_FOLDS
-    moments = np.zeros((5, study.blocks.n_genes))  # of the treated, the others, their products
+    moments = _Moments(study, rows)
     for number in range(N_FOLDS):
         train, test = fold != number, fold == number
-        chance = treatment_model(columns[train][:, 1:], treated[train])
         columns_test = columns[test]
-        weight = np.clip(_probability(chance, columns_test[:, 1:]), CLIP, 1 - CLIP)
+        chance = treatment_probability(columns[train][:, 1:], treated[train], columns_test[:, 1:])
+        weight = np.clip(chance[:, 1], CLIP, 1 - CLIP)
         design = np.hstack([columns, treated[:, None]])
         penalty = [1e-4] + [RIDGE] * (design.shape[1] - 1)
         fit = fit_regression(study.blocks.subset(rows[train]), design[train], penalty=penalty)
         held_out = study.blocks.subset(rows[test])
-        moments += _moments(held_out, columns_test, treated[test], weight, fit.coefficients)
-    first, other, square, other_square, product = moments / len(rows)
-    first, other = np.maximum(first, MIN_MEAN), np.maximum(other, MIN_MEAN)
-    variance = square / first**2 + other_square / other**2 - 2 * product / (first * other)
-    se = np.sqrt(np.maximum(variance, 0) / len(rows))
-    return estimate.but(effect=np.log(first / other), se=se, df=np.inf)
+        for part, values in _influence(
+            held_out, columns_test, treated[test], weight, fit.coefficients
+        ):
+            moments.add(np.flatnonzero(test)[part], values)
+    effect, se, df = moments.effect()
+    return estimate.but(effect=effect, se=se, df=df)
 
 
-def _probability(model: object, predictors: NDArray) -> NDArray:
-    if predictors.shape[1] == 0:
-        predictors = np.zeros((len(predictors), 1))
-    return model.predict_proba(predictors)[:, 1]
+class _Moments:
+    """Moments of the influence values of both means; by donor, if cells are not independent.
+
+    Parameters
+    ----------
+    study
+        The fit.
+    rows
+        Cells that are compared.
+    """
+
+    def __init__(self, study: Study, rows: NDArray) -> None:
+        blocks, self.n_cells, self.by_donor = study.blocks, len(rows), None
+        self.sums = blocks.double(np.zeros((2, blocks.n_genes)))
+        self.products = blocks.double(np.zeros((3, blocks.n_genes)))
+        if study.donors is not None:
+            names, codes = np.unique(study.donors.codes[rows], return_inverse=True)
+            self.codes = torch.as_tensor(codes, device=blocks.device)
+            self.by_donor = blocks.double(np.zeros((len(names), 2, blocks.n_genes)))
+
+    def add(self, cells: NDArray, values: Tensor) -> None:
+        """Add the values of cells of the treated and the untreated mean, ``(2, n, n_genes)``."""
+        one, zero = values
+        self.sums += values.sum(1)
+        self.products += torch.stack([one**2, zero**2, one * zero]).sum(1)
+        if self.by_donor is not None:
+            self.by_donor.index_add_(0, self.codes[cells], values.movedim(1, 0))
+
+    def effect(self) -> tuple[NDArray, NDArray, float]:
+        """Return the logarithms of the ratios, standard errors and degrees of freedom."""
+        one, zero = (self.sums / self.n_cells).clamp(min=MIN_MEAN)
+        if self.by_donor is None:
+            square, other_square, product = self.products
+            total = square / one**2 + other_square / zero**2 - 2 * product / (one * zero)
+            df = np.inf
+        else:
+            n_donors = len(self.by_donor)
+            parts = self.by_donor[:, 0] / one - self.by_donor[:, 1] / zero
+            total, df = parts.square().sum(0) * n_donors / (n_donors - 1), max(1, n_donors - 2)
+        se = total.clamp(min=0).sqrt() / self.n_cells
+        return (one / zero).log().cpu().numpy(), se.cpu().numpy(), df
 
 
-def _moments(
+def _influence(
     blocks: CountBlocks, columns: NDArray, treated: NDArray, chance: NDArray, b: NDArray
-) -> NDArray:
-    """Sum the influence values of both means over cells, their squares and their product."""
+) -> Iterator[tuple[slice, Tensor]]:
+    """Influence values of both means, of blocks of cells."""
     x, d, chance, b = (blocks.double(v) for v in (columns, treated[:, None], chance[:, None], b))
-    sums = torch.zeros(5, blocks.n_genes, dtype=torch.float64, device=blocks.device)
     for rows, y in blocks:
         rate = y.double() / blocks.offset[rows].double().exp()
         without = (x[rows] @ b[:-1]).clamp(-20, 12).exp()
         with_it = without * b[-1].exp()
         one = with_it + d[rows] / chance[rows] * (rate - with_it)
         zero = without + (1 - d[rows]) / (1 - chance[rows]) * (rate - without)
-        sums += torch.stack([one, zero, one**2, zero**2, one * zero]).sum(1)
-    return sums.cpu().numpy()
+        yield rows, torch.stack([one, zero])

@@ -12,22 +12,31 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from scovert.glm import CountBlocks, fit_regression, gene_deviance
 
-__all__ = ["count_deviance", "treatment_deviance", "treatment_model"]
+__all__ = ["count_deviance", "treatment_deviance", "treatment_probability"]
 
 N_FOLDS = 5
 
 
-def treatment_model(predictors: NDArray, level: NDArray) -> LogisticRegression:
-    """Fit the probability of every arm, with a ridge of one.
+def treatment_probability(train: NDArray, level: NDArray, predictors: NDArray) -> NDArray:
+    """Return the probability of every arm by a logistic regression with a ridge of one.
 
     Parameters
     ----------
-    predictors
-        Covariates and confounders, without intercept, shape ``(n_cells, n_predictors)``.
+    train
+        Covariates and confounders that the regression is fitted to, without intercept, shape
+        ``(n_cells, n_predictors)``.
     level
-        Treatment of the cells.
+        Treatment of these cells.
+    predictors
+        The same of the cells that are asked for.
+
+    Returns
+    -------
+    Array of shape ``(n, n_levels)``.
     """
-    return _ridge(predictors).fit(_not_empty(predictors), level)
+    if len(predictors) == 0:
+        return np.zeros((0, len(np.unique(level))))
+    return _ridge().fit(_not_empty(train), level).predict_proba(_not_empty(predictors))
 
 
 def treatment_deviance(predictors: NDArray, n_known: int, level: NDArray, seed: int) -> float:
@@ -48,7 +57,7 @@ def treatment_deviance(predictors: NDArray, n_known: int, level: NDArray, seed: 
     with_all, without = (
         log_loss(
             level,
-            cross_val_predict(_ridge(x), _not_empty(x), level, cv=folds, method="predict_proba"),
+            cross_val_predict(_ridge(), _not_empty(x), level, cv=folds, method="predict_proba"),
         )
         for x in (predictors, predictors[:, :n_known])
     )
@@ -103,8 +112,8 @@ def _gain(blocks: CountBlocks, few: NDArray, many: NDArray, train: NDArray) -> N
     return 1 - after[before > 0] / before[before > 0]
 
 
-def _ridge(predictors: NDArray) -> LogisticRegression:
-    return LogisticRegression(C=1.0, max_iter=1000, fit_intercept=True)
+def _ridge() -> LogisticRegression:
+    return LogisticRegression(C=1.0, max_iter=1000)
 
 
 def _not_empty(predictors: NDArray) -> NDArray:

@@ -33,14 +33,13 @@ class Donors:
     codes: NDArray
     n_covariates: int = 0
 
-    @property
-    def n_donors(self) -> int:
-        """Number of clusters."""
-        return int(self.codes.max()) + 1
+    def compared(self, arms: Arms, arm: int) -> tuple[int, int]:
+        """Return the number of clusters of an arm (from 1) or of the reference, and of both.
 
-    def fewest(self, arms: Arms, arm: int) -> int:
-        """Return the number of clusters in an arm (from 1) or in the reference, the smaller."""
-        return min(len(np.unique(self.codes[arms.level == level])) for level in (0, arm))
+        Of the first two the smaller.
+        """
+        ours, others = (np.unique(self.codes[arms.level == level]) for level in (arm, 0))
+        return min(len(ours), len(others)), len(np.union1d(ours, others))
 
     def errors(
         self,
@@ -50,7 +49,7 @@ class Donors:
         contrast: NDArray,
         *,
         extra: NDArray,
-        n_fewest: int,
+        n_clusters: tuple[int, int],
     ) -> tuple[NDArray, float]:
         """Return standard errors of a contrast, and the degrees of freedom of their t-statistics.
 
@@ -63,11 +62,12 @@ class Donors:
             As in `cluster_variance`.
         extra
             Variance to add, shape ``(n_genes,)``.
-        n_fewest
-            Clusters in the arm that has the fewest.
+        n_clusters
+            Of the arms that are compared, as `compared` returns it.
         """
         variance = cluster_variance(blocks, design, fit, contrast, self.codes)
-        df = max(1, self.n_donors - 2 - self.n_covariates)
+        n_fewest, n_compared = n_clusters
+        df = max(1, n_compared - 2 - self.n_covariates)
         if n_fewest < MIN_SHARED:
             return np.sqrt(variance.robust + extra), df
         ratio, df_squeezed = squeeze(variance.robust / variance.model, df)

@@ -17,10 +17,10 @@ __all__ = ["IDENTIFICATIONS", "estimate_as_found", "estimate_by_states", "estima
 SEPARATED = 0.4
 """Share of the variance of a direction that is between classes, from which classes identify it."""
 
-HETEROGENEITY = 0.2
+HETEROGENEITY, UNEVEN = 0.2, 0.15
 DISAGREEMENT = 1.5
 GAP = 0.3
-SPREAD = 0.10
+SPREAD, NO_SPREAD = 0.10, 0.05
 SPREAD_BY_GENES = 1.5
 WITHIN_SHIFT = 0.2
 WITHIN_Z = 5.0
@@ -56,10 +56,25 @@ def estimate_effects(
 
 
 def by_randomisation(study: Study, arm: int) -> Estimate:
-    """Take the confounders to be alike in both arms: the shift is zero."""
-    zero = Shift(*(np.zeros([study.scores.shape[1]] * n) for n in (1, 2)))
-    estimate = study.adjusted(arm, study.scores, study.regression, zero)
+    """Take the confounders to differ between the arms by chance only."""
+    shift = _by_chance(study, arm)
+    estimate = study.adjusted(arm, study.scores, study.regression, shift)
     return estimate.but(choice="randomised", facts={"shift": 0.0})
+
+
+def _by_chance(study: Study, arm: int) -> Shift:
+    """Return a shift of zero with the covariance that chance gives it.
+
+    The scores are orthogonal to the treatment, so that the regression cannot see by how much the
+    arms differ by chance: that of a difference of means, between cells or between donors.
+    """
+    residual, scores = study.arms.residual, study.scores
+    weight = residual @ np.linalg.inv(residual.T @ residual)[:, arm - 1]
+    pulls = scores * weight[:, None]
+    if study.donors is not None:
+        codes = study.donors.codes
+        pulls = np.stack([pulls[codes == code].sum(0) for code in range(study.donors.n_donors)])
+    return Shift(np.zeros(scores.shape[1]), pulls.T @ pulls)
 
 
 def by_sparsity(study: Study, arm: int) -> Estimate:
@@ -93,6 +108,8 @@ def by_rule(study: Study, arm: int) -> Estimate:
     look = _Look(study, arm)
     if study.classes.n_classes == 1:
         return _refused_if_dense(study, look.sparse).but(facts=look.facts())
+    if look.classes_are_doubtful:
+        return look.sparse.but(facts=look.facts())
     if look.is_dense:
         warning = "dense effects; confounding within classes is assumed away"
         return study.by_classes(arm).but(facts=look.facts(), warning=warning)
@@ -149,10 +166,26 @@ class _Look:
         return float(chi_square / len(difference)), _norm(difference)
 
     @property
+    def are_apart(self) -> bool:
+        """Whether classes and sparsity tell different shifts."""
+        return self.disagreement > DISAGREEMENT and self.gap > GAP
+
+    @property
     def is_dense(self) -> bool:
         """Whether many genes respond, or the classes respond differently."""
-        apart = self.disagreement > DISAGREEMENT and self.gap > GAP
-        return self.heterogeneity > HETEROGENEITY or apart
+        return self.heterogeneity > HETEROGENEITY or self.are_apart
+
+    @property
+    def classes_are_doubtful(self) -> bool:
+        """Whether the classes shift differently although few genes respond.
+
+        A class of two types of cells that differ in frequency between the arms looks like that;
+        so do donors.
+        """
+        if self.study.donors is not None:
+            return False
+        uneven = self.heterogeneity > UNEVEN or self.are_apart
+        return uneven and self.sparse.facts["tau"] < NO_SPREAD
 
     def within_classes(self) -> Estimate | None:
         """Return effects with a robust shift where classes are blind, if there is such a shift."""

@@ -16,6 +16,7 @@ FLOOR = 0.02
 N_L1_STEPS = 15
 MAX_STEPS = 60
 TUKEY = 4.685
+MIN_SLOPE = 0.25
 MAX_NOISE_SHARE = 0.5
 """Largest share of the spread of the loadings that may be taken for their noise."""
 
@@ -76,18 +77,35 @@ def robust_shift(
         before, shift = shift, np.linalg.solve(gram, (loadings * weight[:, None]).T @ effect)
         if step > N_L1_STEPS and np.abs(shift - before).max() < 1e-6:
             break
-    inverse = np.linalg.inv(gram)
-    pulls = loadings * (weight * (effect - loadings @ shift))[:, None]
+    residual = effect - loadings @ shift
+    inverse = np.linalg.inv(gram) * _flattening(residual * np.sqrt(base), base)
+    pulls = loadings * (weight * residual)[:, None]
     return Shift(shift, inverse @ (pulls.T @ pulls) @ inverse)
+
+
+def _flattening(z: NDArray, base: NDArray) -> float:
+    r"""Ratio of the sums of weights :math:`\psi(z) / z` and slopes :math:`\psi'(z)`, over one.
+
+    The estimate moves with the slopes, of which there is less than of weights.
+    """
+    u2 = _in_tukeys(z) ** 2
+    weight, slope = (1 - u2) ** 2, (1 - u2) * (1 - 5 * u2)
+    inside = base * (u2 < 1)
+    return float(1 / max(inside @ slope / (inside @ weight), MIN_SLOPE))
 
 
 def _weights(z: NDArray, *, tukey: bool) -> NDArray:
     """Weights of residuals in standard errors: of least absolute deviations, or Tukey's."""
-    size = np.abs(z)
     if not tukey:
-        return 1 / np.maximum(size, 0.05)
-    u = size / max(np.median(size) / norm.ppf(0.75), 1e-12) / TUKEY
+        return 1 / np.maximum(np.abs(z), 0.05)
+    u = _in_tukeys(z)
     return np.where(u < 1, (1 - u**2) ** 2, 0.0)
+
+
+def _in_tukeys(z: NDArray) -> NDArray:
+    """Sizes of residuals by that from which they count nothing."""
+    size = np.abs(z)
+    return size / max(np.median(size) / norm.ppf(0.75), 1e-12) / TUKEY
 
 
 def _gram(loadings: NDArray, weight: NDArray, noise: NDArray | None) -> NDArray:

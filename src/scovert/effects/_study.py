@@ -37,12 +37,15 @@ class Estimate:
         What identified them: ``"classes"``, ``"hybrid"``, ``"sparse"``, ``"controls"`` or
         ``"randomised"``.
     baseline
-        Log mean of the genes, for each cell linear in the known covariates, at the average of
-        what was hidden, in the reference: coefficients of shape ``(n_known, n_genes)``.
+        Log mean of the genes in the reference, for each cell linear in the known covariates, but
+        for `moved`: coefficients of shape ``(n_known, n_genes)``.
     facts
         What the choice rests on.
     shift
         Shift of the scores between the arm and the reference, shape ``(n_factors,)``.
+    moved
+        What the shift of this arm adds to the baseline at the average of what was hidden, of the
+        same shape; 0 for nothing.
     by_class
         Whether every class has its own shift besides.
     refused
@@ -58,6 +61,7 @@ class Estimate:
     baseline: NDArray
     facts: dict[str, float]
     shift: NDArray
+    moved: NDArray | float = 0.0
     by_class: bool = False
     refused: str = ""
     warning: str = ""
@@ -203,9 +207,8 @@ class Study:
         se, df = self._errors(arm, np.hstack([self.fixed, columns]), fit, contrast, extra)
         known = self.known.shape[1]
         moved = np.outer(self.by_known[:, arm - 1], loadings @ shift.mean)
-        baseline = fit.coefficients[:known] + moved
-        effect = contrast @ fit.coefficients
-        return Estimate(effect, se, df, "sparse", baseline, {}, shift.mean)
+        baseline, effect = fit.coefficients[:known], contrast @ fit.coefficients
+        return Estimate(effect, se, df, "sparse", baseline, {}, shift.mean, moved)
 
     def by_classes(self, arm: int) -> Estimate:
         """Return the effects of an arm at equal classes."""
@@ -226,5 +229,7 @@ class Study:
     ) -> tuple[NDArray, float]:
         if self.donors is None:
             return np.sqrt(fit.variance(contrast) + extra), np.inf
-        fewest = self.donors.fewest(self.arms, arm)
-        return self.donors.errors(self.blocks, design, fit, contrast, extra=extra, n_fewest=fewest)
+        n_clusters = self.donors.compared(self.arms, arm)
+        return self.donors.errors(
+            self.blocks, design, fit, contrast, extra=extra, n_clusters=n_clusters
+        )

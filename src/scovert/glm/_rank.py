@@ -122,6 +122,9 @@ def _residuals(blocks: CountBlocks, columns: NDArray, factors: Factors) -> NDArr
 
 def _largest(matrix: NDArray, rng: np.random.Generator) -> tuple[float, NDArray]:
     """Largest singular value, and its left vector as a column."""
+    if matrix.shape[1] == 1:
+        size = float(np.linalg.norm(matrix))
+        return size, matrix.astype(float) / max(size, 1e-12)
     start = rng.standard_normal(min(matrix.shape)).astype(matrix.dtype)
     left, value, _ = svds(matrix, 1, v0=start, tol=1e-4)
     return float(value[0]), left.astype(float)

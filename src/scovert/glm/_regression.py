@@ -109,7 +109,7 @@ def fit_regression(
     for _ in range(max_steps):
         sums = GeneSums.over(blocks, x, coefficients, dispersion)
         deviance.append(sums.deviance(blocks, dispersion))
-        step, log_step = sums.coefficient_step(coefficients, penalties), 0.0
+        step = sums.coefficient_step(coefficients, penalties)
         coefficients = (coefficients + step).clamp(*COEFFICIENT)
         dispersion, log_step = sums.dispersion_step(blocks, dispersion)
         if max(_typical(step), _typical(log_step)) < tolerance:

@@ -17,6 +17,8 @@ __all__ = ["confounder"]
 
 _SIZE = (3.8, 3.6)  # in inches
 _JITTER = 0.14  # to both sides, of the distance of the two values
+_CLOSE = 0.02  # to one of the two values, of their distance
+_MOST = 0.9  # share of the cells that are close to one of them
 
 
 def confounder(
@@ -24,8 +26,9 @@ def confounder(
 ) -> Axes:
     """Draw an inferred confounder against the true one, with their correlation and regression.
 
-    A confounder with two values is jittered, so that its cells can be told apart; the correlation
-    and the dotted line are those of the values themselves. The sign of an inferred confounder has
+    A confounder with two values, or close to two in nearly all cells as probabilities may be, is
+    jittered, so that its cells can be told apart; the correlation and the dotted line are those
+    of the values themselves. The sign of an inferred confounder has
     no meaning, and neither has its scale.
 
     Parameters
@@ -78,8 +81,9 @@ def confounder(
 
 
 def _jittered(values: NDArray, rng: np.random.Generator) -> NDArray:
-    """Spread values of which there are two."""
-    found = np.unique(values)
-    if len(found) != 2:
+    """Spread values of which nearly all are one of two."""
+    low, high = values.min(), values.max()
+    is_close = np.minimum(values - low, high - values) <= _CLOSE * (high - low)
+    if is_close.mean() < _MOST:
         return values
-    return values + _JITTER * np.ptp(found) * rng.uniform(-1, 1, len(values))
+    return values + _JITTER * (high - low) * rng.uniform(-1, 1, len(values))

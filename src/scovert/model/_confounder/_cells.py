@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,7 +84,7 @@ class Treated:
             size = adata.obs[setup["size_factor_key"]].to_numpy(float)
         else:
             totals = np.asarray(counts.sum(axis=1, dtype=float)).ravel()
-            size = np.maximum(totals / scale[0, 0], SMALLEST_SIZE)
+            size = np.maximum(totals / max(scale[0, 0], SMALLEST_SIZE), SMALLEST_SIZE)
         return cls(counts, level, len(levels), known, size)
 
     def __len__(self) -> int:
@@ -93,6 +94,12 @@ class Treated:
         """Return some of the cells, in the order of `rows`."""
         kept = (self.counts[rows], self.level[rows], self.n_levels)
         return Treated(*kept, self.known[rows], self.size[rows])
+
+    def fingerprint(self) -> str:
+        """Return a hash of the cells' totals, treatment, covariates and size factors."""
+        totals = np.asarray(self.counts.sum(axis=1, dtype=float))
+        parts = (totals, self.level.astype(np.int64), self.known, self.size)
+        return hashlib.sha256(b"".join(np.ascontiguousarray(p) for p in parts)).hexdigest()
 
     @property
     def indicators(self) -> NDArray:
@@ -128,8 +135,14 @@ class Treated:
 def _sparse(counts: object) -> sp.csr_matrix:
     """Return counts in memory, as CSR."""
     if is_in_memory(counts):
-        return sp.csr_matrix(as_rows(counts))
-    return sp.vstack([sp.csr_matrix(block) for _, block in row_blocks(counts)], format="csr")
+        return _csr(as_rows(counts))
+    return sp.vstack([_csr(block) for _, block in row_blocks(counts)], format="csr")
+
+
+def _csr(rows: NDArray | sp.csr_matrix) -> sp.csr_matrix:
+    if rows.dtype == np.float16:  # which scipy does not have
+        rows = rows.astype(np.float32)
+    return sp.csr_matrix(rows)
 
 
 def _codes(obs: pd.DataFrame, key: str, known: list[object]) -> NDArray:

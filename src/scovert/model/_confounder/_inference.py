@@ -17,7 +17,7 @@ from scovert.effects import (
     estimate_by_states,
     estimate_effects,
     treatment_deviance,
-    treatment_model,
+    treatment_probability,
 )
 from scovert.glm import CountBlocks, Regression, project_scores, state_probabilities
 from scovert.model._confounder._cells import Treated
@@ -169,8 +169,8 @@ class Inference:
 
     def treatment_probabilities(self, cells: Treated, estimates: list[Estimate]) -> NDArray:
         """Return the probability of every arm by covariates and confounders."""
-        fit = treatment_model(self._predictors(self.cells, estimates), self.cells.level)
-        return fit.predict_proba(self._predictors(cells, estimates))
+        train, asked = (self._predictors(some, estimates) for some in (self.cells, cells))
+        return treatment_probability(train, self.cells.level, asked)
 
     def means(
         self, cells: Treated, level: NDArray, estimates: list[Estimate], genes: NDArray
@@ -188,15 +188,14 @@ class Inference:
         genes
             Genes in the order of the result, as columns.
         """
+        baseline = np.mean([e.baseline for e in estimates], 0) + sum(e.moved for e in estimates)
+        effects = np.stack([np.zeros(baseline.shape[1]), *(e.effect for e in estimates)])
         values = np.empty((len(cells), len(genes)), np.float32)
         for start in range(0, len(cells), ROWS_AT_ONCE):
-            rows = np.arange(start, min(start + ROWS_AT_ONCE, len(cells)))
-            for arm, estimate in enumerate(estimates, 1):
-                own = rows[(level[rows] == arm) | ((arm == 1) & (level[rows] == 0))]
-                known, treated = cells.known[own], level[own, None] == arm
-                log_mean = np.tile(self.log_rate, (len(own), 1))
-                log_mean[:, self.fitted] = known @ estimate.baseline + treated * estimate.effect
-                values[own] = np.exp(log_mean[:, genes]) * cells.size[own, None]
+            rows = slice(start, start + ROWS_AT_ONCE)
+            log_mean = np.tile(self.log_rate, (len(values[rows]), 1))
+            log_mean[:, self.fitted] = cells.known[rows] @ baseline + effects[level[rows]]
+            values[rows] = np.exp(log_mean[:, genes]) * cells.size[rows, None]
         return values
 
     def treatment_deviance(self, estimates: list[Estimate]) -> float:
@@ -247,8 +246,9 @@ class Inference:
         return state_probabilities(blocks, cells.design, self.regression, frequencies)
 
     def _predictors(self, cells: Treated, estimates: list[Estimate]) -> NDArray:
-        """Covariates and confounders, without intercept."""
-        return np.hstack([cells.known[:, 1:], self.latents(cells, estimates)])
+        """Covariates and confounders, without intercept; a column of zeros if there are none."""
+        columns = np.hstack([cells.known[:, 1:], self.latents(cells, estimates)])
+        return columns if columns.shape[1] else np.zeros((len(cells), 1))
 
     def _of_all(self, values: NDArray) -> NDArray:
         """Place values of the fitted genes among all, NaN elsewhere."""

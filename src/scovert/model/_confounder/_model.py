@@ -59,7 +59,12 @@ from scovert.model._confounder._cells import (
 from scovert.model._confounder._exact import ExactFit, deviance_frame, find_device
 from scovert.model._confounder._inference import Inference
 from scovert.model._confounder._networks import NetworkTraining, restored_network
-from scovert.model._confounder._tables import MIN_COUNTS, joined_table, say_what_was_assumed
+from scovert.model._confounder._tables import (
+    MIN_COUNTS,
+    for_genes,
+    joined_table,
+    say_what_was_assumed,
+)
 from scovert.model._shared import SaveLoadMixin
 from scovert.module import ConfounderModule
 
@@ -117,6 +122,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         self.levels_ = [str(level) for level in treatment_levels(self.registry)]
         self.scale_ = find_scale(adata, self.registry)
         self.seed_ = 0
+        self.cells_ = ""
         self.solver_: str | None = None
         self.module = ConfounderModule()
         n_columns = len(self.levels_) + adata.n_obs // 10
@@ -214,7 +220,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
                 cluster_key=cluster_key,
             ),
         )
-        kwargs.setdefault("source_registry", _used_levels(adata, treatment_key))
+        kwargs.setdefault("source_registry", _used_levels(adata, treatment_key, categorical))
         manager.register_fields(adata, **kwargs)
         cls.register_manager(manager)
 
@@ -281,10 +287,10 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         self._inferred = None
         self.seed_ = settings.seed or 0
         cells = Treated.read(self.adata, self.registry, self.scale_)
-        totals = cells.totals()
-        kept = totals.sum(0) >= MIN_COUNTS
+        kept = cells.totals().sum(0) >= MIN_COUNTS
         if not kept.any():
             raise ValueError(f"No gene has {MIN_COUNTS} counts or more. Pass more cells or genes.")
+        check_latents(self._n_latent, self.z_type_, int(kept.sum()) // 3)
         device, size = find_device(accelerator), batch_size if is_exact else None
         blocks = cells.blocks(kept, device, PRECISIONS[precision], size)
         with tqdm(disable=not (enable_progress_bar and is_exact), unit="round") as bar:
@@ -296,6 +302,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
                 tables, history, network = asked.run(exact, kept, self._n_latent, self.z_type_)
         self.module.keep(**tables)
         self.module.keep_network(network)
+        self.cells_ = cells.fingerprint()
         self.history_, self.solver_, self.is_trained_ = history, solver, True
         if solver == "alternating":
             warn_about_leakage(self.get_leakage())
@@ -558,22 +565,19 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         probability = self.get_treatment_probability(target)
         is_one_arm = len(self.levels_) == 2
         values[names["propensity"]] = (
-            probability.iloc[:, 1].to_numpy() if is_one_arm else probability
+            probability.iloc[:, 1].to_numpy()
+            if is_one_arm
+            else probability.rename(columns=self._arm_slots)
         )
         if "class" in names:
             classes = self.get_class_probabilities(target)
             values[names["class"]] = pd.Categorical(classes.idxmax(axis=1), classes.columns)
         for arm in self.levels_[1:]:
             own = effects if is_one_arm else effects.loc[arm]
-            values[names[f"effects {arm}"]] = own.reindex(target.var_names).rename_axis(None)
-        said = {
-            k: effects.attrs[k] for k in ("reference", "identification", "assumption", "facts")
-        }
-        if self.module.scree is not None:
-            said["scree"] = self.module.array("scree")
+            values[names[f"effects {arm}"]] = for_genes(own, target.var_names)
         params = self.init_params_["non_kwargs"] | options
         write_slots(target, key_added, values, "LatentConfounder", params)
-        target.uns[key_added] |= said
+        target.uns[key_added] |= self._record(effects.attrs)
 
     def check(self) -> pd.DataFrame:
         """Return a table of what of the fit deserves a second look.
@@ -606,9 +610,32 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         if self._inference.n_classes > 1:
             places["class"] = ("obs", f"{key}_class")
         for arm in arms:
-            suffix = "" if len(arms) == 1 else f"_{slot_name(arm)}"
+            suffix = "" if len(arms) == 1 else f"_{self._arm_slots[arm]}"
             places[f"effects {arm}"] = ("varm", f"{key}_effects{suffix}")
         return places
+
+    def _record(self, said: dict) -> dict[str, object]:
+        """Return what `annotate` keeps of the attributes of a table of effects."""
+        record = {key: said[key] for key in ("reference", "assumption", "identification", "facts")}
+        if len(self.levels_) > 2:
+            slots = self._arm_slots
+            for key in ("identification", "facts"):
+                record[key] = {slots[arm]: value for arm, value in said[key].items()}
+            record["arms"] = {slot: arm for arm, slot in slots.items()}
+        if self.module.scree is not None:
+            record["scree"] = self.module.array("scree")
+        return record
+
+    @property
+    def _arm_slots(self) -> dict[str, str]:
+        """What stands for every level in the names of slots; refuses names that become one."""
+        slots = {level: slot_name(level) for level in self.levels_}
+        if len(set(slots.values())) < len(slots):
+            raise ValueError(
+                f"The levels {self.levels_} are not told apart once a slash has become '_', as "
+                "names of slots need. Rename them."
+            )
+        return slots
 
     @property
     def n_latent(self) -> int:
@@ -644,6 +671,15 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             network = restored_network(self.module, self.solver_, self.z_type_)
             self._inferred = Inference(
                 cells, self.module, self.levels_, clusters, self.seed_, network
+            )
+        if self._inferred.cells.fingerprint() != self.cells_:
+            self._inferred = None
+            raise ValueError(
+                "The AnnData of this model does not hold what it was trained with: it has other "
+                "cells or another order of them, or its counts, treatment or covariates were "
+                "changed. Effects are those of the cells that were fitted: attach these, with "
+                "raw counts (keep them in a layer, `layer=...`), and pass other cells to the "
+                "methods as `adata`."
             )
         return self._inferred
 
@@ -701,8 +737,15 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         return inference.estimate("controls", is_control, method)
 
 
-def _used_levels(adata: AnnData, key: str) -> dict:
+def _used_levels(adata: AnnData, treatment_key: str, categorical: list[str] | None) -> dict:
     """Return a registry of the levels that have cells; an unused category is none."""
-    used = adata.obs[key].astype("category").cat.remove_unused_categories().cat.categories
-    state = {"categorical_mapping": used.to_numpy(copy=True), "original_key": key}
-    return {"field_registries": {TREATMENT_KEY: {"state_registry": state}}}
+    used = {
+        key: np.asarray(pd.Categorical(adata.obs[key]).remove_unused_categories().categories)
+        for key in [treatment_key, *(categorical or [])]
+    }
+    levels = {"categorical_mapping": used.pop(treatment_key), "original_key": treatment_key}
+    registries = {TREATMENT_KEY: {"state_registry": levels}}
+    if categorical:
+        state = {"mappings": used, "field_keys": categorical}
+        registries[REGISTRY_KEYS.CAT_COVS_KEY] = {"state_registry": state}
+    return {"field_registries": registries}

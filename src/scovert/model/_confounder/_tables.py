@@ -10,9 +10,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control, norm
 
+from scovert._validation import caller_level
 from scovert.effects import Estimate
 
-__all__ = ["MIN_COUNTS", "effects_table", "joined_table", "reasons", "say_what_was_assumed"]
+__all__ = [
+    "MIN_COUNTS",
+    "effects_table",
+    "for_genes",
+    "joined_table",
+    "reasons",
+    "say_what_was_assumed",
+]
 
 MIN_COUNTS = 10
 MAX_FACTOR = 1.5
@@ -89,6 +97,13 @@ def effects_table(
     return table
 
 
+def for_genes(table: pd.DataFrame, genes: pd.Index) -> pd.DataFrame:
+    """Return the effects of one arm on some genes, in their order; NaN for unknown ones."""
+    asked = table.reindex(genes)
+    asked["reason"] = asked["reason"].fillna("not a gene of the model")
+    return asked
+
+
 def joined_table(tables: dict[str, pd.DataFrame], estimates: list[Estimate]) -> pd.DataFrame:
     """Return the table of one arm, or of all with the arm in the index, and say what was used.
 
@@ -129,7 +144,7 @@ def say_what_was_assumed(estimate: Estimate, comparison: str, n_latent: int) -> 
             "not to be relied on. Pass `negative_controls`, or `identification='randomised'` if "
             "the treatment was assigned at random.",
             UserWarning,
-            stacklevel=5,
+            stacklevel=caller_level(),
         )
     elif estimate.warning:
         warnings.warn(
@@ -137,7 +152,7 @@ def say_what_was_assumed(estimate: Estimate, comparison: str, n_latent: int) -> 
             f"between the arms only by the {estimate.facts['n_classes']:.0f} classes that were "
             "found (`get_class_probabilities()`).",
             UserWarning,
-            stacklevel=5,
+            stacklevel=caller_level(),
         )
     if estimate.facts.get("lambda", 1) > MAX_FACTOR and estimate.choice in ("sparse", "hybrid"):
         warnings.warn(
@@ -145,7 +160,7 @@ def say_what_was_assumed(estimate: Estimate, comparison: str, n_latent: int) -> 
             f"{estimate.facts['lambda']:.1f} to fit the bulk of the genes: that few genes respond "
             "may be wrong here, and effects are missed.",
             UserWarning,
-            stacklevel=5,
+            stacklevel=caller_level(),
         )
     alone = max(estimate.facts.get(name, 0) for name in ("one_arm_share", "unmatched_share"))
     if alone > MAX_ALONE:
@@ -154,7 +169,7 @@ def say_what_was_assumed(estimate: Estimate, comparison: str, n_latent: int) -> 
             "effect can be learnt from them, and if they are of a type of their own, effects may "
             "be wrong: look at `get_class_probabilities()` by arm.",
             UserWarning,
-            stacklevel=5,
+            stacklevel=caller_level(),
         )
     if n_latent == 0:
         return f"{comparison}: no unmeasured confounder was found; effects of the plain regression"

@@ -1,0 +1,27 @@
+"""Command line: one subcommand, one short function that calls the public API."""
+
+from __future__ import annotations
+
+import typer
+
+from scovert.cli._deconfound import deconfound
+from scovert.cli._demo import demo
+from scovert.cli._integrate import integrate
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def scovert() -> None:
+    """Models for single-cell counts: AnnData in, annotated AnnData out."""
+
+
+for command in (demo, integrate, deconfound):
+    app.command()(command)

@@ -1,0 +1,227 @@
+"""``scovert deconfound``: effects of a treatment that survive what nobody measured."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scovert.cli._options import (
+    InputFile,
+    Layer,
+    OutputFile,
+    Overwrite,
+    Quiet,
+    SaveModel,
+    Seed,
+)
+from scovert.cli._session import (
+    check_output,
+    narrator,
+    read,
+    save,
+    say_what_to_check,
+    session,
+    set_seed,
+    write,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+    from scovert.model import LatentConfounder
+
+__all__ = ["deconfound"]
+
+FDR = 0.05
+
+
+class Identification(StrEnum):
+    """What identifies effects, see `scovert.model.LatentConfounder`."""
+
+    auto = "auto"
+    classes = "classes"
+    sparse = "sparse"
+    controls = "controls"
+    randomised = "randomised"
+
+
+class ZType(StrEnum):
+    """Kind of the unmeasured confounders."""
+
+    continuous = "continuous"
+    binary = "binary"
+
+
+def deconfound(  # noqa: PLR0913
+    file: InputFile,
+    *,
+    treatment_key: Annotated[
+        str, typer.Option(help="Column of obs with the treatment of each cell.")
+    ],
+    output: OutputFile,
+    effects: Annotated[
+        Path | None, typer.Option(metavar="EFFECTS.csv", help="Where to write the effects.")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Level that the others are compared with; needed but for bool and 0/1."),
+    ] = None,
+    layer: Layer = None,
+    cluster_key: Annotated[
+        str | None, typer.Option(help="Column of obs with donors or samples.")
+    ] = None,
+    size_factor_key: Annotated[
+        str | None, typer.Option(help="Column of obs with size factors (default: total counts).")
+    ] = None,
+    categorical_covariate: Annotated[
+        list[str] | None, typer.Option(help="Column of obs with categories; repeatable.")
+    ] = None,
+    continuous_covariate: Annotated[
+        list[str] | None, typer.Option(help="Column of obs with numbers; repeatable.")
+    ] = None,
+    identification: Annotated[
+        Identification, typer.Option(help="What tells effects from confounders.")
+    ] = Identification.auto,
+    negative_controls: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Genes without effect, one name per line."),
+    ] = None,
+    n_latent: Annotated[
+        str, typer.Option(metavar="N", help="Number of unmeasured confounders, or auto.")
+    ] = "auto",
+    z_type: Annotated[ZType, typer.Option(help="Kind of confounders.")] = ZType.continuous,
+    write_layer: Annotated[
+        bool, typer.Option(help="Write deconfounded means, a dense layer of cells x genes.")
+    ] = True,
+    seed: Seed = 0,
+    accelerator: Annotated[str, typer.Option(help="Where to compute: auto, cpu, gpu.")] = "auto",
+    quiet: Quiet = False,
+    overwrite: Overwrite = False,
+    save_model: SaveModel = None,
+) -> None:
+    """Estimate the effects of a treatment with LatentConfounder.
+
+    The output is the input with obsm["X_confounder"] (the inferred confounders),
+    layers["confounder"] (deconfounded means), obs["confounder_propensity"],
+    obs["confounder_class"] (if there are hidden classes), varm["confounder_effects"] and, in
+    uns["confounder"], what was assumed.
+    """
+    with session(quiet=quiet):
+        _check_outputs(output, effects, overwrite=overwrite, source=file)
+        options = _identify(identification, negative_controls)
+        adata = read(file)
+        say = narrator(quiet=quiet)
+        say(f"{file}: {adata.n_obs} cells, {adata.n_vars} genes.")
+        setup = {
+            "treatment_key": treatment_key,
+            "layer": layer,
+            "reference": _level(adata, treatment_key, reference),
+            "categorical_covariate_keys": categorical_covariate,
+            "continuous_covariate_keys": continuous_covariate,
+            "size_factor_key": size_factor_key,
+            "cluster_key": cluster_key,
+        }
+        init = {"n_latent": _number(n_latent), "z_type": z_type.value}
+        training = {"accelerator": accelerator, "enable_progress_bar": not quiet}
+        model = _fit(adata, setup, init, training, seed)
+        table = model.get_treatment_effects(**options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # given for the table
+            model.annotate(write_layer=write_layer, **options)
+        write(adata, output)
+        save(model, save_model, overwrite=overwrite)
+        _report(model, table, identification, say)
+        say(f"Written to {output}{_write_effects(table, effects)}.")
+
+
+def _check_outputs(output: Path, effects: Path | None, *, overwrite: bool, source: Path) -> None:
+    for path in (output, effects):
+        if path is not None:
+            check_output(path, overwrite=overwrite, source=source)
+    if effects is not None and effects.absolute() == output.absolute():
+        raise FileExistsError(f"{effects} is the output of the cells too. Name another file.")
+
+
+def _identify(identification: Identification, file: Path | None) -> dict:
+    """Return what identifies the effects as options of ``get_treatment_effects``."""
+    options = {"identification": identification.value}
+    if file is None:
+        if identification == "controls":
+            raise ValueError(
+                "--identification controls needs --negative-controls FILE, with the names of "
+                "genes that the treatment leaves alone, one per line."
+            )
+        return options
+    if identification not in ("auto", "controls"):
+        raise ValueError(
+            f"--negative-controls says nothing with --identification {identification.value}. "
+            "Leave one of them out."
+        )
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is not a file. Name one with a gene name on each line.")
+    names = [line.strip() for line in file.read_text().splitlines()]
+    return options | {"negative_controls": [name for name in names if name]}
+
+
+def _level(adata: AnnData, key: str, name: str | None) -> object:
+    """Return the level of the treatment that is printed as `name`, or the name if none is."""
+    levels = adata.obs[key].unique() if name is not None and key in adata.obs else []
+    return next((level for level in levels if str(level) == name), name)
+
+
+def _number(n_latent: str) -> int | str:
+    return int(n_latent) if n_latent.isdecimal() else n_latent
+
+
+def _fit(adata: AnnData, setup: dict, init: dict, training: dict, seed: int) -> LatentConfounder:
+    from scovert.model import LatentConfounder
+
+    set_seed(seed)
+    LatentConfounder.setup_anndata(adata, **setup)
+    model = LatentConfounder(adata, **init)
+    model.train(**training)
+    return model
+
+
+def _report(
+    model: LatentConfounder,
+    table: pd.DataFrame,
+    identification: Identification,
+    say: Callable[[str], None],
+) -> None:
+    """Print what was assumed and found, and what deserves a look."""
+    for line in table.attrs["assumption"].split("; "):
+        say(line)
+    arms = {"": table} if table.index.nlevels == 1 else dict(list(table.groupby(level="arm")))
+    for arm, own in arms.items():
+        say(f"{arm}{': ' if arm else ''}{_count(own)}")
+    if identification != "auto":
+        say("Checked for the automatic choice of the identification:")
+    say_what_to_check(model.check(), say)
+
+
+def _count(table: pd.DataFrame) -> str:
+    """Say how many genes respond."""
+    n_tested = int(table["q_value"].notna().sum())
+    if n_tested == 0:
+        return "no gene has a p-value; the column `reason` of the effects says why."
+    called, naive = (int((table[q] < FDR).sum()) for q in ("q_value", "q_value_naive"))
+    return (
+        f"{called} of {n_tested} genes have q < {FDR} ({naive} without regard to unmeasured "
+        "confounders)."
+    )
+
+
+def _write_effects(table: pd.DataFrame, file: Path | None) -> str:
+    """Write the effects, if there is a place for them, and return how to say so."""
+    if file is None:
+        return ""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(file)
+    return f" and {file}"

@@ -1,0 +1,32 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "Accelerator",
+    "InputFile",
+    "Layer",
+    "MaxEpochs",
+    "OutputFile",
+    "Overwrite",
+    "Quiet",
+    "SaveModel",
+    "Seed",
+]
+
+InputFile = Annotated[Path, typer.Argument(metavar="IN.h5ad", help="Cells with raw counts.")]
+OutputFile = Annotated[
+    Path, typer.Option("--output", "-o", metavar="OUT.h5ad", help="Where to write the result.")
+]
+Layer = Annotated[str | None, typer.Option(help="Layer with raw counts (default: X).")]
+Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
+Accelerator = Annotated[str, typer.Option(help="Where to train: auto, cpu, gpu, mps.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
+SaveModel = Annotated[Path | None, typer.Option(help="Folder to save the trained model in.")]
+MaxEpochs = Annotated[int | None, typer.Option(min=1, help="Longest training.")]

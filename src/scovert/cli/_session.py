@@ -1,0 +1,106 @@
+"""What every command does around its model: messages, and files that come and go."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+    from scovert.model._shared import SaveLoadMixin
+
+__all__ = [
+    "check_output",
+    "narrator",
+    "read",
+    "save",
+    "say_what_to_check",
+    "session",
+    "set_seed",
+    "write",
+]
+
+
+@contextmanager
+def session(*, quiet: bool) -> Iterator[None]:
+    """Show what the package refuses and warns about as one line each."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore" if quiet else "default", UserWarning)
+            for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
+                warnings.simplefilter("ignore", category)
+            warnings.showwarning = _show_warning
+            yield
+    except (ValueError, KeyError, TypeError, OSError, MemoryError, FloatingPointError) as error:
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        typer.echo(f"error: {message}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    typer.echo(f"warning: {message}", err=True)
+
+
+def set_seed(seed: int) -> None:
+    """Seed every random number, and silence what the host says of its training."""
+    import scvi
+
+    for name in ("lightning.pytorch", "lightning.fabric"):  # they set a level when imported
+        logging.getLogger(name).setLevel(logging.ERROR)
+    scvi.settings.seed = seed
+
+
+def narrator(*, quiet: bool) -> Callable[[str], None]:
+    """Return what prints a line, unless it is to be quiet."""
+    return (lambda _: None) if quiet else typer.echo
+
+
+def say_what_to_check(check: pd.DataFrame, say: Callable[[str], None]) -> None:
+    """Print the rows of ``model.check()`` that deserve a look."""
+    for quantity, row in check.query("verdict != 'ok'").iterrows():
+        say(f"{quantity} = {row['value']:.3g}: {row['advice']}")
+
+
+def check_output(path: Path, *, overwrite: bool, source: Path | None = None) -> None:
+    """Refuse to write over the input, or over what is there already."""
+    if source is not None and path.exists() and source.exists() and path.samefile(source):
+        raise FileExistsError(f"{path} is the input. Name another output.")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists. Name another output, or pass --overwrite.")
+
+
+def read(file: Path) -> AnnData:
+    """Read an .h5ad file."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is not a file. Name an .h5ad file.")
+    from anndata import read_h5ad
+
+    try:
+        return read_h5ad(file)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{file} is not an .h5ad file that anndata can read ({error}). Write one with "
+            "`adata.write_h5ad(...)`."
+        ) from error
+
+
+def write(adata: AnnData, file: Path) -> None:
+    """Write an .h5ad file, whole or not at all."""
+    from scovert._saving import write_adata
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_adata(adata, file)
+
+
+def save(model: SaveLoadMixin, folder: Path | None, *, overwrite: bool) -> None:
+    """Save a model, if there is a folder for it."""
+    if folder is not None:
+        model.save(folder, overwrite=overwrite)
