@@ -117,7 +117,7 @@ def negative_binomial_deviance(mean: Tensor, theta: Tensor, x: Tensor) -> Tensor
     -------
     One value per cell and gene, shape ``(n_cells, n_genes)``, 0 where the mean is the count.
     """
-    mean = mean + EPS
+    mean = mean.clamp(min=torch.finfo(mean.dtype).tiny)
     unexplained = torch.xlogy(x, x) - x * mean.log()
     return 2 * (unexplained - (x + theta) * ((x + theta) / (mean + theta)).log())
 
