@@ -18,6 +18,7 @@ from scovert.losses import (
     confusion,
     kl_standard_normal,
     negative_binomial,
+    negative_binomial_deviance,
     squared_distance,
     zero_inflated_negative_binomial,
 )
@@ -260,3 +261,21 @@ def test_single_precision_is_as_good_as_that_of_the_host(rng: torch.Generator) -
     ours = negative_binomial(mean, dispersion, SparseCounts.of(x)) - truth
     host = -NegativeBinomial(mu=mean, theta=dispersion).log_prob(x).sum(-1) - truth
     assert ours.abs().max() < 2 * host.abs().max() + 1e-6 * truth.abs().max()
+
+
+def test_the_deviance_is_that_of_scipy_with_gradients_at_zero_counts() -> None:
+    rng = np.random.default_rng(3)
+    mean, theta = rng.gamma(2, 1, (5, 7)), rng.gamma(2, 1, 7)
+    x = rng.poisson(1.5, (5, 7)).astype(float)
+
+    def log_likelihood(at: np.ndarray) -> np.ndarray:
+        at = np.maximum(at, 1e-12)
+        return stats.nbinom.logpmf(x, theta, theta / (theta + at))
+
+    tensor = torch.tensor(mean, requires_grad=True)
+    ours = negative_binomial_deviance(tensor, torch.tensor(theta), torch.tensor(x))
+    expected = 2 * (log_likelihood(x) - log_likelihood(mean))
+    np.testing.assert_allclose(ours.detach(), expected, atol=1e-6)
+    ours.sum().backward()
+    slope = -2 * (x / mean - (x + theta) / (mean + theta))
+    np.testing.assert_allclose(tensor.grad, slope, atol=1e-6)

@@ -32,6 +32,7 @@ THETA_RANGE = (1e-3, 1e4)
 GRADIENT_GROWTH = 10
 MANY_CONFOUNDERS = 15
 LEAKAGE = 0.9
+OBJECTIVES = ("deviance", "train_loss", "generator_loss")
 UNMATCHED_SHARE = 0.02
 LARGEST_SHARE = 0.9
 DEVIANCE_EXPLAINED = 0.06
@@ -85,11 +86,12 @@ def gradient_row(history: dict[str, pd.DataFrame]) -> HealthRow:
 
 
 def deviance_fall_row(history: dict[str, pd.DataFrame]) -> HealthRow:
-    """Return the fall of the deviance, as a share of that of the first round."""
-    deviance = history["deviance"].to_numpy(float).ravel()
-    fall = float(1 - deviance[-1] / deviance[0])
+    """Return the fall of the deviance or loss, as a share of that of the first round."""
+    name = next(name for name in OBJECTIVES if name in history)
+    values = history[name].to_numpy(float).ravel()
+    fall = float((values[0] - values[-1]) / abs(values[0]))
     advice = "" if fall > -1e-6 else "The fit diverged: look at genes with extreme counts."
-    return _row("fall of the deviance", fall, advice)
+    return _row(f"fall of the {name.replace('_', ' ')}", fall, advice)
 
 
 def latent_number_row(n_latent: int) -> HealthRow:

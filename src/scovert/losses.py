@@ -19,6 +19,7 @@ __all__ = [
     "dense_counts",
     "kl_standard_normal",
     "negative_binomial",
+    "negative_binomial_deviance",
     "squared_distance",
     "zero_inflated_negative_binomial",
 ]
@@ -96,6 +97,29 @@ def negative_binomial(mean: Tensor, theta: Tensor, counts: SparseCounts) -> Tens
             return _SparseNB.apply(mean, theta.to(mean.dtype), *counts)
         px = NegativeBinomial(mu=mean, theta=theta, validate_args=False)
         return -px.log_prob(counts.dense(*mean.shape)).sum(-1)
+
+
+def negative_binomial_deviance(mean: Tensor, theta: Tensor, x: Tensor) -> Tensor:
+    r"""Deviance of counts from their mean, of every gene by itself.
+
+    .. math:: 2 \left[x \log\frac{x}{\mu} - (x + \theta) \log\frac{x + \theta}{\mu + \theta}\right]
+
+    Parameters
+    ----------
+    mean
+        Mean :math:`\mu`, shape ``(n_cells, n_genes)``.
+    theta
+        Inverse dispersion, shape ``(n_genes,)``.
+    x
+        Raw counts, shape ``(n_cells, n_genes)``.
+
+    Returns
+    -------
+    One value per cell and gene, shape ``(n_cells, n_genes)``, 0 where the mean is the count.
+    """
+    mean = mean.clamp(min=torch.finfo(mean.dtype).tiny)
+    unexplained = torch.xlogy(x, x) - x * mean.log()
+    return 2 * (unexplained - (x + theta) * ((x + theta) / (mean + theta)).log())
 
 
 class _SparseNB(torch.autograd.Function):

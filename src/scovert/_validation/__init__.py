@@ -33,6 +33,7 @@ from scovert._validation._treatment import (
     check_size_factors,
     check_treatment,
     warn_about_clusters,
+    warn_about_leakage,
 )
 
 __all__ = [
@@ -66,4 +67,5 @@ __all__ = [
     "warn_about_cells",
     "warn_about_clusters",
     "warn_about_file",
+    "warn_about_leakage",
 ]

@@ -29,12 +29,14 @@ __all__ = [
     "check_size_factors",
     "check_treatment",
     "warn_about_clusters",
+    "warn_about_leakage",
 ]
 
 MIN_CELLS = 20
 MIN_CLUSTERS, FEW_CLUSTERS = 3, 4
 MIN_CONTROLS, FEW_CONTROLS = 60, 100
 MAX_STATES = 4
+HIGH_LEAKAGE = 0.3
 CLUSTER_LEVELS = (3, 200)
 
 
@@ -175,6 +177,19 @@ def warn_about_clusters(adata: AnnData, treatment_key: str, others: Collection[s
                 stacklevel=3,
             )
             return
+
+
+def warn_about_leakage(leakage: float) -> None:
+    """Warn when a confounder that was inferred from the treatment is close to a copy of it."""
+    if leakage > HIGH_LEAKAGE:
+        warnings.warn(
+            f"A confounder has a correlation of {leakage:.2f} with the treatment, given the "
+            "covariates (`get_leakage()`): the generator saw the treatment and may have copied "
+            "it, and then effects mean nothing. Train with `scale='joint'`, or with "
+            "`solver='exact'`, whose confounders do not see the treatment.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def check_latents(n_latent: object, z_type: str, limit: int) -> None:

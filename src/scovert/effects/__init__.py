@@ -3,7 +3,7 @@
 from scovert.effects._aipw import doubly_robust
 from scovert.effects._deviance import count_deviance, treatment_deviance, treatment_probability
 from scovert.effects._donors import Donors
-from scovert.effects._identify import estimate_by_states, estimate_effects
+from scovert.effects._identify import estimate_as_found, estimate_by_states, estimate_effects
 from scovert.effects._mixture import Arms, Classes
 from scovert.effects._study import Estimate, Study
 
@@ -15,6 +15,7 @@ __all__ = [
     "Study",
     "count_deviance",
     "doubly_robust",
+    "estimate_as_found",
     "estimate_by_states",
     "estimate_effects",
     "treatment_deviance",

@@ -12,7 +12,7 @@ from scovert.effects._overlap import unmatched
 from scovert.effects._robust import Calibration, Shift, calibrate
 from scovert.effects._study import Estimate, Study
 
-__all__ = ["IDENTIFICATIONS", "estimate_by_states", "estimate_effects"]
+__all__ = ["IDENTIFICATIONS", "estimate_as_found", "estimate_by_states", "estimate_effects"]
 
 SEPARATED = 0.4
 """Share of the variance of a direction that is between classes, from which classes identify it."""
@@ -233,6 +233,12 @@ class _Look:
         }
 
 
+def _zero_shift(study: Study) -> Shift:
+    """Return the shift of confounders that are known as they are."""
+    k = study.scores.shape[1]
+    return Shift(np.zeros(k), np.zeros((k, k)))
+
+
 def _calibrated(study: Study, arm: int, estimate: Estimate) -> Estimate:
     """Widen the errors to what the bulk of the genes shows."""
     among = study.is_tested[arm - 1]
@@ -269,8 +275,7 @@ def estimate_by_states(study: Study, states: NDArray) -> list[Estimate]:
     states
         Probability of every combination of them, shape ``(n_cells, n_states)``.
     """
-    n_latent, level = study.scores.shape[1], study.arms.level
-    zero = Shift(np.zeros(n_latent), np.zeros((n_latent, n_latent)))
+    level, zero = study.arms.level, _zero_shift(study)
     known, found = study.known.shape[1], []
     for arm in range(1, study.arms.n_levels):
         estimate = study.adjusted(arm, study.scores, study.regression, zero)
@@ -285,4 +290,21 @@ def estimate_by_states(study: Study, states: NDArray) -> list[Estimate]:
             "one_arm_share": float(states.mean(0)[is_pure].sum()),
         }
         found.append(estimate.but(choice="classes", baseline=baseline[:known], facts=facts))
+    return found
+
+
+def estimate_as_found(study: Study) -> list[Estimate]:
+    """Estimate the effects of every arm given confounders that are taken for the truth.
+
+    Parameters
+    ----------
+    study
+        The fit, with confounders for scores that need not be orthogonal to the treatment.
+    """
+    zero, found = _zero_shift(study), []
+    for arm in range(1, study.arms.n_levels):
+        estimate = study.adjusted(arm, study.scores, study.regression, zero)
+        baseline = estimate.baseline.copy()
+        baseline[0] += study.scores.mean(0) @ study.regression.coefficients[study.n_fixed :]
+        found.append(estimate.but(choice="as found", baseline=baseline))
     return found

@@ -2,15 +2,22 @@
 
 from scovert.glm._blocks import CountBlocks
 from scovert.glm._clusters import ClusterVariance, cluster_variance
-from scovert.glm._factors import FactorFit, fit_factors, project_scores
+from scovert.glm._factors import (
+    FactorFit,
+    Factors,
+    fit_factors,
+    project_scores,
+    start_from_residuals,
+)
 from scovert.glm._rank import Scree, choose_rank
 from scovert.glm._regression import Regression, fit_regression, gene_deviance
-from scovert.glm._states import StateFit, fit_states, state_probabilities
+from scovert.glm._states import StateFit, fit_states, independent_components, state_probabilities
 
 __all__ = [
     "ClusterVariance",
     "CountBlocks",
     "FactorFit",
+    "Factors",
     "Regression",
     "Scree",
     "StateFit",
@@ -20,6 +27,8 @@ __all__ = [
     "fit_regression",
     "fit_states",
     "gene_deviance",
+    "independent_components",
     "project_scores",
+    "start_from_residuals",
     "state_probabilities",
 ]

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from scovert.glm._blocks import CountBlocks
+from scovert.losses import negative_binomial_deviance
 
 __all__ = ["GeneSums", "Regression", "fit_regression", "gene_deviance", "start_values"]
 
@@ -139,8 +140,7 @@ def gene_deviance(
     total = torch.zeros(blocks.n_genes, dtype=torch.float64, device=blocks.device)
     for rows, y in blocks:
         mean = torch.addmm(blocks.offset[rows], x[rows], b).clamp_(*ETA).exp_()
-        half = torch.xlogy(y, y / mean) - (y + r) * torch.log((y + r) / (mean + r))
-        total += 2 * half.sum(0).double()
+        total += negative_binomial_deviance(mean, r, y).sum(0).double()
     return total.cpu().numpy()
 
 

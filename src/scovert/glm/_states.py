@@ -16,7 +16,7 @@ from scovert.glm._blocks import CountBlocks
 from scovert.glm._factors import start_from_residuals
 from scovert.glm._regression import ETA, GeneSums, Regression
 
-__all__ = ["StateFit", "fit_states", "state_probabilities"]
+__all__ = ["StateFit", "fit_states", "independent_components", "state_probabilities"]
 
 RIDGE = 1e-2
 MIN_WEIGHT = 1e-4
@@ -113,7 +113,9 @@ class _State:
         self.design = blocks.tensor(design)
         self.bits = _bits(n_bits, blocks)
         start = start_from_residuals(blocks, design, n_bits, seed)
-        chance = torch.sigmoid(START_SLOPE * blocks.tensor(_independent(start.scores, seed)))
+        chance = torch.sigmoid(
+            START_SLOPE * blocks.tensor(independent_components(start.scores, seed))
+        )
         each = torch.where(self.bits.bool(), chance[:, None], 1 - chance[:, None])
         self.posterior = each.prod(2)  # (n_cells, n_states)
         self.coefficients = blocks.double(start.coefficients)
@@ -245,7 +247,7 @@ def _log_likelihoods(y: Tensor, known: Tensor, shifts: Tensor, alpha: Tensor) ->
     return torch.stack(columns, 1)
 
 
-def _independent(scores: NDArray, seed: int) -> NDArray:
+def independent_components(scores: NDArray, seed: int) -> NDArray:
     """Rotate scores towards independence, so that each follows one confounder."""
     if scores.shape[1] == 1:
         return scores

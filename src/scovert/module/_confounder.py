@@ -19,6 +19,7 @@ TABLES = (
     "naive_se",
     "scree",
 )
+NETWORK = "network/"
 
 
 class ConfounderModule(nn.Module):
@@ -37,6 +38,8 @@ class ConfounderModule(nn.Module):
         ``(n_arms, n_genes)``.
     scree
         Largest singular value and its threshold by number of factors, shape ``(n, 2)``.
+
+    A network that infers the scores is kept as its weights, whatever its kind.
     """
 
     def __init__(self) -> None:
@@ -56,6 +59,19 @@ class ConfounderModule(nn.Module):
             value = None if table is None else torch.as_tensor(table, dtype=torch.float64)
             setattr(self, name, value)
 
+    def keep_network(self, network: nn.Module | None) -> None:
+        """Keep the weights of a network instead of those of another, or none."""
+        for name in self.network_state:
+            delattr(self, _place_of(name))
+        for name, weight in ({} if network is None else network.state_dict()).items():
+            self.register_buffer(_place_of(name), weight.detach().cpu().clone())
+
+    @property
+    def network_state(self) -> dict[str, Tensor]:
+        """Weights of the network by their names in it, empty if there is none."""
+        kept = {k: v for k, v in self._buffers.items() if k.startswith(NETWORK)}
+        return {k.removeprefix(NETWORK).replace("/", "."): v for k, v in kept.items()}
+
     def array(self, name: str) -> NDArray:
         """Return a table as an array."""
         return getattr(self, name).cpu().numpy()
@@ -64,4 +80,11 @@ class ConfounderModule(nn.Module):
         for name in TABLES:
             if prefix + name in state:
                 setattr(self, name, torch.empty_like(state[prefix + name]))
+        for name in state:
+            if name.startswith(prefix + NETWORK):
+                self.register_buffer(name.removeprefix(prefix), torch.empty_like(state[name]))
         super()._load_from_state_dict(state, prefix, *rest)
+
+
+def _place_of(name: str) -> str:
+    return NETWORK + name.replace(".", "/")

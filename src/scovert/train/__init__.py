@@ -2,8 +2,23 @@
 
 from scovert.train._adversarial import AdversarialPlan, make_plan
 from scovert.train._aligned import AlignedPlan
+from scovert.train._alternating import AlternatingFit, AlternatingOptions, fit_alternating
+from scovert.train._amortized import AmortizedFit, fit_amortized, scores_by_network
 from scovert.train._best import BestState
 from scovert.train._checkpoint import Resumable
 from scovert.train._run import run
 
-__all__ = ["AdversarialPlan", "AlignedPlan", "BestState", "Resumable", "make_plan", "run"]
+__all__ = [
+    "AdversarialPlan",
+    "AlignedPlan",
+    "AlternatingFit",
+    "AlternatingOptions",
+    "AmortizedFit",
+    "BestState",
+    "Resumable",
+    "fit_alternating",
+    "fit_amortized",
+    "make_plan",
+    "run",
+    "scores_by_network",
+]

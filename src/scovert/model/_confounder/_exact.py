@@ -6,15 +6,24 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from scovert._validation import check_choice
-from scovert.glm import CountBlocks, choose_rank, fit_factors, fit_regression, fit_states
+from scovert.glm import (
+    CountBlocks,
+    Factors,
+    Regression,
+    choose_rank,
+    fit_factors,
+    fit_regression,
+    fit_states,
+)
 from scovert.model._confounder._cells import Treated
 
-__all__ = ["ExactFit", "find_device"]
+__all__ = ["MAX_BITS", "ExactFit", "deviance_frame", "find_device"]
 
 MAX_BITS = 4
 
@@ -47,44 +56,68 @@ class ExactFit:
         self, n_latent: int | Literal["auto"], z_type: str
     ) -> tuple[dict[str, NDArray | None], NDArray]:
         """Return the tables, and the deviance of every round."""
-        design, scree, start = self.cells.design, None, None
-        if n_latent == "auto":
-            self.bar.set_description("Counting confounders")
-            count = {"seed": self.seed, "on_factor": lambda _: self.bar.update()}
-            found = choose_rank(self.blocks, design, **count)
-            scree = np.stack([found.singular_value, found.threshold], 1)
-            n_latent, start = found.n_factors, found.factors
+        n_latent, scree, start = self.count(n_latent)
         self.bar.set_description("Inferring confounders")
         options = {"max_rounds": self.max_rounds, "seed": self.seed, "on_round": self._on_round}
-        states = None
+        design, states = self.cells.design, None
         if z_type == "binary" and n_latent:
             fit = fit_states(self.blocks, design, min(n_latent, MAX_BITS), **options)
             scores, states = fit.probabilities, fit.combinations
         else:
             fit = fit_factors(self.blocks, design, n_latent, start=start, **options)
             scores = fit.scores
-        tables = {
-            "scores": scores,
-            "states": states,
-            "coefficients": fit.regression.coefficients,
-            "dispersion": fit.regression.dispersion,
-            "covariance": fit.regression.covariance,
-            "sandwich": fit.regression.sandwich,
-            "scree": scree,
-        }
-        return tables | self._naive(), fit.deviance
+        return self.tables(fit.regression, scores, states, scree), fit.deviance
 
-    def _naive(self) -> dict[str, NDArray]:
-        """Fit the effects of the arms without confounders."""
+    def count(self, n_latent: int | Literal["auto"]) -> tuple[int, NDArray | None, Factors | None]:
+        """Return the number of confounders, and if it was looked for the scree and the factors."""
+        if n_latent != "auto":
+            return n_latent, None, None
+        self.bar.set_description("Counting confounders")
+        options = {"seed": self.seed, "on_factor": lambda _: self.bar.update()}
+        found = choose_rank(self.blocks, self.cells.design, **options)
+        scree = np.stack([found.singular_value, found.threshold], 1)
+        return found.n_factors, scree, found.factors
+
+    def tables(
+        self,
+        regression: Regression,
+        scores: NDArray,
+        states: NDArray | None,
+        scree: NDArray | None,
+    ) -> dict[str, NDArray | None]:
+        """Return all tables, with the effects of the arms without confounders.
+
+        Parameters
+        ----------
+        regression
+            Of the counts on the design and the scores.
+        scores, states, scree
+            As in :class:`~scovert.module.ConfounderModule`.
+        """
         design = self.cells.design
         arms = slice(self.cells.known.shape[1], design.shape[1])
         plain = fit_regression(self.blocks, design)
         variances = [plain.variance(one) for one in np.eye(design.shape[1])[arms]]
-        return {"naive": plain.coefficients[arms], "naive_se": np.sqrt(variances)}
+        return {
+            "scores": scores,
+            "states": states,
+            "coefficients": regression.coefficients,
+            "dispersion": regression.dispersion,
+            "covariance": regression.covariance,
+            "sandwich": regression.sandwich,
+            "scree": scree,
+            "naive": plain.coefficients[arms],
+            "naive_se": np.sqrt(variances),
+        }
 
     def _on_round(self, _: int, deviance: float) -> None:
         self.bar.update()
         self.bar.set_postfix(deviance=f"{deviance:.6g}")
+
+
+def deviance_frame(deviance: NDArray) -> pd.DataFrame:
+    """Return the deviance of every round as a history has it."""
+    return pd.DataFrame({"deviance": deviance}, pd.RangeIndex(len(deviance), name="round"))
 
 
 def find_device(accelerator: str) -> torch.device:

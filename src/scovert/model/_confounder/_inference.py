@@ -13,6 +13,7 @@ from scovert.effects import (
     Study,
     count_deviance,
     doubly_robust,
+    estimate_as_found,
     estimate_by_states,
     estimate_effects,
     treatment_deviance,
@@ -20,8 +21,10 @@ from scovert.effects import (
 )
 from scovert.glm import CountBlocks, Regression, project_scores, state_probabilities
 from scovert.model._confounder._cells import Treated
+from scovert.model._confounder._networks import combinations, designed
 from scovert.model._confounder._tables import MIN_COUNTS, effects_table, reasons
-from scovert.module import ConfounderModule
+from scovert.module import AlternatingModule, AmortizedModule, ConfounderModule
+from scovert.train import scores_by_network
 
 __all__ = ["Inference"]
 
@@ -45,6 +48,8 @@ class Inference:
         Donor of each cell, if the cells are not independent.
     seed
         Seed of all that is drawn.
+    network
+        Network that infers the confounders of a cell, if one was trained.
     """
 
     def __init__(
@@ -54,8 +59,9 @@ class Inference:
         levels: list[str],
         clusters: NDArray | None,
         seed: int,
+        network: AmortizedModule | AlternatingModule | None = None,
     ) -> None:
-        self.cells, self.module, self.seed = cells, module, seed
+        self.cells, self.module, self.seed, self.network = cells, module, seed, network
         totals = cells.totals()
         self.reasons = reasons(totals, levels)
         self.fitted = totals.sum(0) >= MIN_COUNTS
@@ -87,11 +93,17 @@ class Inference:
         return self.study.scores.shape[1]
 
     @property
+    def is_as_found(self) -> bool:
+        """Whether confounders are taken as a generator made them."""
+        return isinstance(self.network, AlternatingModule)
+
+    @property
     def n_classes(self) -> int:
         """Number of hidden classes, or of combinations of binary confounders."""
         if self.states is not None:
             return self.states.shape[1]
-        return self.study.classes.n_classes if self.n_latent else 1
+        is_mixture = self.n_latent and not self.is_as_found
+        return self.study.classes.n_classes if is_mixture else 1
 
     def estimate(
         self, identification: str, is_control: NDArray | None, method: str
@@ -112,6 +124,8 @@ class Inference:
         if key not in self._estimates:
             if self.states is not None:
                 estimates = estimate_by_states(self.study, self.states)
+            elif self.is_as_found:
+                estimates = estimate_as_found(self.study)
             else:
                 estimates = estimate_effects(self.study, identification, controls)
             if method == "aipw":
@@ -147,7 +161,7 @@ class Inference:
         """Return the class probabilities of cells, as if classes were as frequent in all arms."""
         if self.states is not None:
             return self._states_of(cells, None)
-        if self.n_latent == 0:
+        if self.n_classes == 1:
             return np.ones((len(cells), 1))
         classes, arms = self.study.classes, cells.arms(self.by_known)
         probabilities = classes.assign(self._scores_of(cells, None), arms)
@@ -219,11 +233,15 @@ class Inference:
 
     def _scores_of(self, cells: Treated, batch_size: int | None) -> NDArray:
         """Return the most probable scores of cells, not shifted."""
+        if self.network is not None:
+            return scores_by_network(self.network, designed(cells, self.fitted))
         blocks, design = self._blocks(cells, torch.float64, batch_size), cells.design
         return project_scores(blocks, design, self.regression, design.shape[1])
 
     def _states_of(self, cells: Treated, batch_size: int | None) -> NDArray:
         """Return the probabilities of all combinations of binary confounders."""
+        if self.network is not None:
+            return combinations(self._scores_of(cells, batch_size))
         blocks, frequencies = self._blocks(cells, torch.float64, batch_size), self.states.mean(0)
         return state_probabilities(blocks, cells.design, self.regression, frequencies)
 

@@ -47,6 +47,7 @@ from scovert._validation import (
     warn_about_cells,
     warn_about_clusters,
     warn_about_file,
+    warn_about_leakage,
 )
 from scovert.effects import Estimate
 from scovert.effects._identify import IDENTIFICATIONS
@@ -56,8 +57,9 @@ from scovert.model._confounder._cells import (
     find_scale,
     treatment_levels,
 )
-from scovert.model._confounder._exact import ExactFit, find_device
+from scovert.model._confounder._exact import ExactFit, deviance_frame, find_device
 from scovert.model._confounder._inference import Inference
+from scovert.model._confounder._networks import NetworkTraining, restored_network
 from scovert.model._confounder._tables import (
     MIN_COUNTS,
     for_genes,
@@ -239,27 +241,50 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         Parameters
         ----------
         solver
-            ``"exact"``: penalised maximum likelihood, all cells in every round.
+            ``"exact"``: penalised maximum likelihood, all cells in every round. ``"amortized"``:
+            stochastic variational inference in minibatches, with a network that infers the
+            confounders of a cell; for more cells than the exact solver can take.
+            ``"alternating"``: a generator that sees covariates, treatment and counts, and
+            predictors of treatment and counts that judge it, trained in turn. It is here for
+            comparison: with ``scale="mean"`` its confounders are copies of the treatment, and its
+            effects take them as they are.
         max_epochs
-            Most rounds.
+            Most rounds; of ``"amortized"`` the passes over the cells (default 10, or as many as
+            make 600 steps), of ``"alternating"`` the rounds of the generator (default 40).
         batch_size
-            Cells in a block; `None` takes as many as a core's cache holds. The result does not
-            depend on it.
+            Cells in a minibatch (default 128 and 32). With ``"exact"`` cells in a block, on which
+            the result does not depend; `None` takes as many as a core's cache holds.
         precision
             Bits of numbers that there is one of for every cell and gene; sums over cells have 64.
+            Networks have 32.
         accelerator
             Where to compute: ``"auto"`` (a CUDA device if there is one), ``"cpu"`` or ``"gpu"``.
         enable_progress_bar
             Show progress.
         **solver_kwargs
-            Options of the solver.
+            With ``"amortized"``: `lr`, the learning rate at the start (default 0.01), and options
+            of the ``train`` of :class:`scvi.model.base.PyroSviTrainMixin`. With
+            ``"alternating"``: `scale`, ``"mean"`` (the loss of the treatment counts as much as the
+            mean over the genes) or ``"joint"`` (as any one gene); `dbpr_weight`, weight of the
+            reward for explained deviance (default 1); `relaxation`, how a gradient passes a
+            binary confounder, ``"straight_through"`` or ``"gumbel"``.
+
+        Warns
+        -----
+        UserWarning
+            If a generator's confounder is close to a copy of the treatment, with the leakage.
         """
-        check_choice("solver", solver, ("exact",))
-        check_known("solver_kwargs", solver_kwargs, ())
+        check_choice("solver", solver, ("exact", "amortized", "alternating"))
         check_choice("precision", precision, tuple(PRECISIONS))
         for name, value in (("max_epochs", max_epochs), ("batch_size", batch_size)):
             if value is not None:
                 check_number(name, value, 1, whole=True)
+        is_exact = solver == "exact"
+        asked = NetworkTraining(solver, max_epochs, batch_size, enable_progress_bar, solver_kwargs)
+        if is_exact:
+            check_known("solver_kwargs", solver_kwargs, ())
+        else:
+            asked.check()
         self._inferred = None
         self.seed_ = settings.seed or 0
         cells = Treated.read(self.adata, self.registry, self.scale_)
@@ -267,16 +292,21 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         if not kept.any():
             raise ValueError(f"No gene has {MIN_COUNTS} counts or more. Pass more cells or genes.")
         check_latents(self._n_latent, self.z_type_, int(kept.sum()) // 3)
-        blocks = cells.blocks(kept, find_device(accelerator), PRECISIONS[precision], batch_size)
-        with tqdm(disable=not enable_progress_bar, unit="round") as bar:
-            fit = ExactFit(blocks, cells, self.seed_, max_epochs or MAX_ROUNDS, bar)
-            tables, deviance = fit.run(self._n_latent, self.z_type_)
+        device, size = find_device(accelerator), batch_size if is_exact else None
+        blocks = cells.blocks(kept, device, PRECISIONS[precision], size)
+        with tqdm(disable=not (enable_progress_bar and is_exact), unit="round") as bar:
+            exact = ExactFit(blocks, cells, self.seed_, max_epochs or MAX_ROUNDS, bar)
+            if is_exact:
+                tables, deviance = exact.run(self._n_latent, self.z_type_)
+                history, network = {"deviance": deviance_frame(deviance)}, None
+            else:
+                tables, history, network = asked.run(exact, kept, self._n_latent, self.z_type_)
         self.module.keep(**tables)
+        self.module.keep_network(network)
         self.cells_ = cells.fingerprint()
-        index = pd.RangeIndex(len(deviance), name="round")
-        self.history_ = {"deviance": pd.DataFrame({"deviance": deviance}, index=index)}
-        self.solver_ = solver
-        self.is_trained_ = True
+        self.history_, self.solver_, self.is_trained_ = history, solver, True
+        if solver == "alternating":
+            warn_about_leakage(self.get_leakage())
 
     def get_latent_representation(
         self,
@@ -639,7 +669,10 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             cells = Treated.read(self.adata, self.registry, self.scale_)
             key = self.registry["setup_args"]["cluster_key"]
             clusters = None if key is None else pd.factorize(self.adata.obs[key])[0]
-            self._inferred = Inference(cells, self.module, self.levels_, clusters, self.seed_)
+            network = restored_network(self.module, self.solver_, self.z_type_)
+            self._inferred = Inference(
+                cells, self.module, self.levels_, clusters, self.seed_, network
+            )
         if self._inferred.cells.fingerprint() != self.cells_:
             self._inferred = None
             raise ValueError(
@@ -680,6 +713,12 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             raise ValueError(
                 f"`identification={identification!r}` is for continuous confounders: binary ones "
                 "identify effects by their own states. Pass 'auto', or `z_type='continuous'`."
+            )
+        if inference.is_as_found and identification != "auto":
+            raise ValueError(
+                f"`identification={identification!r}` is for confounders that are orthogonal to "
+                "the treatment, and the generator of `solver='alternating'` sees it. Pass 'auto', "
+                "or train with `solver='exact'`."
             )
         if controls is None and identification == "controls":
             raise ValueError(

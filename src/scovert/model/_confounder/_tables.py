@@ -34,6 +34,7 @@ ASSUMPTIONS = {
     "sparse": "few genes respond: what most genes share is no effect",
     "controls": "the negative controls do not respond",
     "randomised": "unmeasured confounders are alike in both arms",
+    "as found": "the confounders are what the generator made of the treatment and the counts",
 }
 
 
