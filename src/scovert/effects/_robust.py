@@ -80,7 +80,8 @@ def robust_shift(
     residual = effect - loadings @ shift
     inverse = np.linalg.inv(gram) * _flattening(residual * np.sqrt(base), base)
     pulls = loadings * (weight * residual)[:, None]
-    return Shift(shift, inverse @ (pulls.T @ pulls) @ inverse)
+    few = len(effect) / max(len(effect) - k, 1)
+    return Shift(shift, inverse @ (pulls.T @ pulls) @ inverse * few)
 
 
 def _flattening(z: NDArray, base: NDArray) -> float:

@@ -86,6 +86,7 @@ class Inference:
             seed=seed,
         )
         self._estimates: dict[tuple, list[Estimate]] = {}
+        self._projected: tuple[Treated, NDArray] | None = None
 
     @property
     def n_latent(self) -> int:
@@ -235,8 +236,11 @@ class Inference:
         """Return the most probable scores of cells, not shifted."""
         if self.network is not None:
             return scores_by_network(self.network, designed(cells, self.fitted))
-        blocks, design = self._blocks(cells, torch.float64, batch_size), cells.design
-        return project_scores(blocks, design, self.regression, design.shape[1])
+        if self._projected is None or self._projected[0] is not cells:
+            blocks, design = self._blocks(cells, torch.float64, batch_size), cells.design
+            scores = project_scores(blocks, design, self.regression, design.shape[1])
+            self._projected = (cells, scores)
+        return self._projected[1]
 
     def _states_of(self, cells: Treated, batch_size: int | None) -> NDArray:
         """Return the probabilities of all combinations of binary confounders."""

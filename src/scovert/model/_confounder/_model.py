@@ -558,21 +558,22 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             target, key_added, list(names.values()), "LatentConfounder", overwrite=overwrite
         )
         effects = self.get_treatment_effects(**options)
-        values = {names["latent"]: self.get_latent_representation(target)}
+        inference, estimates = self._inference, self._estimate(**options)
+        cell_names, cells = self._query(target, None)
+        values = {names["latent"]: inference.latents(cells, estimates).astype(np.float32)}
         if write_layer:
-            layer = {k: v for k, v in options.items() if k != "method"}
-            means = self.get_normalized_expression(target, gene_list=target.var_names, **layer)
-            values[names["layer"]] = means.to_numpy()
-        probability = self.get_treatment_probability(target)
+            columns = genes.get_indexer(target.var_names)
+            values[names["layer"]] = inference.means(cells, cells.level, estimates, columns)
         is_one_arm = len(self.levels_) == 2
+        chance = inference.treatment_probabilities(cells, estimates)
+        arms = [self._arm_slots.get(level, level) for level in self.levels_]
         values[names["propensity"]] = (
-            probability.iloc[:, 1].to_numpy()
-            if is_one_arm
-            else probability.rename(columns=self._arm_slots)
+            chance[:, 1] if is_one_arm else pd.DataFrame(chance, cell_names, arms)
         )
         if "class" in names:
-            classes = self.get_class_probabilities(target)
-            values[names["class"]] = pd.Categorical(classes.idxmax(axis=1), classes.columns)
+            classes = inference.class_probabilities(cells)
+            labels = [f"class_{i + 1}" for i in range(classes.shape[1])]
+            values[names["class"]] = pd.Categorical.from_codes(classes.argmax(1), labels)
         for arm in self.levels_[1:]:
             own = effects if is_one_arm else effects.loc[arm]
             values[names[f"effects {arm}"]] = for_genes(own, target.var_names)
@@ -703,7 +704,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         return adata.obs_names[rows], cells if indices is None else cells.take(rows)
 
     def _estimate(
-        self, identification: str = "auto", controls: object = None, method: str = "wald"
+        self, identification: str = "auto", negative_controls: object = None, method: str = "wald"
     ) -> list[Estimate]:
         """Return the estimates of all arms, once what is asked for was checked."""
         inference = self._inference
@@ -720,12 +721,12 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
                 "the treatment, and the generator of `solver='alternating'` sees it. Pass 'auto', "
                 "or train with `solver='exact'`."
             )
-        if controls is None and identification == "controls":
+        if negative_controls is None and identification == "controls":
             raise ValueError(
                 "`identification='controls'` needs `negative_controls`: names of genes that the "
                 "treatment leaves alone, or a boolean column of `adata.var`."
             )
-        if controls is None:
+        if negative_controls is None:
             return inference.estimate(identification, None, method)
         if identification not in ("auto", "controls") or inference.states is not None:
             raise ValueError(
@@ -734,7 +735,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
                 "with continuous ones."
             )
         tested = (inference.reasons == "").all(0)
-        is_control = check_controls(controls, self.adata.var, tested)
+        is_control = check_controls(negative_controls, self.adata.var, tested)
         return inference.estimate("controls", is_control, method)
 
 
