@@ -30,6 +30,7 @@ from scovert.effects import (
 from scovert.effects._donors import squeeze
 from scovert.effects._identify import NOT_IDENTIFIED
 from scovert.effects._mixture import Classes, find_classes
+from scovert.effects._overlap import unmatched
 from scovert.effects._robust import calibrate, robust_shift
 from scovert.glm import CountBlocks, fit_factors, fit_regression, fit_states, project_scores
 
@@ -277,6 +278,19 @@ def test_small_arms_enter_the_subsample_whole(monkeypatch: pytest.MonkeyPatch) -
     assert len(rows) == 300
     assert (np.diff(rows) > 0).all()
     np.testing.assert_array_equal(np.bincount(level[rows]), [130, 40, 130])
+
+
+@pytest.mark.parametrize("share", [0.5, 0.2])
+def test_cells_without_a_counterpart_are_found(share: float) -> None:
+    rng = np.random.default_rng(0)
+    treated = rng.random(1201) < share
+    scores = rng.normal(size=(1201, 2))
+    assert unmatched(scores, treated).mean() < 0.02
+    alone = treated & (rng.random(1201) < 0.3)
+    scores[alone] += [8, 0]
+    found = unmatched(scores, treated)
+    assert found[alone].mean() > 0.95
+    assert found[~alone].mean() < 0.02
 
 
 # Studies: fits of simulated counts

@@ -122,7 +122,7 @@ def first(n: int, yes: object = True, no: object = False) -> Callable[[AnnData],
 LEVELS = "'ctrl', 'x', 'y'"
 PLACE = r"cell 'cell 71', gene 'gene 4'"
 COLUMNS = "columns: .*'treated', 'arm'"
-SMALL = r"fewer than 20 cells in \{True: 19\}.*isin\(\[True\]\)"
+SMALL = r"fewer than 20 cells in \{True: 19\}\. Pass more cells"
 SAME = column("lane", lambda a: np.where(a.obs["treated"], "p", "q"))
 NESTED = column("donor", lambda a: a.obs["donor"] + a.obs["treated"].astype(str))
 AS_NUMBER = column("age", lambda a: 2.5 * a.obs["treated"] - 1)
@@ -171,6 +171,12 @@ REFUSED_AT_SETUP = {
         f"`reference='none'` is not a level.*{LEVELS}",
     ),
     "small arm": (column("treated", first(19)), {}, ValueError, SMALL),
+    "small arm of three": (
+        column("arm", lambda a: ["x"] * 19 + ["y"] * 40 + ["ctrl"] * (a.n_obs - 59)),
+        {"treatment_key": "arm", "reference": "ctrl"},
+        ValueError,
+        r"\{'x': 19\}.*Leave these cells out: .*isin\(\['x'\]\)",
+    ),
     "small reference": (
         column("treated", first(N_CELLS - 7)),
         {},
@@ -535,6 +541,9 @@ def test_a_treatment_by_donor_without_clusters_warns(adata: AnnData) -> None:
     assert_points_here(caught)
     with no_warning():
         set_up(adata, cluster_key="mouse")
+    adata.obs["cage"] = adata.obs["treated"].astype(str) + (adata.obs["age"] > 40).astype(str)
+    with pytest.warns(UserWarning, match=r"'mouse'\] ?.*'cage'\].*cluster_key='cage'"):
+        set_up(adata)
 
 
 def test_columns_that_are_no_donors_do_not_warn(adata: AnnData) -> None:

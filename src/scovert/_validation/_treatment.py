@@ -66,9 +66,11 @@ def check_treatment(adata: AnnData, key: str, reference: object) -> list[object]
     reference = levels[levels.index(reference)]  # False, where 0 was passed
     few = sizes[sizes < MIN_CELLS]
     if len(few):
+        without = f"`adata[~adata.obs[{key!r}].isin({list(few.index)})].copy()`"
+        is_enough = reference not in few.index and len(few) < len(levels) - 1
         raise ValueError(
-            f"`adata.obs[{key!r}]` has fewer than {MIN_CELLS} cells in {few.to_dict()}. Leave "
-            f"these cells out: `adata[~adata.obs[{key!r}].isin({list(few.index)})].copy()`."
+            f"`adata.obs[{key!r}]` has fewer than {MIN_CELLS} cells in {few.to_dict()}. "
+            + (f"Leave these cells out: {without}." if is_enough else "Pass more cells.")
         )
     return [reference, *[level for level in levels if level != reference]]
 
@@ -161,22 +163,22 @@ def warn_about_clusters(adata: AnnData, treatment_key: str, others: Collection[s
     """Warn about columns that look like donors or samples that were treated as a whole."""
     arms, n_arms = adata.obs[treatment_key], adata.obs[treatment_key].nunique()
     low, high = CLUSTER_LEVELS
+    found = {}
     for key in adata.obs.columns.difference([treatment_key, *others], sort=False):
         column = adata.obs[key]
-        if (
-            pd.api.types.is_float_dtype(column)
-            or not max(low, n_arms + 1) <= column.nunique() <= high
-        ):
-            continue
-        if (arms.groupby(column, observed=True).nunique() <= 1).all():
-            warnings.warn(
-                f"The treatment is the same in all cells of each level of `adata.obs[{key!r}]` "
-                f"({column.nunique()} levels). If these are donors or samples, their cells are "
-                f"not independent and p-values are too small: pass `cluster_key={key!r}`.",
-                UserWarning,
-                stacklevel=3,
-            )
-            return
+        n_levels = 0 if pd.api.types.is_float_dtype(column) else column.nunique()
+        if max(low, n_arms + 1) <= n_levels <= high:
+            is_constant = (arms.groupby(column, observed=True).nunique() <= 1).all()
+            found |= {key: n_levels} if is_constant else {}
+    if found:
+        named = ", ".join(f"`adata.obs[{key!r}]` ({n} levels)" for key, n in found.items())
+        warnings.warn(
+            f"The treatment is the same in all cells of each level of {named}. If these are "
+            "donors or samples, their cells are not independent and p-values are too small: pass "
+            f"`cluster_key={min(found, key=found.get)!r}`.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def warn_about_leakage(leakage: float) -> None:
