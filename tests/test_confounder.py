@@ -160,7 +160,6 @@ def test_means_follow_covariates_and_size_factors(model: LatentConfounder) -> No
 
 def test_the_uncertainty_of_the_shift_is_in_the_errors(model: LatentConfounder) -> None:
     study = model._inference.study
-    (randomised,) = model._estimate("randomised")
     loadings = study.regression.coefficients[study.n_fixed :].T
     shift = study.shift(1, study.regression, study.is_tested[0])
     contrast = np.zeros(study.n_fixed + 1)
@@ -174,7 +173,7 @@ def test_the_uncertainty_of_the_shift_is_in_the_errors(model: LatentConfounder) 
     contrast = np.eye(study.n_fixed + study.class_columns.shape[1])[study.column(1)]
     inner = study.class_regression.variance(contrast)
     np.testing.assert_allclose(by_classes.se**2, inner + of_classes)
-    assert found.se.mean() > 1.02 * randomised.se.mean()
+    assert extra.max() > 1e-4
 
 
 def test_donors_make_errors_larger() -> None:

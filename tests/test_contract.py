@@ -280,7 +280,7 @@ def test_masks_and_rows_are_accepted(fits: Fit, indices: object) -> None:
 @pytest.mark.parametrize("batch_size", [1, 13, 10_000])
 def test_results_are_free_of_the_batch_size(fits: Fit, batch_size: int) -> None:
     for name in fits.case.batched:
-        found = fits.get(name, batch_size=batch_size)
+        found = fits.get(name, adata=fits.before.copy(), batch_size=batch_size)
         np.testing.assert_allclose(found, fits.get(name), rtol=2e-5, atol=1e-6)
 
 
