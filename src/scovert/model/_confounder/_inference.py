@@ -50,6 +50,8 @@ class Inference:
         Seed of all that is drawn.
     network
         Network that infers the confounders of a cell, if one was trained.
+    dtype
+        Type of numbers that there is one of for every cell and gene in a regression.
     """
 
     def __init__(
@@ -58,8 +60,10 @@ class Inference:
         module: ConfounderModule,
         levels: list[str],
         clusters: NDArray | None,
+        *,
         seed: int,
-        network: AmortizedModule | AlternatingModule | None = None,
+        network: AmortizedModule | AlternatingModule | None,
+        dtype: torch.dtype,
     ) -> None:
         self.cells, self.module, self.seed, self.network = cells, module, seed, network
         totals = cells.totals()
@@ -76,7 +80,7 @@ class Inference:
         if clusters is not None:
             donors = Donors(clusters, _n_constant_within(known[:, 1:], clusters))
         self.study = Study(
-            blocks=self._blocks(cells, torch.float32, None),
+            blocks=self._blocks(cells, dtype, None),
             known=known,
             arms=cells.arms(self.by_known),
             scores=module.array("scores"),

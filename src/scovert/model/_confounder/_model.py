@@ -122,7 +122,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         self.z_type_ = z_type
         self.levels_ = [str(level) for level in treatment_levels(self.registry)]
         self.scale_ = find_scale(adata, self.registry)
-        self.seed_ = 0
+        self.seed_, self.precision_ = 0, 32
         self.cells_ = ""
         self.solver_: str | None = None
         self.module = ConfounderModule()
@@ -286,7 +286,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         else:
             asked.check()
         self._inferred = None
-        self.seed_ = settings.seed or 0
+        self.seed_, self.precision_ = settings.seed or 0, precision
         cells = Treated.read(self.adata, self.registry, self.scale_)
         kept = cells.totals().sum(0) >= MIN_COUNTS
         if not kept.any():
@@ -303,6 +303,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
                 tables, history, network = asked.run(exact, kept, self._n_latent, self.z_type_)
         self.module.keep(**tables)
         self.module.keep_network(network)
+        self.module.to(device)
         self.cells_ = cells.fingerprint()
         self.history_, self.solver_, self.is_trained_ = history, solver, True
         if solver == "alternating":
@@ -672,7 +673,13 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             clusters = None if key is None else pd.factorize(self.adata.obs[key])[0]
             network = restored_network(self.module, self.solver_, self.z_type_)
             self._inferred = Inference(
-                cells, self.module, self.levels_, clusters, self.seed_, network
+                cells,
+                self.module,
+                self.levels_,
+                clusters,
+                seed=self.seed_,
+                network=network,
+                dtype=PRECISIONS[self.precision_],
             )
         if self._inferred.cells.fingerprint() != self.cells_:
             self._inferred = None
