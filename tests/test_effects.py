@@ -437,6 +437,35 @@ def test_dense_effects_are_told_and_kept_by_classes(few_classes: None) -> None:
     assert 1 - agreement["auto"] < 0.2 * min(1 - agreement["sparse"], 1 - agreement["naive"])
 
 
+def simulate_relatives(seed: int, n: int = 901, p: int = 401) -> AnnData:
+    """Two related types, each frequent in one arm, a third one, and few genes that respond."""
+    rng = np.random.default_rng(seed)
+    treated = rng.random(n) < 0.5
+    proportions = np.array([[0.1, 0.5, 0.4], [0.5, 0.1, 0.4]])
+    label = np.array([rng.choice(3, p=proportions[int(v)]) for v in treated])
+    profile = rng.normal(0, 0.8, (3, p))
+    profile[1] = profile[0] + rng.normal(0, 0.26, p)
+    effect = np.where(rng.random(p) < 0.1, rng.choice([-1, 1], p), 0.0)
+    log_mean = 0.3 + profile[label] + treated[:, None] * effect * LOG_2
+    counts = rng.poisson(rng.gamma(4.0, np.exp(log_mean) / 4))
+    obs = as_cells({"treatment": treated, "size_factor": 1.0})
+    adata = AnnData(sparse.csr_matrix(counts, dtype=np.float32), obs=obs)
+    adata.var["truth_log2_fc"] = effect
+    return adata
+
+
+def test_classes_that_hold_two_types_are_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scovert.effects._mixture.N_CLASSES", (1, 2))  # one too few
+    adata = simulate_relatives(0)
+    study = study_of(adata, 2)
+    (found,), (by_classes,) = (estimate_effects(study, name) for name in ("auto", "classes"))
+    assert found.facts["n_classes"] == 2
+    assert found.facts["tau"] < 0.05
+    assert max(found.facts["heterogeneity"] / 0.15, found.facts["gap"] / 0.3) > 1
+    assert found.choice == "sparse"
+    assert error(found.effect, adata) < 0.8 * error(by_classes.effect, adata)
+
+
 def test_controls_identify_dense_effects() -> None:
     adata = simulate.confounder("normal", n_genes=300, z_type="continuous", seed=3)
     adata.var["truth_log2_fc"] = np.where(np.arange(300) % 3, adata.var["truth_log2_fc"], 0.0)
