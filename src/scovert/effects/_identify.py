@@ -88,7 +88,7 @@ def by_sparsity(study: Study, arm: int) -> Estimate:
 def by_controls(study: Study, arm: int, controls: NDArray) -> Estimate:
     """Take the controls to have no effect: the shift is what they have in common."""
     fit, among = study.regression, study.is_tested[arm - 1] & controls
-    shift = study.shift(arm, fit, among)
+    shift = study.shift(arm, fit, among, correct_noise=False)
     estimate = study.adjusted(arm, study.scores, fit, shift)
     facts = {"shift": _norm(shift.mean), "n_controls": float(among.sum())}
     return estimate.but(choice="controls", facts=facts)

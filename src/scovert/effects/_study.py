@@ -161,7 +161,13 @@ class Study:
         return self.known.shape[1] + arm - 1
 
     def shift(
-        self, arm: int, fit: Regression, among: NDArray, axes: NDArray | None = None
+        self,
+        arm: int,
+        fit: Regression,
+        among: NDArray,
+        axes: NDArray | None = None,
+        *,
+        correct_noise: bool = True,
     ) -> Shift:
         """Return the robust shift of the scores of a regression between an arm and the reference.
 
@@ -175,12 +181,16 @@ class Study:
             Genes to take it from, shape ``(n_genes,)``.
         axes
             Directions it may have, shape ``(n_factors, n_axes)``; `None` means all.
+        correct_noise
+            Correct for the noise of the loadings. With few genes that inflates the shift in the
+            directions in which they hardly differ.
         """
         column, q = self.column(arm), self.n_fixed
         axes = np.eye(self.scores.shape[1]) if axes is None else axes
         effect, loadings = fit.coefficients[column, among], fit.coefficients[q:, among].T
         noise = np.einsum("ia,pij,jb->pab", axes, fit.covariance[among, q:, q:], axes)
         variance = np.maximum(fit.covariance, fit.sandwich)[among, column, column]
+        noise = noise if correct_noise else None
         found = robust_shift(effect, np.sqrt(variance), loadings @ axes, noise)
         return Shift(axes @ found.mean, axes @ found.covariance @ axes.T)
 
