@@ -143,7 +143,8 @@ def effects_of(scenario: str, seed: int, kind: str, **options: object) -> Result
     costs = {"cpu": cpu, "cpu_effects": time.process_time() - start}
     choice = {"choice": effects.attrs["identification"], "facts": effects.attrs["facts"]}
     more = choice | costs | {"n_latent": model.n_latent, "warned": [str(w.message) for w in said]}
-    return Result(effects, model.get_latent_representation() if kind == "latent" else None, more)
+    is_known = kind == "latent" and case_of(scenario, seed).confounder is not None
+    return Result(effects, model.get_latent_representation() if is_known else None, more)
 
 
 def with_controls(scenario: str, seed: int) -> Result:
