@@ -342,7 +342,7 @@ def _step_logged_by_the_host(
     plan: AlignedPlan, batch: dict[str, torch.Tensor], batch_idx: int
 ) -> torch.Tensor:
     output: LossOutput = plan.module(batch, loss_kwargs=plan.loss_kwargs)[2]
-    plan.terms = _aligned._totals(output)
+    plan.terms = _aligned.totals(output)
     plan.log("kl_weight", plan.kl_weight, on_step=True, on_epoch=False)
     plan.log("train_loss", output.loss, on_step=False, on_epoch=True, prog_bar=True)
     plan.compute_and_log_metrics(output, plan.train_metrics, "train")

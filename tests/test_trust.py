@@ -335,7 +335,7 @@ DDP = """
     import anndata, numpy as np, scvi, torch
     from scovert.model import PairedVAE
 
-    folder, alignment, strategy = sys.argv[1:]
+    folder, alignment, strategy, train_size = sys.argv[1:]
     scvi.settings.seed = 0
     torch.set_num_threads(1)
     adata = anndata.read_h5ad(folder + "/toy.h5ad")
@@ -343,10 +343,10 @@ DDP = """
     model = PairedVAE(adata, n_latent=3, n_hidden=7, alignment=alignment)
     model.train(
         3, accelerator="cpu", devices=2, strategy=strategy, batch_size=16,
-        enable_progress_bar=False,
+        train_size=float(train_size), enable_progress_bar=False,
     )
     rank = torch.distributed.get_rank()
-    state = torch.cat([p.detach().flatten() for p in model.module.parameters()])
+    state = torch.cat([t.flatten() for t in model.module.state_dict().values()])
     np.savez(
         f"{folder}/{rank}.npz", state=state, n_history=len(model.history),
         n_steps=model.trainer.global_step,
@@ -356,23 +356,25 @@ DDP = """
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("alignment", "strategy"),
+    ("alignment", "strategy", "train_size"),
     [
-        ("anchors", "ddp"),
-        ("none", "ddp"),
-        ("grl", "ddp"),
-        ("adversarial", "ddp_find_unused_parameters_true"),
+        ("anchors", "ddp", 0.9),
+        ("none", "ddp", 0.9),
+        ("none", "ddp", 1.0),
+        ("grl", "ddp", 0.9),
+        ("adversarial", "ddp_find_unused_parameters_true", 0.9),
     ],
 )
-def test_two_processes_end_with_the_same_networks(
-    toy: AnnData, tmp_path: Path, alignment: str, strategy: str
+def test_two_processes_end_with_the_same_networks_and_statistics(
+    toy: AnnData, tmp_path: Path, alignment: str, strategy: str, train_size: float
 ) -> None:
     toy.write_h5ad(tmp_path / "toy.h5ad")
     script = tmp_path / "fit.py"  # a file: the second process runs it too
     script.write_text(textwrap.dedent(DDP))
     environment = os.environ | {"PL_TORCH_DISTRIBUTED_BACKEND": "gloo"}
+    arguments = [tmp_path, alignment, strategy, str(train_size)]
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", script, tmp_path, alignment, strategy],
+        [sys.executable, "-W", "ignore", script, *arguments],
         check=False,
         capture_output=True,
         text=True,

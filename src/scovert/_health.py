@@ -32,6 +32,7 @@ THETA_RANGE = (1e-3, 1e4)
 GRADIENT_GROWTH = 10
 MANY_CONFOUNDERS = 15
 LEAKAGE = 0.9
+UNMATCHED_SHARE = 0.02
 LARGEST_SHARE = 0.9
 DEVIANCE_EXPLAINED = 0.06
 """Shuffled counts explain something too, but less: what one gene takes, the others lack."""
@@ -134,6 +135,10 @@ def identification_rows(
             1e-9,
             "Hidden classes are in one arm only (`get_class_probabilities()`): no effect can be "
             "learnt from their cells.",
+        ),
+        "unmatched_share": (
+            UNMATCHED_SHARE,
+            "Cells have no counterpart in the other arm: their type may be in one arm only.",
         ),
     }
     rows = [_row(f"{comparison}: identified by {choice}", float(not refused), refused)]

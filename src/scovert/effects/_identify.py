@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scovert.effects._overlap import unmatched
 from scovert.effects._robust import Calibration, Shift, calibrate
 from scovert.effects._study import Estimate, Study
 
@@ -16,15 +17,16 @@ __all__ = ["IDENTIFICATIONS", "estimate_by_states", "estimate_effects"]
 SEPARATED = 0.4
 """Share of the variance of a direction that is between classes, from which classes identify it."""
 
-HETEROGENEITY = 0.2
+HETEROGENEITY, UNEVEN = 0.2, 0.15
 DISAGREEMENT = 1.5
 GAP = 0.3
-SPREAD = 0.10
+SPREAD, NO_SPREAD = 0.10, 0.05
 SPREAD_BY_GENES = 1.5
 WITHIN_SHIFT = 0.2
 WITHIN_Z = 5.0
 PURE = 0.03
 MIN_FREQUENCY = 1e-3
+MAX_CELLS = 10_000
 
 NOT_IDENTIFIED = "dense effects, not identified"
 
@@ -91,6 +93,8 @@ def by_rule(study: Study, arm: int) -> Estimate:
     look = _Look(study, arm)
     if study.classes.n_classes == 1:
         return _refused_if_dense(study, look.sparse).but(facts=look.facts())
+    if look.classes_are_doubtful:
+        return look.sparse.but(facts=look.facts())
     if look.is_dense:
         warning = "dense effects; confounding within classes is assumed away"
         return study.by_classes(arm).but(facts=look.facts(), warning=warning)
@@ -147,10 +151,23 @@ class _Look:
         return float(chi_square / len(difference)), _norm(difference)
 
     @property
+    def are_apart(self) -> bool:
+        """Whether classes and sparsity tell different shifts."""
+        return self.disagreement > DISAGREEMENT and self.gap > GAP
+
+    @property
     def is_dense(self) -> bool:
         """Whether many genes respond, or the classes respond differently."""
-        apart = self.disagreement > DISAGREEMENT and self.gap > GAP
-        return self.heterogeneity > HETEROGENEITY or apart
+        return self.heterogeneity > HETEROGENEITY or self.are_apart
+
+    @property
+    def classes_are_doubtful(self) -> bool:
+        """Whether the classes shift differently although few genes respond.
+
+        A class of two types of cells that differ in frequency between the arms looks like that.
+        """
+        uneven = self.heterogeneity > UNEVEN or self.are_apart
+        return uneven and self.sparse.facts["tau"] < NO_SPREAD
 
     def within_classes(self) -> Estimate | None:
         """Return effects with a robust shift where classes are blind, if there is such a shift."""
@@ -168,6 +185,15 @@ class _Look:
             study, self.arm, study.adjusted(self.arm, study.shifted_scores, fit, shift)
         )
 
+    def _unmatched_share(self) -> float:
+        """Share of the cells of both arms without a neighbour in the other one."""
+        level = self.study.arms.level
+        rows = np.flatnonzero((level == 0) | (level == self.arm))
+        if len(rows) > MAX_CELLS:
+            rows = np.random.default_rng(self.study.seed).permutation(rows)[:MAX_CELLS]
+        treated = level[rows] == self.arm
+        return float(unmatched(self.study.shifted_scores[rows], treated).mean())
+
     def facts(self) -> dict[str, float]:
         """Return all that the choice rests on."""
         study = self.study
@@ -183,6 +209,7 @@ class _Look:
             "within_shift": self.within,
             "within_z": self.within_z,
             "one_arm_share": float(overall[is_pure].sum()),
+            "unmatched_share": self._unmatched_share(),
             "tau": self.sparse.facts["tau"],
             "lambda": self.sparse.facts["lambda"],
         }

@@ -11,6 +11,7 @@ import torch
 from scvi.module.base import LossOutput
 from scvi.train import TrainingPlan
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 
 from scovert.module import PairedModule
@@ -95,6 +96,22 @@ class AlignedPlan(TrainingPlan):
         """Return the first epoch in which every weight has its final value."""
         return math.ceil(max(self.kl_ramp, self.start + self.ramp) * max_epochs)
 
+    def on_train_start(self) -> None:
+        """Let processes exchange gradients in every step, but no batch-norm statistics."""
+        if isinstance(self.trainer.strategy.model, DistributedDataParallel):
+            self.trainer.strategy.model.broadcast_buffers = False
+
+    def on_validation_start(self) -> None:
+        """Validate with the same batch-norm statistics in all processes."""
+        self._average_statistics()
+
+    def _average_statistics(self) -> None:
+        """Give every process the mean of the batch-norm statistics of all of them."""
+        if self.trainer.world_size > 1:
+            for buffer in self.module.buffers():
+                if buffer.is_floating_point():
+                    buffer.copy_(self.trainer.strategy.reduce(buffer, reduce_op="mean"))
+
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Set the weights of this step."""
         epoch = self.current_epoch + batch_idx / self.trainer.num_training_batches
@@ -159,6 +176,7 @@ class AlignedPlan(TrainingPlan):
 
     def on_train_epoch_end(self) -> None:
         """Log the terms of the loss and their weights; note if the discriminator is fooled."""
+        self._average_statistics()
         self._log_epoch("train")
         self._log({"kl_weight": self.kl_weight, "alignment_strength": self.strength})
         if "discriminator_train" in self.recorded:

@@ -16,6 +16,8 @@ __all__ = ["MIN_COUNTS", "effects_table", "joined_table", "reasons", "say_what_w
 
 MIN_COUNTS = 10
 MAX_FACTOR = 1.5
+MAX_ALONE = 0.02
+"""Share of cells without a counterpart that needs no word."""
 
 ASSUMPTIONS = {
     "classes": "confounders differ between the arms in how frequent hidden classes of cells are",
@@ -141,6 +143,15 @@ def say_what_was_assumed(estimate: Estimate, comparison: str, n_latent: int) -> 
             f"{comparison}: standard errors had to grow by a factor of "
             f"{estimate.facts['lambda']:.1f} to fit the bulk of the genes: that few genes respond "
             "may be wrong here, and effects are missed.",
+            UserWarning,
+            stacklevel=5,
+        )
+    alone = max(estimate.facts.get(name, 0) for name in ("one_arm_share", "unmatched_share"))
+    if alone > MAX_ALONE:
+        warnings.warn(
+            f"{comparison}: {alone:.0%} of the cells have no counterpart in the other arm. No "
+            "effect can be learnt from them, and if they are of a type of their own, effects may "
+            "be wrong: look at `get_class_probabilities()` by arm.",
             UserWarning,
             stacklevel=5,
         )
