@@ -164,8 +164,11 @@ class _Look:
     def classes_are_doubtful(self) -> bool:
         """Whether the classes shift differently although few genes respond.
 
-        A class of two types of cells that differ in frequency between the arms looks like that.
+        A class of two types of cells that differ in frequency between the arms looks like that;
+        so do donors.
         """
+        if self.study.donors is not None:
+            return False
         uneven = self.heterogeneity > UNEVEN or self.are_apart
         return uneven and self.sparse.facts["tau"] < NO_SPREAD
 
