@@ -101,6 +101,8 @@ def none() -> Iterator[Goal]:
 
     yield Goal("no Z: share of seeds with none found", found_none, ">=", 0.95)
     yield Goal("no Z: leakage", mean("no Z", "auto", "leakage"), "<=", 0.06)
+    value = mean("strength none", "deviance", "leakage")
+    yield Goal("no Z, one binary fitted: leakage", value, "<=", 0.06)
     for kind in ("binary", "continuous"):
         name = f"weak Z, {kind}"
         yield Goal(f"{name}: leakage", mean(name, "latent", "leakage"), "<=", 0.1)
