@@ -78,9 +78,9 @@ genes at 5 % by Benjamini-Hochberg; *FDP*: mean of the realised shares of false 
 without discoveries. *rank r*, *sign* (where the reference is 3 standard errors from zero),
 *precision* and *recall* are against the fit that knows the type, *oracle*. *leakage*: largest
 correlation of an inferred confounder with the treatment given the covariates and the true
-confounders. *DBPR*: held-out share of the deviance that the confounders explain. *fit* and
-*effects*: CPU seconds of one thread. *choice*: what identified the effects, with the number of
-seeds.
+confounders. *DBPR*: held-out share of the deviance that the confounders explain. *coverage*: of
+the effect plus and minus 1.96 standard errors. *fit* and *effects*: CPU seconds of one thread.
+*choice*: what identified the effects, with the number of seeds.
 
 *auto* is `LatentConfounder` as it comes; *binary* has `n_latent=1, z_type="binary"`. *naive* and
 *oracle* are `LatentConfounder(n_latent=0)`, the latter with the hidden label or the true
