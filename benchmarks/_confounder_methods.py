@@ -35,19 +35,18 @@ __all__ = ["CAUSARRAY_VERSION", "METHODS", "Result", "make_causarray_environment
 
 CAUSARRAY_VERSION = "0.1.1"
 TIGHT = {"max_iters": 300, "rel_tol": 1e-6, "warmup": 50, "patience": 20}
-CAUSARRAY_CALL = """
-import json, sys, time, warnings
+CAUSARRAY_LOOP = """
+import contextlib, json, os, sys, time, warnings
 import numpy as np
 import causarray
 
 warnings.simplefilter("ignore")
-source, target, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-data = np.load(source)
-known, treatment = data["known"], data["treatment"][:, None]
-offset = data["offset"] if np.any(data["offset"]) else None
 
-def fit(counts, k):
-    stop = {{name: dict(options) for name in ("kwargs_es_1", "kwargs_es_2")}} if options else {{}}
+
+def fit(data, counts, k, options):
+    known, treatment = data["known"], data["treatment"][:, None]
+    offset = data["offset"] if np.any(data["offset"]) else None
+    stop = {name: dict(options) for name in ("kwargs_es_1", "kwargs_es_2")} if options else {}
     found = causarray.fit_gcate(
         counts, known, treatment, k, family="nb", offset=offset, num_threads=1, **stop
     )[1]
@@ -58,14 +57,22 @@ def fit(counts, k):
     )[0]
     return columns[:, known.shape[1] :], effects
 
-k = int(data["k"])
-fit(data["counts"][:, :20], 1)  # compiles
-start = time.process_time()
-latent, effects = fit(data["counts"], k)
-np.savez(
-    target, latent=latent, effect=effects["tau"].values, se=effects["std"].values,
-    p_value=effects["pvalue"].values, cpu=time.process_time() - start,
-)
+
+def answer(source, target, options):
+    data = np.load(source)
+    fit(data, data["counts"][:, :20], 1, options)  # compiles
+    start = time.process_time()
+    latent, effects = fit(data, data["counts"], int(data["k"]), options)
+    np.savez(
+        target, latent=latent, effect=effects["tau"].values, se=effects["std"].values,
+        p_value=effects["pvalue"].values, cpu=time.process_time() - start,
+    )
+
+
+for line in sys.stdin:
+    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):
+        answer(*json.loads(line))
+    print("done", flush=True)
 """
 
 
@@ -200,9 +207,12 @@ def causarray(scenario: str, seed: int, stopping: dict) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "source.npz"), Path(folder, "target.npz")
         np.savez(source, **data)
-        call = [CAUSARRAY_CALL.format(), source, target, json.dumps(stopping)]
-        command = [make_causarray_environment(), "-c", *call]
-        subprocess.run(command, check=True, capture_output=True)
+        process = causarray_process()
+        process.stdin.write(json.dumps([str(source), str(target), stopping]) + "\n")
+        process.stdin.flush()
+        while (line := process.stdout.readline()) != "done\n":
+            if not line:
+                raise RuntimeError(f"causarray ended with status {process.wait()}.")
         with np.load(target) as found:
             found = dict(found)
     table = pd.DataFrame(index=case.adata.var_names)
@@ -210,6 +220,14 @@ def causarray(scenario: str, seed: int, stopping: dict) -> Result:
     table["p_value"] = np.nan_to_num(found["p_value"], nan=1.0)
     table["q_value"] = false_discovery_control(table["p_value"])
     return Result(table, found["latent"], {"cpu": float(found["cpu"])})
+
+
+@lru_cache(maxsize=1)
+def causarray_process() -> subprocess.Popen:
+    """Start a process with causarray that compiles once for all fits of this worker."""
+    command = [make_causarray_environment(), "-c", CAUSARRAY_LOOP]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command, text=True, **pipes)
 
 
 def make_causarray_environment() -> Path:
