@@ -1,0 +1,336 @@
+"""LatentConfounder and its peers, fitted to the same data; prints goals and tables in Markdown.
+
+    python benchmarks/confounder.py --quick                     # smoke run: two seeds
+    python benchmarks/confounder.py --jobs 2                    # continues a run that was stopped
+    python benchmarks/confounder.py --parts donors arms         # only these; the others stay
+    python benchmarks/confounder.py --methods auto oracle       # only these
+    python benchmarks/confounder.py --table                     # only renders what is stored
+
+Each finished fit is a line of the results file, and is not repeated: to fit it again, delete its
+line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from _confounder_goals import GOALS, Results
+from _confounder_methods import CAUSARRAY_VERSION, METHODS, make_causarray_environment
+from _confounder_scaling import SIZES, measure_size
+from _confounder_scenarios import DATA, PARTS, SCENARIOS, missing_file
+from _confounder_scores import score
+
+HERE = Path(__file__).resolve().parent
+FIRST_SEED, QUICK_SEEDS, SCALING_SEEDS = 100, 2, 1
+EXACT = "exact"  # the method of the part on scaling
+PEERS = ("causarray", "causarray, tight")
+
+COLUMNS = {  # of the tables: heading and digits
+    "abs_r": ("r", 3),
+    "R": ("R", 3),
+    "auroc": ("AUROC", 4),
+    "rank_r": ("rank r", 3),
+    "sign": ("sign", 3),
+    "rmse": ("RMSE", 3),
+    "coverage": ("coverage", 3),
+    "called": ("called", 1),
+    "called_naive": ("called, naive", 1),
+    "fpr": ("FPR", 3),
+    "fdp": ("FDP", 3),
+    "power": ("power", 3),
+    "precision": ("precision", 3),
+    "recall": ("recall", 3),
+    "leakage": ("leakage", 3),
+    "dbpr_treatment": ("DBPR treatment", 4),
+    "dbpr_counts": ("DBPR counts", 4),
+    "n_latent": ("factors", 1),
+    "cpu": ("fit, s", 1),
+    "cpu_effects": ("effects, s", 1),
+    "wall": ("wall, s", 1),
+    "gib_before": ("GiB, data", 2),
+    "gib_train": ("GiB, fit", 2),
+    "gib_effects": ("GiB, effects", 2),
+    "distance_randomised": ("distance, se", 4),
+    "distance_randomised_worst": ("worst", 3),
+    "distance_auto": ("distance of auto, se", 4),
+    "distance_auto_worst": ("worst of auto", 3),
+}
+WORST_OF = ("called", "fdp")
+LEGEND = """\
+Means over the seeds; in brackets the worst seed. Effects and RMSE on the log2 scale. *called*:
+genes at 5 % by Benjamini-Hochberg; *FDP*: mean of the realised shares of false discoveries, 0
+without discoveries. *rank r*, *sign* (where the reference is 3 standard errors from zero),
+*precision* and *recall* are against the fit that knows the type, *oracle*. *leakage*: largest
+correlation of an inferred confounder with the treatment given the covariates and the true
+confounders. *DBPR*: held-out share of the deviance that the confounders explain. *coverage*: of
+the effect plus and minus 1.96 standard errors. *fit* and *effects*: CPU seconds of one thread.
+*choice*: what identified the effects, with the number of seeds.
+
+*auto* is `LatentConfounder` as it comes; *binary* has `n_latent=1, z_type="binary"`. *naive* and
+*oracle* are `LatentConfounder(n_latent=0)`, the latter with the hidden label or the true
+confounders among the covariates. *Wilcoxon*: on log-normalised values. causarray is given the
+true number of confounders and the size factors; *tight* stops at `max_iters=300, rel_tol=1e-6,
+warmup=50, patience=20`.
+"""
+
+
+class Task(NamedTuple):
+    """One fit."""
+
+    scenario: str
+    method: str
+    seed: int
+
+
+def part_of(scenario: str) -> str:
+    return "scaling" if scenario in SIZES else SCENARIOS[scenario].part
+
+
+def fit(tasks: list[Task], *, quick: bool) -> list[dict]:
+    """Fit all methods that are wanted for one data set."""
+    results = []
+    for task in tasks:
+        start = time.monotonic()
+        if task.scenario in SIZES:
+            found = measure_size(task.scenario, task.seed, quick=quick)
+        else:
+            found = score(*task)
+        found = task._asdict() | {"part": part_of(task.scenario)} | found
+        results.append(found | {"seconds": time.monotonic() - start})
+    return results
+
+
+def be_quiet() -> None:
+    for name in ("lightning.pytorch", "lightning.fabric", "scvi", "scovert"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
+
+
+def made_with(threads: int) -> dict[str, str]:
+    """Versions and machine of this run."""
+    packages = ("scovert", "scvi-tools", "torch", "scipy")
+    return {package: version(package) for package in packages} | {
+        "causarray": CAUSARRAY_VERSION,
+        "commit": commit(),
+        "cores": str(os.cpu_count()),
+        "threads per fit": str(threads),
+    }
+
+
+def commit() -> str:
+    if shutil.which("git") is None:
+        return "unknown"
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, cwd=HERE, capture_output=True, text=True).stdout.strip()
+
+
+def stored(path: Path) -> dict[Task, dict]:
+    """Results by fit; of several for one fit the last."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    results = map(json.loads, lines)
+    return {Task(r["scenario"], r["method"], r["seed"]): r for r in results}
+
+
+def tasks_of(args: argparse.Namespace) -> list[list[Task]]:
+    """Fits that were asked for, that can be done and are not stored yet, by data set."""
+    done = stored(args.results)
+    groups = [list(group) for part in args.parts for group in _groups(part, args)]
+    left = [[task for task in group if task not in done] for group in groups]
+    return [group for group in left if group]
+
+
+def _groups(part: str, args: argparse.Namespace) -> Iterator[list[Task]]:
+    if part == "scaling":
+        for name in SIZES:
+            for seed in range(FIRST_SEED, FIRST_SEED + SCALING_SEEDS):
+                yield [Task(name, EXACT, seed)]
+        return
+    for name, scenario in SCENARIOS.items():
+        if scenario.part != part:
+            continue
+        if path := missing_file(name):
+            print(f"{name} is skipped: there is no {path.name} in {DATA} (see SCOVERT_DATA).")
+            continue
+        n_seeds = min(scenario.n_seeds, args.n_seeds or scenario.n_seeds)
+        methods = [m for m in scenario.methods if m in args.methods]
+        for seed in range(FIRST_SEED, FIRST_SEED + n_seeds):
+            yield [Task(name, method, seed) for method in methods]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit what is missing, store each result at once, and return the number of failures."""
+    groups = tasks_of(args)
+    if any(task.method in PEERS for group in groups for task in group):
+        make_causarray_environment()
+    for library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+        os.environ[f"{library}_NUM_THREADS"] = str(args.threads)  # read when a worker starts
+    setting = {"made_with": made_with(args.threads)}
+    failures = 0
+    workers = {"mp_context": get_context("spawn"), "initializer": be_quiet}
+    with ProcessPoolExecutor(args.jobs, **workers) as pool:
+        fits = {pool.submit(fit, group, quick=args.quick): group for group in groups}
+        for n, done in enumerate(as_completed(fits), 1):
+            name = f"[{n}/{len(fits)}] {fits[done][0].scenario}, seed {fits[done][0].seed}"
+            if error := done.exception():
+                failures += 1
+                print(f"{name} failed: {error!r}", flush=True)
+                continue
+            with args.results.open("a") as file:
+                for result in done.result():
+                    file.write(json.dumps(result | setting) + "\n")
+                    print(f"{name}: {_line(result)}", flush=True)
+    return failures
+
+
+def _line(result: dict) -> str:
+    numbers = {COLUMNS[k][0]: result[k] for k in COLUMNS if result.get(k) is not None}
+    shown = ", ".join(f"{name} {value:.3g}" for name, value in numbers.items())
+    return f"{result['method']} {result.get('choice', '')}: {shown}; {result['seconds']:.0f} s"
+
+
+def report(results: list[dict]) -> str:
+    """Goals and tables of all parts, in Markdown, with versions and machine in the header."""
+    texts = ["# Hidden confounders", header(results), LEGEND]
+    for part, title in PARTS.items():
+        rows = pd.DataFrame([r for r in results if r["part"] == part])
+        if len(rows):
+            texts += [f"## {title}", goals(part, rows), *tables(part, rows)]
+    return "\n\n".join(text.strip() for text in texts) + "\n"
+
+
+def header(results: list[dict]) -> str:
+    if not results:
+        return "No results are stored."
+    found: dict[str, set[str]] = {}
+    for result in results:
+        for name, value in result["made_with"].items():
+            found.setdefault(name, set()).add(value)
+    return "; ".join(f"{name} {', '.join(sorted(values))}" for name, values in found.items()) + "."
+
+
+def goals(part: str, rows: pd.DataFrame) -> str:
+    """One line for each goal: its number, and whether it is met."""
+    results, lines = Results(rows), [["goal", "wanted", "value", "met"]]
+    for goal in GOALS[part]:
+        try:
+            value = float(goal.value(results))
+        except KeyError:
+            lines.append([goal.about, goal.wanted, "not measured", "-"])
+            continue
+        met = "yes" if goal.is_met(value) else "**no**"
+        lines.append([goal.about, goal.wanted, f"{value:.4g}", met])
+    return _markdown(lines)
+
+
+def tables(part: str, rows: pd.DataFrame) -> Iterator[str]:
+    """One table for each scenario; of the part on scaling one for all."""
+    if part == "scaling":
+        yield table(rows, "scenario", list(SIZES))
+        return
+    for name, scenario in SCENARIOS.items():
+        own = rows[rows["scenario"] == name]
+        if scenario.part == part and len(own):
+            yield f"### {name}: {scenario.about}"
+            yield knock_outs(own) if name == "knock-outs" else table(own, "method", METHODS)
+
+
+def table(rows: pd.DataFrame, by: str, order: list[str]) -> str:
+    """One line for each method, or each scenario."""
+    shown = [c for c in COLUMNS if c in rows and rows[c].notna().any()]
+    has_choice = "choice" in rows or "fake_choice" in rows
+    headings = [by, *(COLUMNS[c][0] for c in shown), *(["choice"] * has_choice), "seeds"]
+    lines = [headings]
+    for name in [n for n in order if n in set(rows[by])]:
+        own = rows[rows[by] == name]
+        line = [name, *(_number(own, c) for c in shown)]
+        lines.append([*line, *([_choices(own)] * has_choice), str(len(own))])
+    return _markdown(lines)
+
+
+def _number(rows: pd.DataFrame, column: str) -> str:
+    values = rows[column].dropna().astype(float)
+    if values.empty:
+        return "-"
+    digits = COLUMNS[column][1]
+    worst = f" ({values.max():.{digits}f})" if column in WORST_OF and len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{worst}"
+
+
+def _choices(rows: pd.DataFrame) -> str:
+    """Say what identified the effects, where there was something to identify."""
+    if "fake_choice" in rows:
+        choice, has_latent = rows["fake_choice"], rows["n_latent"] > 0
+    else:
+        choice, has_latent = rows["choice"], rows.get("n_latent", 0) > 0
+    refused = rows["is_refused"] == True  # noqa: E712
+    words = choice.where(~refused, choice + ", refused").where(has_latent).dropna()
+    return ", ".join(f"{word} {n}" for word, n in words.value_counts().items()) or "-"
+
+
+def knock_outs(rows: pd.DataFrame) -> str:
+    """One line for each arm."""
+    found = rows.set_index("method")["arms"]
+    lines = [["arm", "naive", *(f"{m}, kept" for m in found.index), "auto by"]]
+    for arm in sorted(found.iloc[0], key=lambda a: -found.iloc[0][a]["naive"]):
+        kept = (f"{t[arm]['called']}, {t[arm]['kept']}" for t in found)
+        lines.append([arm, str(found.iloc[0][arm]["naive"]), *kept, found["auto"][arm]["choice"]])
+    return _markdown(lines)
+
+
+def _markdown(lines: list[list[str]]) -> str:
+    lines = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parts = {"nargs": "+", "choices": PARTS, "metavar": "NAME"}
+    parser.add_argument("--parts", default=list(PARTS), **parts)
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="NAME"
+    )
+    parser.add_argument("--n-seeds", type=int, help="at most so many, from 100; default: all")
+    parser.add_argument("--jobs", type=int, default=1, help="fits in parallel processes")
+    parser.add_argument("--threads", type=int, default=1, help="threads of one fit")
+    parser.add_argument("--quick", action="store_true", help="two seeds, few cells for scaling")
+    parser.add_argument("--table", action="store_true", help="only render the stored results")
+    parser.add_argument("--results", type=Path, help="default: results/confounder.jsonl")
+    parser.add_argument("--out", type=Path, help="default: results/confounder.md")
+    args = parser.parse_args()
+    folder = Path(tempfile.mkdtemp()) if args.quick else HERE / "results"
+    args.results = args.results or folder / "confounder.jsonl"
+    args.out = args.out or folder / "confounder.md"
+    if args.quick:
+        args.n_seeds = args.n_seeds or QUICK_SEEDS
+    return args
+
+
+def main() -> None:
+    args = arguments()
+    for path in (args.results, args.out):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    failures = 0 if args.table else run(args)
+    text = report(list(stored(args.results).values()))
+    args.out.write_text(text)
+    print(f"\n{text}")
+    sys.exit(f"{failures} data sets failed." if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
