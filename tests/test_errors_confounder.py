@@ -542,7 +542,7 @@ def test_a_treatment_by_donor_without_clusters_warns(adata: AnnData) -> None:
     with no_warning():
         set_up(adata, cluster_key="mouse")
     adata.obs["cage"] = adata.obs["treated"].astype(str) + (adata.obs["age"] > 40).astype(str)
-    with pytest.warns(UserWarning, match=r"'mouse'\] ?.*'cage'\].*cluster_key='cage'"):
+    with pytest.warns(UserWarning, match=r"'mouse'\] ?.*'cage'\].*cluster_key='mouse'"):
         set_up(adata)
 
 

@@ -72,7 +72,12 @@ def check_layer_fits(adata: AnnData, genes: pd.Index, layer: str) -> None:
 def write_slots(
     adata: AnnData, key: str, slots: dict[tuple[str, str], object], model: str, params: dict
 ) -> None:
-    """Write the slots and a record of them to ``adata.uns[key]``."""
+    """Write the slots and a record of them to ``adata.uns[key]``; drop those written before."""
+    record = adata.uns.get(key, {})
+    before = record.get("slots", []) if isinstance(record, dict) and "model" in record else []
+    for container, name in (slot.split("/", 1) for slot in before):
+        if (container, name) not in slots and name in getattr(adata, container):
+            del getattr(adata, container)[name]
     for (container, name), value in slots.items():
         getattr(adata, container)[name] = value
     adata.uns[key] = {

@@ -73,7 +73,8 @@ def check_known(name: str, options: Mapping[str, object] | None, known: Collecti
     """Refuse options whose names are not among the `known` ones."""
     unknown = sorted(set(options or {}) - set(known))
     if unknown:
-        raise TypeError(f"`{name}` holds {unknown}, which are not known. It takes {list(known)}.")
+        takes = f"It takes {list(known)}" if known else "It takes none"
+        raise TypeError(f"`{name}` holds {unknown}, which are not known. {takes}.")
 
 
 def check_distributed(

@@ -32,7 +32,7 @@ __all__ = [
     "warn_about_leakage",
 ]
 
-MIN_CELLS = 20
+MIN_CELLS, MAX_LEVELS = 20, 100
 MIN_CLUSTERS, FEW_CLUSTERS = 3, 4
 MIN_CONTROLS, FEW_CONTROLS = 60, 100
 MAX_STATES = 4
@@ -46,6 +46,12 @@ def check_treatment(adata: AnnData, key: str, reference: object) -> list[object]
     sizes = adata.obs[key].value_counts()
     sizes = sizes[sizes > 0]
     levels = sorted(sizes.index, key=lambda level: (str(type(level)), level))
+    if pd.api.types.is_float_dtype(adata.obs[key]) and len(levels) > MAX_LEVELS:
+        raise ValueError(
+            f"`adata.obs[{key!r}]` holds {len(levels)} different numbers, such as "
+            f"{some_of(levels)}. A treatment has levels: bin the numbers, such as "
+            f"`pd.qcut(adata.obs[{key!r}], 3).astype(str)`."
+        )
     if len(levels) < 2:
         raise ValueError(
             f"`adata.obs[{key!r}]` is {levels[0]!r} in every cell. An effect is a comparison: "
@@ -166,12 +172,15 @@ def warn_about_clusters(adata: AnnData, treatment_key: str, others: Collection[s
     found = {}
     for key in adata.obs.columns.difference([treatment_key, *others], sort=False):
         column = adata.obs[key]
-        n_levels = 0 if pd.api.types.is_float_dtype(column) else column.nunique()
+        is_ours = str(key).startswith("_scvi_") or pd.api.types.is_float_dtype(column)
+        n_levels = 0 if is_ours else column.nunique()
         if max(low, n_arms + 1) <= n_levels <= high:
-            is_constant = (arms.groupby(column, observed=True).nunique() <= 1).all()
-            found |= {key: n_levels} if is_constant else {}
+            per_level = arms.groupby(column, observed=True).nunique()
+            per_arm = column.groupby(arms, observed=True).nunique()
+            if (per_level <= 1).all():
+                found[key] = (per_arm.min() < MIN_CLUSTERS, n_levels)
     if found:
-        named = ", ".join(f"`adata.obs[{key!r}]` ({n} levels)" for key, n in found.items())
+        named = ", ".join(f"`adata.obs[{key!r}]` ({n} levels)" for key, (_, n) in found.items())
         warnings.warn(
             f"The treatment is the same in all cells of each level of {named}. If these are "
             "donors or samples, their cells are not independent and p-values are too small: pass "

@@ -23,12 +23,21 @@ GAP = 0.3
 SPREAD, NO_SPREAD = 0.10, 0.05
 SPREAD_BY_GENES = 1.5
 WITHIN_SHIFT = 0.2
-WITHIN_Z = 5.0
+WITHIN_Z = 4.0
 PURE = 0.03
 MIN_FREQUENCY = 1e-3
 MAX_CELLS = 10_000
 
 NOT_IDENTIFIED = "dense effects, not identified"
+DENSE = (
+    "dense effects; confounding within classes is assumed away. The effects hold if unmeasured "
+    "confounders differ between the arms only by the hidden classes (`get_class_probabilities()`)"
+)
+EVERYWHERE = (
+    "small effects are everywhere, so that many genes respond or the confounders were not found: "
+    "that few genes respond does not hold, and effects are missed. Compare with "
+    "`identification='classes'`"
+)
 
 
 def estimate_effects(
@@ -82,7 +91,8 @@ def by_sparsity(study: Study, arm: int) -> Estimate:
     fit, among = study.regression, study.is_tested[arm - 1]
     shift = study.shift(arm, fit, among)
     estimate = study.adjusted(arm, study.scores, fit, shift)
-    return _calibrated(study, arm, estimate).but(facts={"shift": _norm(shift.mean)})
+    found = _calibrated(study, arm, estimate).but(facts={"shift": _norm(shift.mean)})
+    return found.but(warning=EVERYWHERE) if _is_everywhere(study, found) else found
 
 
 def by_controls(study: Study, arm: int, controls: NDArray) -> Estimate:
@@ -111,8 +121,7 @@ def by_rule(study: Study, arm: int) -> Estimate:
     if look.classes_are_doubtful:
         return look.sparse.but(facts=look.facts())
     if look.is_dense:
-        warning = "dense effects; confounding within classes is assumed away"
-        return study.by_classes(arm).but(facts=look.facts(), warning=warning)
+        return study.by_classes(arm).but(facts=look.facts(), warning=DENSE)
     within = look.within_classes()
     if within is None:
         return study.by_classes(arm).but(facts=look.facts())
@@ -255,10 +264,13 @@ def _widen(se: NDArray, found: Calibration) -> NDArray:
 
 def _refused_if_dense(study: Study, estimate: Estimate) -> Estimate:
     """Refuse p-values where small effects are everywhere, which sparsity excludes."""
+    return estimate.but(refused=NOT_IDENTIFIED) if _is_everywhere(study, estimate) else estimate
+
+
+def _is_everywhere(study: Study, estimate: Estimate) -> bool:
+    """Whether small effects are everywhere."""
     n_genes = study.is_tested.shape[1]
-    if estimate.facts["tau"] > max(SPREAD, SPREAD_BY_GENES / np.sqrt(n_genes)):
-        return estimate.but(refused=NOT_IDENTIFIED)
-    return estimate
+    return estimate.facts["tau"] > max(SPREAD, SPREAD_BY_GENES / np.sqrt(n_genes))
 
 
 def _norm(vector: NDArray) -> float:

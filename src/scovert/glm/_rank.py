@@ -18,6 +18,7 @@ __all__ = ["Scree", "choose_rank"]
 
 MAX_FACTORS = 15
 MAX_CELLS = 5_000
+MAX_GENES = 2_000
 N_PERMUTATIONS = 3
 SLACK = 1.05
 MAX_ROUNDS = 12
@@ -37,7 +38,7 @@ class Scree:
     threshold
         What it had to exceed for one factor more.
     factors
-        The factors, or `None` if not all cells were looked at.
+        The factors, or `None` if not all cells and genes were looked at.
     """
 
     n_factors: int
@@ -58,7 +59,7 @@ def choose_rank(
     Chance is what remains when the Pearson residuals of every gene are permuted over the cells;
     with a factor in the model its own curvature is no longer mistaken for further factors, as it
     is when all singular values of the first residuals are compared at once. Looks at 5,000 cells
-    at most, and at 15 factors.
+    at most, at the 2,000 genes with the most counts, and at 15 factors.
 
     Parameters
     ----------
@@ -76,8 +77,10 @@ def choose_rank(
     The number, and what it was compared with.
     """
     rng = np.random.default_rng(seed)
-    are_all = blocks.n_cells <= MAX_CELLS
-    if not are_all:
+    are_all = blocks.n_cells <= MAX_CELLS and blocks.n_genes <= MAX_GENES
+    if blocks.n_genes > MAX_GENES:
+        blocks = blocks.genes(np.sort(np.argsort(-blocks.totals)[:MAX_GENES]))
+    if blocks.n_cells > MAX_CELLS:
         rows = np.sort(rng.permutation(blocks.n_cells)[:MAX_CELLS])
         blocks, design = blocks.subset(rows), design[rows]
     most = min(MAX_FACTORS, (blocks.n_cells - design.shape[1]) // 10, blocks.n_genes // 5)

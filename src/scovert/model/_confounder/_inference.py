@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cached_property
+
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from scovert.effects import (
     Donors,
@@ -19,7 +23,13 @@ from scovert.effects import (
     treatment_deviance,
     treatment_probability,
 )
-from scovert.glm import CountBlocks, Regression, project_scores, state_probabilities
+from scovert.glm import (
+    CountBlocks,
+    Regression,
+    fit_regression,
+    project_scores,
+    state_probabilities,
+)
 from scovert.model._confounder._cells import Treated
 from scovert.model._confounder._networks import combinations, designed
 from scovert.model._confounder._tables import MIN_COUNTS, effects_table, reasons
@@ -142,8 +152,24 @@ class Inference:
     def table(self, arm: int, estimate: Estimate, genes: pd.Index) -> pd.DataFrame:
         """Return the effects of an arm, counted from 0, on all genes."""
         full = estimate.but(effect=self._of_all(estimate.effect), se=self._of_all(estimate.se))
-        naive, naive_se = (self._of_all(self.module.array(n)[arm]) for n in ("naive", "naive_se"))
-        return effects_table(full, naive, naive_se, genes, self.reasons[arm])
+        naive, p_value = (self._of_all(values) for values in self._naive(arm))
+        return effects_table(full, naive, p_value, genes, self.reasons[arm])
+
+    def _naive(self, arm: int) -> tuple[NDArray, NDArray]:
+        """Return effects of an arm without confounders, and p-values that know the donors."""
+        effect, se = (self.module.array(name)[arm] for name in ("naive", "naive_se"))
+        if self.study.donors is None:
+            return effect, 2 * norm.sf(np.abs(effect) / se)
+        return effect, self._plain[arm].p_value
+
+    @cached_property
+    def _plain(self) -> list[Estimate]:
+        """Estimates of all arms without confounders."""
+        fit = fit_regression(self.study.blocks, self.cells.design)
+        no_scores = np.zeros((len(self.cells), 0))
+        return estimate_effects(
+            replace(self.study, scores=no_scores, regression=fit), "randomised"
+        )
 
     def latents(
         self, cells: Treated, estimates: list[Estimate], batch_size: int | None = None

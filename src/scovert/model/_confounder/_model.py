@@ -282,7 +282,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         is_exact = solver == "exact"
         asked = NetworkTraining(solver, max_epochs, batch_size, enable_progress_bar, solver_kwargs)
         if is_exact:
-            check_known("solver_kwargs", solver_kwargs, ())
+            check_known("train(solver='exact')", solver_kwargs, ())
         else:
             asked.check()
         self._inferred = None
@@ -599,7 +599,8 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             _health.leakage_row(self.get_leakage()),
         ]
         for comparison, estimate in zip(self._comparisons, self._estimate(), strict=True):
-            facts, choice = estimate.facts, estimate.choice
+            facts = estimate.facts
+            choice = estimate.choice if self.n_latent else "plain regression"
             rows += _health.identification_rows(comparison, choice, facts, estimate.refused)
         return _health.table(rows)
 

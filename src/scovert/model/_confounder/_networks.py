@@ -59,7 +59,7 @@ class NetworkTraining(NamedTuple):
         if self.solver == "amortized":
             check_number("lr", self.options.get("lr", 1.0), 0)
             return
-        check_known("solver_kwargs", self.options, (*CHOICES, "dbpr_weight"))
+        check_known(f"train(solver={self.solver!r})", self.options, (*CHOICES, "dbpr_weight"))
         check_number("dbpr_weight", self.options.get("dbpr_weight", 1.0), 0)
         for name in CHOICES.keys() & self.options.keys():
             check_choice(name, self.options[name], CHOICES[name])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control, norm
+from scipy.stats import false_discovery_control
 
 from scovert._validation import caller_level
 from scovert.effects import Estimate
@@ -28,7 +28,7 @@ MAX_ALONE = 0.02
 """Share of cells without a counterpart that needs no word."""
 
 ASSUMPTIONS = {
-    "classes": "confounders differ between the arms in how frequent hidden classes of cells are",
+    "classes": "within hidden classes of cells, nothing unmeasured drives the treatment",
     "hybrid": "hidden classes, and few genes respond: what most genes share within classes is no "
     "effect",
     "sparse": "few genes respond: what most genes share is no effect",
@@ -63,7 +63,7 @@ def reasons(totals: NDArray, names: Sequence[object]) -> NDArray:
 
 
 def effects_table(
-    estimate: Estimate, naive: NDArray, naive_se: NDArray, genes: pd.Index, reason: NDArray
+    estimate: Estimate, naive: NDArray, naive_p: NDArray, genes: pd.Index, reason: NDArray
 ) -> pd.DataFrame:
     """Return the effects of one arm on the log2 scale.
 
@@ -71,8 +71,8 @@ def effects_table(
     ----------
     estimate
         The estimate, of all genes; those with a `reason` become NaN.
-    naive, naive_se
-        Effects without latent confounders and their standard errors, natural log scale.
+    naive, naive_p
+        Effects without latent confounders, natural log scale, and their p-values.
     genes
         Names of the genes.
     reason
@@ -91,7 +91,6 @@ def effects_table(
     put("p_value", nothing if estimate.refused else estimate.p_value)
     table["q_value"] = _q_values(table["p_value"])
     put("log2_fc_naive", naive / np.log(2))
-    naive_p = 2 * norm.sf(np.abs(naive) / naive_se)
     table["q_value_naive"] = _q_values(pd.Series(np.where(tested, naive_p, np.nan), genes))
     table["reason"] = np.where(tested, estimate.refused, reason)
     return table
@@ -148,9 +147,7 @@ def say_what_was_assumed(estimate: Estimate, comparison: str, n_latent: int) -> 
         )
     elif estimate.warning:
         warnings.warn(
-            f"{comparison}: {estimate.warning}. The effects hold if unmeasured confounders differ "
-            f"between the arms only by the {estimate.facts['n_classes']:.0f} classes that were "
-            "found (`get_class_probabilities()`).",
+            f"{comparison}: {estimate.warning}.",
             UserWarning,
             stacklevel=caller_level(),
         )
