@@ -200,6 +200,46 @@ def test_donors_make_errors_larger() -> None:
     np.testing.assert_allclose(by_donor["log2_fc"], plain["log2_fc"])
 
 
+def test_naive_effects_know_the_donors_too() -> None:
+    adata = simulate.confounder("null", n_cells=601, n_genes=97, seed=3)
+    arm = adata.obs["treatment"].astype(str)
+    adata.obs["donor"] = arm + (np.arange(601) % 4).astype(str)
+    shift = np.random.default_rng(0).normal(0, 0.7, (8, 97))[pd.factorize(adata.obs["donor"])[0]]
+    mean = np.exp(adata.layers["truth_log_mean"] + shift)
+    adata.X = np.random.default_rng(1).poisson(mean).astype(np.float32)
+    with pytest.warns(UserWarning, match="cluster_key=.donor"):
+        plain = fit(adata.copy(), n_latent=0).get_treatment_effects()
+    model = fit(adata.copy(), n_latent=0, setup={"cluster_key": "donor"})
+    by_donor = model.get_treatment_effects()
+    pd.testing.assert_series_equal(by_donor["log2_fc_naive"], plain["log2_fc_naive"])
+    assert (plain["q_value_naive"] < 0.05).sum() > 10
+    assert (by_donor["q_value_naive"] < 0.05).sum() <= 2
+
+
+def test_annotating_again_leaves_nothing_of_before(data: AnnData) -> None:
+    adata = data.copy()
+    fit(adata).annotate()
+    assert "confounder_class" in adata.obs
+    fit(adata, n_latent=0).annotate()
+    assert "confounder_class" not in adata.obs
+    assert adata.obsm["X_confounder"].shape == (601, 0)
+
+
+def test_sparsity_that_does_not_hold_is_warned_of() -> None:
+    adata = simulate.confounder_large(
+        n_cells=801,
+        n_genes=301,
+        effects="aligned",
+        effect_fraction=0.5,
+        z_types=["continuous"] * 3,
+        seed=0,
+    )
+    covariates = [c for c in adata.obs if c.startswith("covariate")]
+    model = fit(adata, n_latent=3, setup={"continuous_covariate_keys": covariates})
+    with pytest.warns(UserWarning, match="few genes respond does not hold"):
+        model.get_treatment_effects(identification="sparse")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [simulate.confounder, simulate.confounder_large])
 def test_auto_keeps_false_discoveries_low(make: Callable) -> None:
