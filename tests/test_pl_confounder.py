@@ -212,6 +212,20 @@ def test_vectors_that_are_refused(draw: Callable, first: np.ndarray, match: str)
     assert plt.get_fignums() == []
 
 
+@pytest.mark.parametrize("draw", [pl.confounder, pl.propensity, pl.mean_correlation])
+@pytest.mark.parametrize("kind", [list, pd.Categorical, pd.Series, np.array])
+def test_text_is_refused(draw: Callable, kind: Callable) -> None:
+    match = r"holds 'B', and numbers are drawn.*`labels == 'B'`"
+    with pytest.raises(TypeError, match=match):
+        draw(np.arange(3.0), kind(["B", "T", "B"]))
+    assert plt.get_fignums() == []
+
+
+def test_labels_as_numbers_are_drawn(rng: np.random.Generator) -> None:
+    labels = pd.Series(rng.choice(["B", "T"], 51)).astype("category")
+    assert pl.confounder(labels == "B", labels == "B").get_title() == "Pearson r = 1.000"
+
+
 # scree
 
 

@@ -26,7 +26,7 @@ _TITLES = {  # in the order of the panels
     "treatment_loss": ("Treatment (odd rounds)", "nats per held-out cell"),
     "outcome_loss": ("Counts (odd rounds)", "nats per held-out cell"),
     "generator_loss": ("Generator (even rounds)", "loss per cell"),
-    "deviance": ("Deviance", "sum over cells and genes"),
+    "deviance": ("Deviance", "$-2$ log-likelihood per cell"),
     "weights": ("Weights", "weight"),
 }
 _MODES = ("train", "validation")
