@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from scovert.cli import app
@@ -166,11 +169,11 @@ def test_deconfound_by_controls(treated: Path, tmp_path: Path) -> None:
 
 
 NOT_DECONFOUNDED: dict[str, tuple[tuple[object, ...], str]] = {
-    "no such treatment": (("--treatment-key", "x"), "`treatment_key='x'` is not a column"),
-    "no reference": (("--treatment-key", "arm"), "such as `reference='ctrl'`"),
+    "no such treatment": (("--treatment-key", "x"), "--treatment-key x is not a column"),
+    "no reference": (("--treatment-key", "arm"), "such as --reference ctrl"),
     "unknown reference": (
         ("--treatment-key", "arm", "--reference", "none"),
-        "`reference='none'` is not a level",
+        "--reference none is not a level",
     ),
     "no controls": (("--identification", "controls"), "needs --negative-controls FILE"),
     "useless controls": (
@@ -178,7 +181,7 @@ NOT_DECONFOUNDED: dict[str, tuple[tuple[object, ...], str]] = {
         "says nothing with --identification sparse",
     ),
     "no file of controls": (("--negative-controls", "x.txt"), "x.txt is not a file"),
-    "number of confounders": (("--n-latent", "many"), "`n_latent='many'` is not known"),
+    "number of confounders": (("--n-latent", "many"), "--n-latent many is not known"),
     "effects exist": (("--effects", __file__), "exists. Name another output"),
     "effects are the output": (("--effects", "o.h5ad"), "is the output of the cells too"),
 }
@@ -222,13 +225,13 @@ REFUSED: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     ),
     "no such key": (
         lambda s: ["integrate", s, "--batch-key", "run", "-o", s.parent / "o.h5ad"],
-        "`batch_key='run'` is not a column of `adata.obs`",
+        "--batch-key run is not a column of `adata.obs`",
     ),
     "no such layer": (
         lambda s: [
             "integrate", s, "--batch-key", "batch", "--layer", "x", "-o", s.parent / "o.h5ad",
         ],
-        "`layer='x'` is not in `adata.layers`",
+        "--layer x is not in `adata.layers`",
     ),
 }  # fmt: skip
 
@@ -243,6 +246,42 @@ def test_refuses_with_one_line_and_writes_nothing(name: str, source: Path) -> No
     assert "Traceback" not in result.output
     output = source.parent / "o.h5ad"
     assert not output.exists() or output.stat().st_size == 0
+
+
+SAID = {
+    "Pass `cluster_key='donor'`.": "Pass --cluster-key donor.",
+    'See `n_latent="auto"`, `write_layer=False`.': "See --n-latent auto, --no-write-layer.",
+    "Pass `overwrite=True`.": "Pass --overwrite.",
+    "See `categorical_covariate_keys`.": "See --categorical-covariate.",
+    "See `negative_controls`.": "See --negative-controls.",
+    "See `get_class_probabilities()`, `solver='exact'`, `file`, `adata.obs`.": None,
+}
+
+
+@pytest.mark.parametrize("text", SAID)
+@pytest.mark.parametrize("kind", ["error", "warning"])
+def test_messages_name_options(
+    text: str, kind: str, treated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file: Path) -> None:
+        if kind == "warning":
+            warnings.warn(text, UserWarning, stacklevel=1)
+        raise ValueError(text if kind == "error" else "stop")
+
+    monkeypatch.setattr("scovert.cli._deconfound.read", fail)
+    result = deconfound(treated, tmp_path / "o.h5ad")
+    assert f"{kind}: {SAID[text] or text}\n" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["demo", "integrate", "deconfound"])
+def test_help_shows_every_option_in_full(command: str) -> None:
+    options = get_command(app).commands[command].params
+    result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "80"})
+    assert result.exit_code == 0
+    assert "\N{HORIZONTAL ELLIPSIS}" not in result.stdout
+    shown = set(re.findall(r"--[a-z-]+", result.stdout))
+    names = {name for each in options for name in (*each.opts, *each.secondary_opts)}
+    assert {name for name in names if name.startswith("--")} <= shown
 
 
 @pytest.mark.slow

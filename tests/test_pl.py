@@ -160,10 +160,22 @@ def test_history_of_one_epoch_is_visible() -> None:
     assert ax.get_lines()[0].get_marker() == "."
 
 
+def test_history_by_itself_is_drawn_as_that_of_its_model() -> None:
+    deviance = np.array([9.0, 5.0, 4.0])
+    frame = pd.DataFrame({"deviance": deviance}, pd.RangeIndex(3, name="round"))
+    for given in ({"deviance": frame}, SimpleNamespace(history={"deviance": frame})):
+        (ax,) = pl.history(given)
+        assert (ax.get_title(), ax.get_xlabel()) == ("Deviance", "round")
+        np.testing.assert_array_equal(lines(ax)["deviance"], deviance)
+
+
 @pytest.mark.parametrize("value", [None, {}, {"kl_global_train": pd.DataFrame({"x": [0.0]})}])
 def test_history_needs_a_trained_model(value: dict | None) -> None:
     with pytest.raises(RuntimeError, match=r"no history .* Call `model.train\(\)` first"):
         pl.history(SimpleNamespace(history=value))
+    if value is not None:
+        with pytest.raises(RuntimeError, match="This dict has no history of training"):
+            pl.history(value)
     assert plt.get_fignums() == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import matplotlib as mpl
@@ -12,6 +13,7 @@ import pytest
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
+from matplotlib.text import Text
 from scipy import special, stats
 
 from scovert import pl, simulate
@@ -212,6 +214,20 @@ def test_vectors_that_are_refused(draw: Callable, first: np.ndarray, match: str)
     assert plt.get_fignums() == []
 
 
+@pytest.mark.parametrize("draw", [pl.confounder, pl.propensity, pl.mean_correlation])
+@pytest.mark.parametrize("kind", [list, pd.Categorical, pd.Series, np.array])
+def test_text_is_refused(draw: Callable, kind: Callable) -> None:
+    match = r"holds 'B', and numbers are drawn.*`labels == 'B'`"
+    with pytest.raises(TypeError, match=match):
+        draw(np.arange(3.0), kind(["B", "T", "B"]))
+    assert plt.get_fignums() == []
+
+
+def test_labels_as_numbers_are_drawn(rng: np.random.Generator) -> None:
+    labels = pd.Series(rng.choice(["B", "T"], 51)).astype("category")
+    assert pl.confounder(labels == "B", labels == "B").get_title() == "Pearson r = 1.000"
+
+
 # scree
 
 
@@ -282,11 +298,11 @@ def test_volcano(effects: pd.DataFrame) -> None:
                 found[found[:, 0].argsort()], expected[expected[:, 0].argsort()]
             )
         assert line(ax, "--")[1][0] == pytest.approx(-np.log10(0.05))
-        assert caption(ax) == ""
     legend = [text.get_text() for text in adjusted.get_legend().get_texts()]
     assert legend == ["both (20)", "adjusted only (3)", "naive only (40)", "neither (27)"]
     assert naive.get_ylim() == adjusted.get_ylim()
     assert naive.get_xlim() == adjusted.get_xlim()
+    assert naive.figure.get_supxlabel() == ""
 
 
 def test_volcano_draws_extreme_genes_at_the_edge(effects: pd.DataFrame) -> None:
@@ -297,6 +313,11 @@ def test_volcano_draws_extreme_genes_at_the_edge(effects: pd.DataFrame) -> None:
         (x, y) = points(ax)[points(ax)[:, 0] == effects.loc["gene_45", column]][0]
         assert y == points(ax)[:, 1].max() < ax.get_ylim()[1]
         assert x == effects.loc["gene_45", column]
+    found = re.fullmatch(
+        r"Triangles: genes with a q-value below (.*), drawn at the edge\.",
+        naive.figure.get_supxlabel(),
+    )
+    assert -np.log10(float(found[1])) == pytest.approx(y, abs=0.1)
 
 
 def test_volcano_with_another_rate(effects: pd.DataFrame) -> None:
@@ -314,14 +335,51 @@ def test_volcano_counts_genes_without_a_value(effects: pd.DataFrame) -> None:
         effects.loc[gene, ["log2_fc", "q_value"]] = np.nan
         effects.loc[gene, "reason"] = reason
     naive, adjusted = pl.volcano(effects)
-    assert caption(naive) == ""
-    assert caption(adjusted) == "3 of 90 genes left out:\nfew counts (2)\none arm (1)"
+    note = "3 of 90 genes left out: few counts (2); one arm (1)."
+    assert adjusted.figure.get_supxlabel() == f"Adjusted: {note}"
     assert (len(points(naive)), len(points(adjusted))) == (90, 87)
+    both = effects.assign(q_value_naive=effects["q_value_naive"].where(effects["log2_fc"].notna()))
+    assert pl.volcano(both)[0].figure.get_supxlabel() == note  # once
     effects["q_value"], effects["reason"] = np.nan, "dense effects, not identified"
     naive, adjusted = pl.volcano(effects)
     assert adjusted.get_title() == "Adjusted: no q-values"
-    assert caption(adjusted) == "90 of 90 genes left out:\ndense effects, not identified"
+    note = "Adjusted: 90 of 90 genes left out: dense effects, not identified."
+    assert adjusted.figure.get_supxlabel() == note
     assert len(points(adjusted)) == 0
+    assert names(naive) == names(adjusted) == set()
+
+
+def names(ax: Axes) -> set[str]:
+    return {text.get_text() for text in ax.texts}
+
+
+@pytest.mark.parametrize("n_labels", [0, 1, 10, 90])
+def test_volcano_names_the_most_significant_genes(effects: pd.DataFrame, n_labels: int) -> None:
+    naive, adjusted = pl.volcano(effects, n_labels=n_labels)
+    called = effects.query("q_value < 0.05")
+    assert len(called) == 23
+    assert names(adjusted) == set(called["q_value"].nsmallest(n_labels).index)
+    assert names(naive) == names(adjusted)
+
+
+def test_volcano_names_the_larger_of_equally_significant_effects(effects: pd.DataFrame) -> None:
+    effects.loc[["gene_45", "gene_50"], "q_value"] = 0.0
+    effects.loc[["gene_45", "gene_50"], "log2_fc"] = [1.0, -2.0]
+    assert names(pl.volcano(effects, n_labels=1)[1]) == {"gene_50"}
+
+
+@pytest.mark.parametrize("spread", [1.0, 0.1, 0.0])
+def test_names_of_genes_are_apart_and_in_the_frame(effects: pd.DataFrame, spread: float) -> None:
+    effects["log2_fc"] *= spread
+    effects.loc[effects.index[:60], "q_value"] = 10.0 ** -np.linspace(20, 20 - 10 * spread, 60)
+    for ax in pl.volcano(effects, n_labels=20):
+        ax.figure.canvas.draw()
+        boxes = [Text.get_window_extent(text) for text in ax.texts]
+        assert 4 <= len(boxes) <= 20
+        for i, box in enumerate(boxes):
+            assert ax.bbox.x0 < box.x0 < box.x1 < ax.bbox.x1
+            assert ax.bbox.y0 < box.y0 < box.y1 < ax.bbox.y1
+            assert not any(box.overlaps(other) for other in boxes[:i])
 
 
 # p_values
@@ -383,6 +441,7 @@ def test_tables_that_are_refused(draw: Callable, effects: pd.DataFrame) -> None:
     ("draw", "match"),
     [
         (lambda e: pl.volcano(e, fdr=2), "`fdr=2` is out of range"),
+        (lambda e: pl.volcano(e, n_labels=-1), "`n_labels=-1` is out of range"),
         (lambda e: pl.p_values(e, kind="bars"), r"`kind='bars'` .* \['histogram', 'qq'\]"),
     ],
 )

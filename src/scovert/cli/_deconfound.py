@@ -59,6 +59,7 @@ class ZType(StrEnum):
 
 
 def deconfound(  # noqa: PLR0913
+    context: typer.Context,
     file: InputFile,
     *,
     treatment_key: Annotated[
@@ -110,13 +111,14 @@ def deconfound(  # noqa: PLR0913
     The output is the input with obsm["X_confounder"] (the inferred confounders),
     layers["confounder"] (deconfounded means), obs["confounder_propensity"],
     obs["confounder_class"] (if there are hidden classes), varm["confounder_effects"] and, in
-    uns["confounder"], what was assumed.
+    uns["confounder"], what was assumed. Of several arms, varm["confounder_effects_ARM"] and
+    obsm["confounder_propensity"].
     """
-    with session(quiet=quiet):
+    with session(context, quiet=quiet):
         _check_outputs(output, effects, overwrite=overwrite, source=file)
         options = _identify(identification, negative_controls)
         adata = read(file)
-        say = narrator(quiet=quiet)
+        say = narrator(context, quiet=quiet)
         say(f"{file}: {adata.n_obs} cells, {adata.n_vars} genes.")
         setup = {
             "treatment_key": treatment_key,

@@ -21,6 +21,7 @@ __all__ = ["demo"]
 
 
 def demo(
+    context: typer.Context,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path(
         "scovert-demo"
     ),
@@ -33,14 +34,14 @@ def demo(
     max_epochs: MaxEpochs = None,
 ) -> None:
     """Integrate two batches of 700 real blood cells and draw them before and after."""
-    with session(quiet=quiet):
+    with session(context, quiet=quiet):
         names = ("demo.h5ad", "umap.png", "batch_mixing.png", "history.png", "metrics.csv")
         files = {name: output / name for name in names}
         for file in files.values():
             check_output(file, overwrite=overwrite)
         from scovert.data import pbmc68k, two_batches
 
-        say = narrator(quiet=quiet)
+        say = narrator(context, quiet=quiet)
         say("Making two batches of 700 blood cells, the second with its own capture of each gene.")
         adata = two_batches(pbmc68k(), thinning=0.5, capture_sd=1.0)
         say("Embedding the cells before integration: principal components and UMAP.")

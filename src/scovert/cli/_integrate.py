@@ -47,6 +47,7 @@ class Alignment(StrEnum):
 
 
 def integrate(  # noqa: PLR0913
+    context: typer.Context,
     file: InputFile,
     *,
     batch_key: Annotated[str, typer.Option(help="Column of obs with the dataset of each cell.")],
@@ -70,10 +71,10 @@ def integrate(  # noqa: PLR0913
     The output is the input with obsm["X_paired"] (the shared space, for scanpy.pp.neighbors),
     layers["paired"] (corrected counts) and, with anchors, obs["paired_support"].
     """
-    with session(quiet=quiet):
+    with session(context, quiet=quiet):
         check_output(output, overwrite=overwrite, source=file)
         adata = read(file)
-        say = narrator(quiet=quiet)
+        say = narrator(context, quiet=quiet)
         say(f"{file}: {adata.n_obs} cells, {adata.n_vars} genes.")
         options = {"seed": seed, "accelerator": accelerator, "max_epochs": max_epochs}
         setup = {"batch_key": batch_key, "layer": layer}

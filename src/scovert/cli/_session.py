@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,24 +31,40 @@ __all__ = [
 
 
 @contextmanager
-def session(*, quiet: bool) -> Iterator[None]:
+def session(context: typer.Context, *, quiet: bool) -> Iterator[None]:
     """Show what the package refuses and warns about as one line each."""
+
+    def show_warning(message: Warning | str, *_: object) -> None:
+        typer.echo(f"warning: {_with_options(str(message), context)}", err=True)
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore" if quiet else "default", UserWarning)
             for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
                 warnings.simplefilter("ignore", category)
-            warnings.showwarning = _show_warning
+            warnings.showwarning = show_warning
             logging.getLogger("scovert").setLevel(logging.WARNING)  # commands say what they do
             yield
     except (ValueError, KeyError, TypeError, OSError, MemoryError, FloatingPointError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        typer.echo(f"error: {message}", err=True)
+        typer.echo(f"error: {_with_options(str(message), context)}", err=True)
         raise typer.Exit(1) from error
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
-    typer.echo(f"warning: {message}", err=True)
+def _with_options(text: str, context: typer.Context) -> str:
+    """Write arguments of the package as options of the command: `reference='a'`, --reference a."""
+    options = {parameter.name: parameter for parameter in context.command.params}
+
+    def replace(match: re.Match[str]) -> str:
+        name, value = match["name"], (match["value"] or "").strip("'\"")
+        option = options.get(name, options.get(name.removesuffix("_keys")))
+        if option is None or not option.opts[0].startswith("--"):
+            return match[0]
+        if value == "False" and option.secondary_opts:
+            return option.secondary_opts[0]
+        return option.opts[0] if value == "True" else f"{option.opts[0]} {value}".strip()
+
+    return re.sub(r"`(?P<name>\w+)(=(?P<value>[^`]*))?`", replace, text)
 
 
 def set_seed(seed: int) -> None:
@@ -59,9 +76,9 @@ def set_seed(seed: int) -> None:
     scvi.settings.seed = seed
 
 
-def narrator(*, quiet: bool) -> Callable[[str], None]:
+def narrator(context: typer.Context, *, quiet: bool) -> Callable[[str], None]:
     """Return what prints a line, unless it is to be quiet."""
-    return (lambda _: None) if quiet else typer.echo
+    return lambda text: None if quiet else typer.echo(_with_options(text, context))
 
 
 def say_what_to_check(check: pd.DataFrame, say: Callable[[str], None]) -> None:

@@ -26,6 +26,9 @@ def confounder(
 ) -> Axes:
     """Draw an inferred confounder against the true one, with their correlation and regression.
 
+    It needs the truth, so it is for simulated data, or for a known label of the cells as numbers,
+    such as ``adata.obs["cell_type"] == "B"``.
+
     A confounder with two values, or close to two in nearly all cells as probabilities may be, is
     jittered, so that its cells can be told apart; the correlation and the dotted line are those
     of the values themselves. The sign of an inferred confounder has
@@ -48,6 +51,8 @@ def confounder(
 
     Raises
     ------
+    TypeError
+        If a value is text.
     ValueError
         If the vectors differ in length, are not finite, or the truth is the same in all cells.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,7 @@ _TITLES = {  # in the order of the panels
     "treatment_loss": ("Treatment (odd rounds)", "nats per held-out cell"),
     "outcome_loss": ("Counts (odd rounds)", "nats per held-out cell"),
     "generator_loss": ("Generator (even rounds)", "loss per cell"),
+    "deviance": ("Deviance", "$-2$ log-likelihood per cell"),
     "weights": ("Weights", "weight"),
 }
 _MODES = ("train", "validation")
@@ -46,8 +48,9 @@ def history(model: object, *, show: bool = False) -> np.ndarray:
     Parameters
     ----------
     model
-        A trained model; its ``history`` maps names to DataFrames with one column. The name of
-        their index, such as ``"round"``, is that of the axis; without one it is ``"epoch"``.
+        A trained model, or its ``history``, which maps names to DataFrames with one column. The
+        name of their index, such as ``"round"``, is that of the axis; without one it is
+        ``"epoch"``.
     show
         Show the figure, as :func:`matplotlib.pyplot.show` does.
 
@@ -72,11 +75,12 @@ def history(model: object, *, show: bool = False) -> np.ndarray:
     """
     import matplotlib.pyplot as plt
 
-    panels = _panels(getattr(model, "history", None) or {})
+    table = model if isinstance(model, Mapping) else getattr(model, "history", None)
+    panels = _panels(table or {})
     if not panels:
         raise RuntimeError(
-            f"This {type(model).__name__} has no history of training. Only a trained model can be "
-            "drawn. Call `model.train()` first."
+            f"This {type(model).__name__} has no history of training. A trained model or its "
+            "`history` can be drawn. Call `model.train()` first."
         )
     n_columns = min(_MAX_COLUMNS, len(panels))
     n_rows = -(-len(panels) // n_columns)
@@ -94,7 +98,7 @@ def history(model: object, *, show: bool = False) -> np.ndarray:
     return used
 
 
-def _panels(table: dict[str, pd.DataFrame]) -> dict[str, Lines]:
+def _panels(table: Mapping[str, pd.DataFrame]) -> dict[str, Lines]:
     """Lines of each panel by label, panels in the order in which they are drawn."""
     panels: dict[str, Lines] = {}
     for name, frame in table.items():

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["as_vectors", "axes_or_new", "check_effects", "describe_left_out"]
+__all__ = ["as_numbers", "as_vectors", "axes_or_new", "check_effects", "describe_left_out"]
 
 
 def axes_or_new(ax: Axes | None, size: tuple[float, float]) -> Axes:
@@ -22,9 +22,23 @@ def axes_or_new(ax: Axes | None, size: tuple[float, float]) -> Axes:
     return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
 
 
+def as_numbers(name: str, values: ArrayLike) -> NDArray:
+    """Return an array of numbers, or refuse text."""
+    try:
+        return np.asarray(values, float)
+    except ValueError as error:
+        text = next((v for v in np.ravel(np.asarray(values, object)) if isinstance(v, str)), None)
+        if text is None:
+            raise
+        raise TypeError(
+            f"`{name}` holds {text!r}, and numbers are drawn. Of labels, pass whether a cell has "
+            f"the one that you look for: `labels == {text!r}`."
+        ) from error
+
+
 def as_vectors(**arrays: ArrayLike) -> list[NDArray]:
     """Return finite vectors of one length; a matrix with one column counts as a vector."""
-    vectors = {name: np.asarray(values, float) for name, values in arrays.items()}
+    vectors = {name: as_numbers(name, values) for name, values in arrays.items()}
     for name, values in vectors.items():
         if values.ndim == 2 and values.shape[1] == 1:
             vectors[name] = values = values[:, 0]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scovert.pl._input import axes_or_new
+from scovert.pl._input import as_numbers, axes_or_new
 from scovert.pl._marks import draw_caption
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ def mean_correlation(
 ) -> Axes:
     """Draw a histogram of the correlation of estimated and true log means, one for each gene.
 
+    It needs the truth, so it is for simulated data.
+
     Parameters
     ----------
     log_mean
@@ -48,6 +50,8 @@ def mean_correlation(
 
     Raises
     ------
+    TypeError
+        If a value is text.
     ValueError
         If the matrices differ in shape or are not finite, or no gene is left.
 
@@ -96,7 +100,7 @@ def _correlations(x: NDArray, y: NDArray) -> NDArray:
 
 
 def _as_matrices(**arrays: ArrayLike) -> list[NDArray]:
-    matrices = {name: np.asarray(values, float) for name, values in arrays.items()}
+    matrices = {name: as_numbers(name, values) for name, values in arrays.items()}
     shapes = {name: values.shape for name, values in matrices.items()}
     if len(set(shapes.values())) > 1 or {len(shape) for shape in shapes.values()} != {2}:
         raise ValueError(

@@ -25,6 +25,8 @@ def propensity(
 ) -> Axes:
     """Draw the predicted log odds of the treatment against the true ones.
 
+    It needs the truth, so it is for simulated data.
+
     Parameters
     ----------
     probability
@@ -46,6 +48,8 @@ def propensity(
 
     Raises
     ------
+    TypeError
+        If a value is text.
     ValueError
         If the vectors differ in length or are not finite, probabilities are outside [0, 1], or
         the true log odds are the same in all cells.

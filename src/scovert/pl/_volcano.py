@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from scovert._validation import check_number
 from scovert.pl._input import check_effects, describe_left_out
-from scovert.pl._marks import draw_caption
+from scovert.pl._labels import draw_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,9 +33,12 @@ _SMALLEST = 1e-300  # q-values below count as this
 _COVERED = 98  # percentile of the called genes that a panel covers
 _BEYOND = 1.3  # times that height is covered too, if it shows all of them
 _MARGIN = 1.08
+_LINE = 100  # characters of a line of the caption
 
 
-def volcano(effects: pd.DataFrame, *, fdr: float = 0.05, show: bool = False) -> NDArray:
+def volcano(
+    effects: pd.DataFrame, *, fdr: float = 0.05, n_labels: int = 10, show: bool = False
+) -> NDArray:
     """Draw effects against q-values, naive on the left and adjusted on the right.
 
     A gene has the same colour in both panels: it says which analysis calls it. Triangles at the
@@ -47,13 +51,16 @@ def volcano(effects: pd.DataFrame, *, fdr: float = 0.05, show: bool = False) -> 
         `q_value_naive`, from ``model.get_treatment_effects()``.
     fdr
         False discovery rate: genes with a q-value below are called.
+    n_labels
+        Names to write next to genes, in both panels: those that the adjusted analysis calls with
+        the smallest q-values. One for which there is no room is left out.
     show
         Show the figure, as :func:`matplotlib.pyplot.show` does.
 
     Returns
     -------
     Array of two :class:`matplotlib.axes.Axes`. Genes without an effect or a q-value are left out
-    of a panel, and counted below it with the reasons.
+    of a panel, and counted in the caption of the figure with the reasons.
 
     Raises
     ------
@@ -62,7 +69,7 @@ def volcano(effects: pd.DataFrame, *, fdr: float = 0.05, show: bool = False) -> 
     KeyError
         If a column is missing.
     ValueError
-        If there are several arms, or `fdr` is out of range.
+        If there are several arms, or `fdr` or `n_labels` is out of range.
 
     Examples
     --------
@@ -83,23 +90,65 @@ def volcano(effects: pd.DataFrame, *, fdr: float = 0.05, show: bool = False) -> 
 
     check_effects(effects, [column for columns in _PANELS.values() for column in columns])
     check_number("fdr", fdr, 0, 1)
+    check_number("n_labels", n_labels, 0, whole=True)
     groups = _groups(effects, fdr)
     top = _top(effects, fdr)
-    _, axes = plt.subplots(1, 2, figsize=_SIZE, sharex=True, sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        1, 2, figsize=_SIZE, sharex=True, sharey=True, layout="constrained"
+    )
     for ax, (name, columns) in zip(axes, _PANELS.items(), strict=True):
         _draw(ax, effects[list(columns)], groups, top)
-        is_missing = effects[list(columns)].isna().any(axis=1).to_numpy()
-        n_called = f"{(effects[columns[1]] < fdr).sum():,} called"
+        q = effects[columns[1]]
         ax.axhline(-np.log10(fdr), color="0.4", linestyle="--", linewidth=1)
         ax.axvline(0, color="0.4", linewidth=0.5)
-        title = f"{name}: {'no q-values' if is_missing.all() else n_called}"
+        n_called = f"{(q < fdr).sum():,} called"
+        title = f"{name}: {'no q-values' if _is_missing(effects, name).all() else n_called}"
         ax.set(title=title, xlabel="$\\log_2$ fold change")
-        draw_caption(ax, describe_left_out(effects, is_missing))
     axes[0].set(ylabel="$-\\log_{10}$ q-value", ylim=(-0.02 * top, _MARGIN * top))
     _draw_legend(axes[1], groups)
+    figure.supxlabel(_caption(effects, top), fontsize="small", color="0.4")
+    labelled = _most_significant(effects, fdr, n_labels)
+    for ax, columns in zip(axes, _PANELS.values(), strict=True):
+        _label(ax, effects[list(columns)], labelled, top)
     if show:
         plt.show()
     return axes
+
+
+def _is_missing(effects: pd.DataFrame, panel: str) -> NDArray:
+    return effects[list(_PANELS[panel])].isna().any(axis=1).to_numpy()
+
+
+def _caption(effects: pd.DataFrame, top: float) -> str:
+    """Say what triangles are, if there are any, and which genes are left out of which panel."""
+    lines = []
+    if any((_height(effects[q]) > top).any() for _, q in _PANELS.values()):
+        lines.append(f"Triangles: genes with a q-value below {10**-top:.0e}, drawn at the edge.")
+    notes = {name: describe_left_out(effects, _is_missing(effects, name)) for name in _PANELS}
+    if len(set(notes.values())) == 1:
+        notes = {"": notes["Naive"]}
+    for name, note in notes.items():
+        if note:
+            count, *reasons = note.splitlines()
+            panel = f"{name}: " if name else ""
+            lines.append(f"{panel}{' '.join([count, '; '.join(reasons)]).strip()}.")
+    return "\n".join(part for line in lines for part in textwrap.wrap(line, _LINE))
+
+
+def _most_significant(effects: pd.DataFrame, fdr: float, n_labels: int) -> NDArray:
+    """Rows of the called genes with the smallest q-values, of equal ones the larger effects."""
+    q, effect = effects["q_value"].to_numpy(float), effects["log2_fc"].abs().to_numpy(float)
+    order = np.lexsort((-effect, q))
+    return order[q[order] < fdr][:n_labels]
+
+
+def _label(ax: Axes, table: pd.DataFrame, rows: NDArray, top: float) -> None:
+    """Write the names of these genes; the columns of `table` are effect and q-value."""
+    effect, height = table.iloc[:, 0].to_numpy(float), _height(table.iloc[:, 1])
+    xy = np.column_stack([effect, np.minimum(height, top)])
+    is_drawn = np.isfinite(xy).all(axis=1)
+    rows = rows[is_drawn[rows]]
+    draw_labels(ax, table.index[rows].astype(str), xy[rows], xy[is_drawn])
 
 
 def _groups(effects: pd.DataFrame, fdr: float) -> NDArray:
