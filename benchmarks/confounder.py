@@ -259,7 +259,8 @@ def table(rows: pd.DataFrame, by: str, order: list[str]) -> str:
     for name in [n for n in order if n in set(rows[by])]:
         own = rows[rows[by] == name]
         line = [name, *(_number(own, c) for c in shown)]
-        lines.append([*line, *([_choices(own)] * has_choice), str(len(own))])
+        choices = [_choices(own)] if has_choice else []
+        lines.append([*line, *choices, str(len(own))])
     return _markdown(lines)
 
 
