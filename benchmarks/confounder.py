@@ -16,15 +16,12 @@ import argparse
 import json
 import logging
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +32,7 @@ from _confounder_methods import CAUSARRAY_VERSION, METHODS, make_causarray_envir
 from _confounder_scaling import SIZES, measure_size
 from _confounder_scenarios import DATA, PARTS, SCENARIOS, missing_file
 from _confounder_scores import score
+from _runs import read_results, run_facts
 
 HERE = Path(__file__).resolve().parent
 FIRST_SEED, QUICK_SEEDS, SCALING_SEEDS = 100, 2, 1
@@ -124,27 +122,15 @@ def be_quiet() -> None:
 
 def made_with(threads: int) -> dict[str, str]:
     """Versions and machine of this run."""
-    packages = ("scovert", "scvi-tools", "torch", "scipy")
-    return {package: version(package) for package in packages} | {
+    return run_facts("scipy") | {
         "causarray": CAUSARRAY_VERSION,
-        "commit": commit(),
-        "cores": str(os.cpu_count()),
         "threads per fit": str(threads),
     }
 
 
-def commit() -> str:
-    if shutil.which("git") is None:
-        return "unknown"
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, cwd=HERE, capture_output=True, text=True).stdout.strip()
-
-
 def stored(path: Path) -> dict[Task, dict]:
     """Results by fit; of several for one fit the last."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    results = map(json.loads, lines)
-    return {Task(r["scenario"], r["method"], r["seed"]): r for r in results}
+    return {Task(r["scenario"], r["method"], r["seed"]): r for r in read_results(path)}
 
 
 def tasks_of(args: argparse.Namespace) -> list[list[Task]]:

@@ -14,20 +14,18 @@ import argparse
 import json
 import logging
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 from _methods import METHODS, ONE_SEED, SCANORAMA_VERSION, make_scanorama_environment
+from _runs import read_results, run_facts
 from _scenarios import DATA, SCENARIOS, missing_file, prepared
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
@@ -110,27 +108,15 @@ def scores(embedding: NDArray, adata: AnnData) -> dict[str, float]:
 
 def made_with(threads: int) -> dict[str, str]:
     """Versions and machine of this run."""
-    packages = ("scovert", "scvi-tools", "torch", "harmonypy")
-    return {package: version(package) for package in packages} | {
+    return run_facts("harmonypy") | {
         "scanorama": SCANORAMA_VERSION,
-        "commit": commit(),
-        "cores": str(os.cpu_count()),
         "threads per fit": str(threads),
     }
 
 
-def commit() -> str:
-    if shutil.which("git") is None:
-        return "unknown"
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, cwd=HERE, capture_output=True, text=True).stdout.strip()
-
-
 def stored(path: Path) -> dict[Task, dict]:
     """Results by fit; of several for one fit the last."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    results = map(json.loads, lines)
-    return {Task(r["scenario"], r["method"], r["seed"]): r for r in results}
+    return {Task(r["scenario"], r["method"], r["seed"]): r for r in read_results(path)}
 
 
 def tasks_of(args: argparse.Namespace) -> list[Task]:

@@ -20,7 +20,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -29,8 +28,8 @@ import _speed_likelihood
 import _speed_scale
 import _speed_training
 import torch
+from _runs import read_results, run_facts
 from _speed_training import quiet
-from integration import commit
 
 HERE = Path(__file__).resolve().parent
 NOTES = HERE / "results" / "speed_notes.md"
@@ -189,7 +188,7 @@ def run(name: str, args: argparse.Namespace) -> None:
         print(f"{name} was not run: it needs {PARTS[name].needs}.")
         return
     made_with = setting()
-    others = [row for row in stored(args.results) if row["part"] != name]
+    others = [row for row in read_results(args.results) if row["part"] != name]
     new = [{"part": name, "row": row, "made_with": made_with} for row in rows]
     args.results.write_text("".join(json.dumps(row) + "\n" for row in others + new))
 
@@ -204,13 +203,10 @@ def measure(name: str, quick: bool) -> list[dict]:
 
 def setting() -> dict[str, str]:
     """Versions and machine."""
-    packages = ("scovert", "scvi-tools", "torch", "lightning")
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {package: version(package) for package in packages} | {
+    return run_facts("lightning") | {
         "Python": platform.python_version(),
-        "commit": commit(),
         "processor": processor(),
-        "cores": str(os.cpu_count()),
         "threads": "1",
         "GPU": gpu,
         "date": date.today().isoformat(),
@@ -222,10 +218,6 @@ def processor() -> str:
     lines = path.read_text().splitlines() if path.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def stored(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def report(results: list[dict], notes: str) -> str:
@@ -294,7 +286,7 @@ def main() -> None:
     for part in [] if args.table else ["gpu"] if args.gpu else args.parts:
         run(part, args)
     notes = "" if args.quick else NOTES.read_text()
-    args.out.write_text(report(stored(args.results), notes))
+    args.out.write_text(report(read_results(args.results), notes))
     print(f"\n{args.out.read_text()}")
 
 
