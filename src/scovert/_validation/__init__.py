@@ -32,6 +32,7 @@ from scovert._validation._treatment import (
     check_latents,
     check_size_factors,
     check_treatment,
+    warn_about_arms,
     warn_about_clusters,
     warn_about_leakage,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "some_of",
     "standardised",
     "warn_about_anchors",
+    "warn_about_arms",
     "warn_about_cells",
     "warn_about_clusters",
     "warn_about_file",

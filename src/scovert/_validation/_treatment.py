@@ -11,6 +11,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scovert._validation._common import (
+    FEW_CELLS,
     caller_level,
     check_categorical,
     check_column,
@@ -28,6 +29,7 @@ __all__ = [
     "check_latents",
     "check_size_factors",
     "check_treatment",
+    "warn_about_arms",
     "warn_about_clusters",
     "warn_about_leakage",
 ]
@@ -79,6 +81,20 @@ def check_treatment(adata: AnnData, key: str, reference: object) -> list[object]
             + (f"Leave these cells out: {without}." if is_enough else "Pass more cells.")
         )
     return [reference, *[level for level in levels if level != reference]]
+
+
+def warn_about_arms(adata: AnnData, key: str) -> None:
+    """Warn about arms of few cells."""
+    sizes = adata.obs[key].value_counts()
+    few = sizes[(sizes > 0) & (sizes < FEW_CELLS)]
+    if len(few):
+        warnings.warn(
+            f"Few cells in {few.to_dict()} of `adata.obs[{key!r}]` (under {FEW_CELLS}): p-values "
+            "that compare them rest on few counts and are a screen; pass more cells if there are "
+            "any.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def check_design(

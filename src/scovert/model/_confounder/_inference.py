@@ -100,6 +100,7 @@ class Inference:
             seed=seed,
         )
         self._estimates: dict[tuple, list[Estimate]] = {}
+        self._known: set[int] = set()
         self._projected: tuple[Treated, NDArray] | None = None
 
     @property
@@ -148,6 +149,12 @@ class Inference:
                 estimates = doubly_robust(self.study, hidden, estimates)
             self._estimates[key] = estimates
         return self._estimates[key]
+
+    def is_news(self, estimate: Estimate) -> bool:
+        """Whether an estimate of `estimate` is asked about for the first time."""
+        is_news = id(estimate) not in self._known
+        self._known.add(id(estimate))
+        return is_news
 
     def table(self, arm: int, estimate: Estimate, genes: pd.Index) -> pd.DataFrame:
         """Return the effects of an arm, counted from 0, on all genes."""
