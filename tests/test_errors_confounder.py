@@ -582,16 +582,19 @@ def test_columns_that_are_no_donors_do_not_warn(adata: AnnData) -> None:
         set_up(adata)
 
 
-@pytest.mark.parametrize(("n", "warns"), [(60, True), (99, True), (100, False)])
-def test_few_controls_warn(model: LatentConfounder, n: int, warns: bool) -> None:
-    for ask in (model.get_treatment_effects, model.get_normalized_expression):
-        if warns:
-            with pytest.warns(UserWarning, match=f"holds {n} genes.*fewer than 100") as caught:
-                ask(negative_controls=controls(n))
-            assert_points_here(caught)
-        else:
-            with no_warning():
-                ask(negative_controls=controls(n))
+@pytest.mark.parametrize(("n", "warns"), [(61, True), (99, True), (100, False)])
+@pytest.mark.parametrize("asks", [(EFFECTS, MEANS), (MEANS, EFFECTS)])
+def test_few_controls_warn_once(n: int, warns: bool, asks: tuple[str, str]) -> None:
+    model = fit(make())
+    first, second = (getattr(model, name) for name in asks)
+    if warns:
+        with pytest.warns(UserWarning, match=f"holds {n} genes.*fewer than 100") as caught:
+            first(negative_controls=controls(n))
+        assert_points_here(caught)
+        with pytest.warns(UserWarning, match="holds 60 genes"):
+            first(negative_controls=controls(60))
+    with no_warning():
+        second(negative_controls=controls(n))
 
 
 def test_controls_mean_controls(model: LatentConfounder) -> None:

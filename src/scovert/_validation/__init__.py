@@ -34,6 +34,7 @@ from scovert._validation._treatment import (
     check_treatment,
     warn_about_arms,
     warn_about_clusters,
+    warn_about_controls,
     warn_about_leakage,
 )
 
@@ -68,6 +69,7 @@ __all__ = [
     "warn_about_arms",
     "warn_about_cells",
     "warn_about_clusters",
+    "warn_about_controls",
     "warn_about_file",
     "warn_about_leakage",
 ]

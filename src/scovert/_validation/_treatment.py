@@ -31,6 +31,7 @@ __all__ = [
     "check_treatment",
     "warn_about_arms",
     "warn_about_clusters",
+    "warn_about_controls",
     "warn_about_leakage",
 ]
 
@@ -239,7 +240,7 @@ def check_latents(n_latent: object, z_type: str, limit: int) -> None:
 
 
 def check_controls(controls: object, var: pd.DataFrame, tested: NDArray) -> NDArray:
-    """Return which genes are negative controls; refuse unknown and too few, warn about few.
+    """Return which genes are negative controls; refuse unknown and too few.
 
     Parameters
     ----------
@@ -273,6 +274,11 @@ def check_controls(controls: object, var: pd.DataFrame, tested: NDArray) -> NDAr
             f"{MIN_CONTROLS} are needed, {FEW_CONTROLS} or more are better: add genes that the "
             "treatment leaves alone, such as housekeeping genes."
         )
+    return is_control
+
+
+def warn_about_controls(n: int) -> None:
+    """Warn about few negative controls with counts enough."""
     if n < FEW_CONTROLS:
         warnings.warn(
             f"`negative_controls` holds {n} genes with counts enough: with fewer than "
@@ -280,4 +286,3 @@ def check_controls(controls: object, var: pd.DataFrame, tested: NDArray) -> NDAr
             UserWarning,
             stacklevel=caller_level(),
         )
-    return is_control

@@ -47,6 +47,7 @@ from scovert._validation import (
     warn_about_arms,
     warn_about_cells,
     warn_about_clusters,
+    warn_about_controls,
     warn_about_file,
     warn_about_leakage,
 )
@@ -437,7 +438,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             comparison = self._comparisons[arm]
             said.append(say_what_was_assumed(estimate, comparison, self.n_latent))
             logger.info(said[-1])
-            if inference.is_news(estimate):
+            if inference.is_news(id(estimate)):
                 warn_of_doubts(estimate, comparison)
             tables[self.levels_[arm + 1]] = inference.table(arm, estimate, genes)
         table = joined_table(tables, estimates)
@@ -759,6 +760,8 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             )
         tested = (inference.reasons == "").all(0)
         is_control = check_controls(negative_controls, self.adata.var, tested)
+        if inference.is_news(is_control.tobytes()):
+            warn_about_controls(int((is_control & tested).sum()))
         return inference.estimate("controls", is_control, method)
 
 
