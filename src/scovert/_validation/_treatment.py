@@ -91,8 +91,7 @@ def warn_about_arms(adata: AnnData, key: str) -> None:
     if len(few):
         warnings.warn(
             f"Few cells in {few.to_dict()} of `adata.obs[{key!r}]` (under {FEW_CELLS}): p-values "
-            "that compare them rest on few counts and are a screen; pass more cells if there are "
-            "any.",
+            "that compare them rest on few cells. Pass more, or take the result for a screen.",
             UserWarning,
             stacklevel=3,
         )
