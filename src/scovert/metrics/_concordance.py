@@ -52,7 +52,7 @@ def concordance(estimated: ArrayLike, measured: ArrayLike) -> float:
             f"{n_bad} of {x.size} pairs are not finite. Pass finite numbers: leave out what was "
             "not measured."
         )
-    spread = x.var() + y.var() + (x.mean() - y.mean()) ** 2
-    if spread == 0:
+    if (x == y.flat[0]).all() and (y == y.flat[0]).all():
         return np.nan
+    spread = x.var() + y.var() + (x.mean() - y.mean()) ** 2
     return float(2 * ((x - x.mean()) * (y - y.mean())).mean() / spread)
