@@ -125,6 +125,20 @@ def test_it_is_quiet_reproducible_and_takes_any_table(folder: Path, tmp_path: Pa
     assert "truth_proportions" in written.obsm  # what was there is kept
 
 
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+def test_progress_is_shown_unless_quiet(
+    quiet: tuple, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scovert.model._bulk import _model
+
+    bar, is_hidden = _model.tqdm, []
+    monkeypatch.setattr(
+        _model, "tqdm", lambda **options: is_hidden.append(options["disable"]) or bar(**options)
+    )
+    assert run(folder, tmp_path / "o.h5ad", *quiet).exit_code == 0
+    assert is_hidden == [bool(quiet)]
+
+
 def test_several_references_are_averaged(folder: Path, tmp_path: Path) -> None:
     single = []
     for name in ("ref1.h5ad", "ref2.h5ad"):

@@ -123,11 +123,11 @@ def texts(table: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
             "bulk.csv", table.rename(index=str.lower).to_csv(), "upper and lower case",
         ),
         "Ensembl": (
-            "bulk.csv", ensembl.to_csv(), "seems to have Ensembl ids, and symbols are expected",
+            "bulk.csv", ensembl.to_csv(), "Ensembl identifiers, and symbols are expected",
         ),
-        "Ensembl in columns": ("b.csv", ensembl.T.to_csv(), "seems to have Ensembl ids, and"),
-        "versions": ("b.csv", versions.to_csv(), "seems to have Ensembl ids with versions"),
-        "Entrez": ("b.csv", table.set_axis(range(100, 130)).to_csv(), "to have Entrez ids"),
+        "Ensembl in columns": ("b.csv", ensembl.T.to_csv(), "seems to have Ensembl ident"),
+        "versions": ("b.csv", versions.to_csv(), "Ensembl identifiers with versions"),
+        "Entrez": ("b.csv", table.set_axis(range(100, 130)).to_csv(), "have numbers, and"),
         "both axes": ("bulk.csv", both.to_csv(), "genes in 4 rows and 4 columns"),
         "no numbers": (
             "bulk.csv", table.map(lambda n: f"{n} reads").to_csv(),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import logging
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scovert._validation import some_of
+from scovert._validation import kind_of_genes, some_of
 
 __all__ = ["read_bulk"]
 
@@ -22,11 +21,6 @@ logger = logging.getLogger(__name__)
 
 _TABLES = (".csv", ".tsv", ".txt", ".tab")
 _SEPARATORS = "\t,;"
-_KINDS = {  # what most names of one kind look like
-    "Ensembl ids with versions": re.compile(r"ENS[A-Z]*G\d{6,}\.\d+"),
-    "Ensembl ids": re.compile(r"ENS[A-Z]*G\d{6,}"),
-    "Entrez ids": re.compile(r"\d+"),
-}
 
 
 def read_bulk(path: str | Path, genes: Iterable[str]) -> AnnData:
@@ -188,14 +182,6 @@ def _refuse_names(rows: pd.Index, columns: pd.Index, genes: pd.Index, path: Path
         f"{path} has none of the {len(genes)} genes (such as {some_of(genes)}): neither in its "
         f"rows (such as {some_of(rows)}) nor in its columns (such as {some_of(columns)}). {advice}"
     )
-
-
-def kind_of_genes(names: Sequence[str]) -> str:
-    """Return what most of the names are: a kind of ids, or symbols."""
-    for kind, pattern in _KINDS.items():
-        if 2 * sum(bool(pattern.fullmatch(str(name))) for name in names) > len(names):
-            return kind
-    return "symbols"
 
 
 def _check_unique(names: pd.Index, axis: str, path: Path) -> None:

@@ -266,7 +266,9 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             raise ValueError("`groups` names columns of `measured`, which is missing. Pass both.")
         question = Question(likelihood, cell_size, measured, member, unknown, interval, self.seed_)
         signatures = self._signatures
-        with tqdm(total=N_STEPS * len(signatures), unit="step", delay=2) as bar:
+        is_quiet = not logger.isEnabledFor(logging.WARNING)
+        n_steps = N_STEPS * len(signatures)
+        with tqdm(total=n_steps, unit="step", delay=2, disable=is_quiet) as bar:
             results = [
                 answer(s, samples, self._n_genes(s), question, bar.update)
                 for s in signatures.values()
