@@ -226,10 +226,11 @@ def check_measured(
     ):
         unknown = axis[~axis.isin(known)]
         if len(unknown) or not len(axis) or axis.has_duplicates:
+            hint = "; `groups` can name several types together" if what == "types" else ""
             raise ValueError(
-                f"`measured` has {what} {some_of(list(axis), 6)}, and "
-                f"{some_of(list(unknown)) or 'none'} is unknown. Its {what} are among {some_of(list(known), 20)}, "
-                f"each once{'; `groups` can name several types together' if what == 'types' else ''}."
+                f"`measured` has {what} {some_of(list(axis), 6)}, of which "
+                f"{some_of(list(unknown)) or 'none'} is unknown. It takes {what} among "
+                f"{some_of(list(known), 20)}, each once{hint}."
             )
     if measured.shape[1] < 2:
         raise ValueError(
