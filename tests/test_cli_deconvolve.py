@@ -103,6 +103,10 @@ def test_it_says_what_was_assumed_and_found(folder: Path, tmp_path: Path) -> Non
     assert "samples.csv: 403 genes in columns, 5 samples in rows." in said
     assert re.search(r"share \d+ genes, of which \d+ tell the types apart; taken as counts", said)
     assert "RNA per cell: table (CD4 T cells as CD4 T, Monocytes as monocyte)." in said
+    assert re.search(
+        r"Residual sd of a sample: 0\.\d\d \(median\), at most 0\.\d\d \(sample_", said
+    )
+    assert re.search(r"Sd of the shift of genes: 0\.\d\d\.\n", said)
     mean = pd.read_csv(table, index_col="sample").mean()
     for label in TYPES:
         assert re.search(rf"{label} +{100 * mean[label]:.1f}\n", said)

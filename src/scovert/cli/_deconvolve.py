@@ -250,8 +250,13 @@ def _report(result: BulkResult, say: Callable[[str], None]) -> None:
         f"{_each(facts['n_informative_genes'])} tell the types apart; taken as "
         f"{_each(facts['kind'])}."
     )
-    say(f"RNA per cell: {_each(facts['cell_size'])}{_describe(facts['matched_types'])}.")
+    say(f"RNA per cell: {_each(facts['cell_size'])}{_describe(result)}.")
     say(f"\n{_summary(result).to_string()}\n")
+    residual = result.quality["residual_sd"]
+    say(
+        f"Residual sd of a sample: {residual.median():.2f} (median), at most {residual.max():.2f} "
+        f"({residual.idxmax()}). Sd of the shift of genes: {_each(facts['shift_sd'])}."
+    )
     if "disagreement" in result.quality:
         worst = result.quality["disagreement"]
         say(
@@ -260,15 +265,22 @@ def _report(result: BulkResult, say: Callable[[str], None]) -> None:
         )
 
 
-def _describe(matched: dict[str, str]) -> str:
-    """Say which types are in the table of RNA per cell under another name."""
-    names = ", ".join(f"{kind} as {key}" for kind, key in matched.items() if kind != key)
-    return f" ({names})" if names else ""
+def _describe(result: BulkResult) -> str:
+    """Say which types are in the table of RNA per cell under another name, and which are not."""
+    matched = result.quality.attrs["matched_types"]
+    notes = [f"{kind} as {key}" for kind, key in matched.items() if kind != key]
+    missing = [kind for kind in result.cell_sizes.index if kind not in matched]
+    if matched and missing:
+        notes.append(f"not in it: {', '.join(missing)}")
+    return f" ({', '.join(notes)})" if notes else ""
 
 
 def _each(values: object) -> str:
     """Write a fact, one for each reference if they differ."""
-    return " and ".join(map(str, values)) if isinstance(values, list) else str(values)
+    return " and ".join(
+        f"{value:.2f}" if isinstance(value, float) else str(value)
+        for value in (values if isinstance(values, list) else [values])
+    )
 
 
 def _summary(result: BulkResult) -> pd.DataFrame:
