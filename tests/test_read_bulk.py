@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import anndata as ad
@@ -186,3 +187,22 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         file.write(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="not a table that can be read"):
         read_bulk(tmp_path / "bulk.tsv.gz", GENES)
+
+
+@pytest.mark.needs_data
+@pytest.mark.parametrize(
+    "name", ["bulk_finotello_pbmc", "bulk_hoek_pbmc_tpm", "bulk_newman_wholeblood_tpm"]
+)
+def test_real_samples_are_read_either_way_round(
+    name: str, read_shared: Callable[[str], ad.AnnData], tmp_path: Path
+) -> None:
+    bulk = read_shared(f"deconv_{name}")
+    bulk.to_df().to_csv(tmp_path / "samples.csv.gz")
+    bulk.to_df().T.to_csv(tmp_path / "genes.tsv", sep="\t")
+    for reference in ("hao_pbmc", "pbmc3k", "zheng_sorted_pbmc", "wholeblood_newman"):
+        genes = read_shared(f"deconv_ref_{reference}").var_names
+        for file in ("samples.csv.gz", "genes.tsv"):
+            found = read_bulk(tmp_path / file, genes)
+            assert list(found.obs_names) == list(bulk.obs_names)
+            assert list(found.var_names) == list(bulk.var_names)
+            np.testing.assert_allclose(found.X, bulk.X, rtol=1e-6)

@@ -258,6 +258,9 @@ REFUSED = {
         {"proportions": pd.DataFrame({"B": [1.0, 0.0]})}, ValueError, r"holds \{'B': 0\.0\}",
     ),
     "no sample": ({"proportions": pd.DataFrame({"B": []})}, ValueError, "holds no row"),
+    "samples twice": (
+        {"proportions": pd.DataFrame({"B": [1, 1]}, index=["a", "a"])}, ValueError, "samples 'a'",
+    ),
     "missing share": (
         {"proportions": pd.DataFrame({"B": [np.nan]})}, ValueError, r"holds \{'B': nan\}",
     ),

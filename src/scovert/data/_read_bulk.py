@@ -121,15 +121,10 @@ def _read_table(path: Path) -> tuple[pd.Index, pd.Index, pd.DataFrame]:
     """Return the names of the rows and of the columns, and what is between them."""
     try:
         header, separator = _read_header(path)
-        body = pd.read_csv(
-            path,
-            sep=separator,
-            header=None,
-            skiprows=1,
-            dtype={0: str},
-            keep_default_na=False,  # a gene or a sample may be called NA
-            low_memory=False,
-        )
+        options = {"sep": separator, "header": None, "skiprows": 1, "low_memory": False}
+        options["keep_default_na"] = False  # a gene or a sample may be called NA
+        body = pd.read_csv(path, **options)
+        rows = pd.read_csv(path, **options, usecols=[0], dtype=str)[0]
     except (OSError, EOFError, ValueError) as error:
         raise ValueError(
             f"{path} is not a table that can be read ({error}). Tables have names in the first "
@@ -142,7 +137,7 @@ def _read_table(path: Path) -> tuple[pd.Index, pd.Index, pd.DataFrame]:
             "others. Every column needs one name."
         )
     columns = pd.Index(header[len(header) - n_columns :], dtype=str)
-    return pd.Index(body[0]).rename(None), columns, body.iloc[:, 1:]
+    return pd.Index(rows).rename(None), columns, body.iloc[:, 1:]
 
 
 def _read_header(path: Path) -> tuple[list[str], str]:
@@ -195,7 +190,10 @@ def _check_unique(names: pd.Index, axis: str, path: Path) -> None:
 
 def _as_numbers(body: pd.DataFrame, rows: pd.Index, columns: pd.Index, path: Path) -> NDArray:
     """Return the entries as numbers, or refuse the first that is none."""
-    values = body.apply(pd.to_numeric, errors="coerce").to_numpy(float)
+    numbers, words = body.copy(), body.select_dtypes(exclude="number")
+    if words.shape[1]:
+        numbers[words.columns] = words.apply(pd.to_numeric, errors="coerce")
+    values = numbers.to_numpy(float)
     is_bad = ~np.isfinite(values)
     if not is_bad.any():
         return values

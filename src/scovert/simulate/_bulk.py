@@ -245,6 +245,11 @@ def _draw_shares(
 def _given_shares(proportions: pd.DataFrame, types: pd.Index) -> pd.DataFrame:
     table = proportions.astype(float)
     _check_shares(table, types)
+    twice = table.index[table.index.astype(str).duplicated()]
+    if len(twice):
+        raise ValueError(
+            f"`proportions` has several samples {some_of(twice)}. Give each a name of its own."
+        )
     table = table.div(table.sum(axis=1), axis=0)
     return table.reindex(columns=types, fill_value=0.0).set_axis(table.index.astype(str))
 
