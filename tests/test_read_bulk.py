@@ -190,18 +190,15 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_data
-@pytest.mark.parametrize(
-    "name", ["bulk_finotello_pbmc", "bulk_hoek_pbmc_tpm", "bulk_newman_wholeblood_tpm"]
-)
 def test_real_samples_are_read_either_way_round(
-    name: str, read_shared: Callable[[str], ad.AnnData], tmp_path: Path
+    read_shared: Callable[[str], ad.AnnData], tmp_path: Path
 ) -> None:
-    bulk = read_shared(f"deconv_{name}")
-    bulk.to_df().to_csv(tmp_path / "samples.csv.gz")
-    bulk.to_df().T.to_csv(tmp_path / "genes.tsv", sep="\t")
-    for reference in ("hao_pbmc", "pbmc3k", "zheng_sorted_pbmc", "wholeblood_newman"):
+    bulk = read_shared("deconv_bulk_hoek_pbmc_tpm")
+    bulk.to_df().to_csv(tmp_path / "samples.csv")
+    bulk.to_df().T.to_csv(tmp_path / "genes.tsv.gz", sep="\t")
+    for reference in ("hao_pbmc", "wholeblood_newman"):
         genes = read_shared(f"deconv_ref_{reference}").var_names
-        for file in ("samples.csv.gz", "genes.tsv"):
+        for file in ("samples.csv", "genes.tsv.gz"):
             found = read_bulk(tmp_path / file, genes)
             assert list(found.obs_names) == list(bulk.obs_names)
             assert list(found.var_names) == list(bulk.var_names)
