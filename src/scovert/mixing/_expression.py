@@ -3,7 +3,7 @@ r"""Expression of every cell type in every condition, given what the samples are
 .. math::
     \log(y_{bg} + c) &= \log\Big(e^{s_g + a_b} \sum_k w_{bk} \rho_{kg} e^{u_{kg} + d_{ikg}}
     + c\Big) + \epsilon_{bg}, \qquad i = i(b) \text{ the condition}, \\
-    d_{ig} &\sim t_4\big(0, \tfrac12 \mathbf 1 \mathbf 1^T + 0.15\, I\big), \quad
+    d_{ig} &\sim t_4\big(0, 0.5 \cdot \mathbf 1 \mathbf 1^T + 0.15\, I\big), \quad
     s_g \sim t_4(0, \sigma_s^2), \quad u_{kg} \sim N(0, v_{kg}), \quad
     \epsilon_{bg} \sim t_4(0, \sigma_g^2 + n_{bg}).
 
@@ -154,14 +154,14 @@ def fit_expression(mixture: Mixture, conditions: NDArray) -> ExpressionFit:
     n_genes = mixture.cpm.shape[1]
     blocks = [slice(i, i + GENES_AT_ONCE) for i in range(0, n_genes, GENES_AT_ONCE)]
     fits = [_Genes(mixture, conditions, block).run() for block in blocks]
-    change, reliability, shift = (np.concatenate(parts, -1) for parts in zip(*fits, strict=True))
-    everywhere = change.mean((0, 1))
+    joined = (np.concatenate(parts, -1) for parts in zip(*fits, strict=True))
+    change, reliability, shift, weight = joined
+    everywhere = np.average(change.mean(1), 0, weight)
     kept = EVERYWHERE / (EVERYWHERE + mixture.shift_sd**2)
     change += kept * (shift + everywhere) - everywhere
-    shift = (1 - kept) * (shift + everywhere)
     cpm = mixture.profiles * np.exp(change)
     cpm *= 1e6 / cpm.sum(-1, keepdims=True)
-    return ExpressionFit(cpm, change, reliability, shift)
+    return ExpressionFit(cpm, change, reliability, (1 - kept) * (shift + everywhere))
 
 
 class _Genes:
@@ -178,17 +178,18 @@ class _Genes:
         self.prior = np.linalg.inv(COMMON + SPECIFIC * np.eye(n_types))
         self.log_change = self._start()
         self.residual = np.full(n_genes, mixture.residual_sd**2)
-        self.change_weight, self.shift_weight = np.ones(n_genes), np.ones(n_genes)
+        self.shift_weight = np.ones(n_genes)
+        self.change_weight = np.ones((len(self.samples), n_genes))
 
-    def run(self) -> tuple[NDArray, NDArray, NDArray]:
-        """Return change and reliability, conditions x types x genes, and shift of the genes."""
+    def run(self) -> tuple[NDArray, ...]:
+        """Return change and reliability (types before genes), shift, and weight of the changes."""
         for _ in range(N_STEPS):
             change, shift, cov = self._step()
         contrast = np.eye(len(self.prior)) - 1 / len(self.prior)
         left = ((contrast @ cov) * contrast).sum(-1)  # (n_conditions, n_genes, n_types)
-        prior = SPECIFIC * contrast[0, 0] / self.change_weight[:, None]
+        prior = SPECIFIC * contrast[0, 0] / self.change_weight[..., None]
         reliability = np.clip(1 - left / prior, 0, 1)
-        return change.swapaxes(1, 2), reliability.swapaxes(1, 2), shift
+        return change.swapaxes(1, 2), reliability.swapaxes(1, 2), shift, self.change_weight
 
     def _start(self) -> NDArray:
         """Change all types alike: by the mean of a condition over what is expected."""
@@ -205,7 +206,7 @@ class _Genes:
         evidence = [self._evidence(c) for c in range(len(self.samples))]
         information, gradient, squares = map(np.stack, zip(*evidence, strict=True))
         target = gradient + _times(information, self.log_change)
-        own = np.linalg.inv(self.prior * self.change_weight[:, None, None] + information)
+        own = np.linalg.inv(self.prior * self.change_weight[..., None, None] + information)
         pull = own @ information  # how far the data, not the prior, decide on a change
         kept = np.eye(len(self.prior)) - pull
 
@@ -252,7 +253,7 @@ class _Genes:
         return information, gradient, squares.sum(0)
 
     def _shared_prior(self, shift_variance: NDArray) -> tuple[NDArray, NDArray]:
-        """Return the precision of shift plus error of profiles, and the shift's regression on it."""
+        """Return the precision of shift plus error of profiles, and the the shift's part in it."""
         certainty = self.certainty
         total = 1 / shift_variance + certainty.sum(1)
         loading = certainty / total[:, None]
@@ -265,9 +266,8 @@ class _Genes:
         self.residual = (prior + squares + fitted) / (SAMPLES_OF_PRIOR + len(self.cpm))
 
     def _update_change(self, change: NDArray, cov: NDArray) -> None:
-        size = (change * (change @ self.prior)).sum((0, 2)) + (self.prior * cov).sum((0, -2, -1))
-        n_changes = change.shape[0] * change.shape[2]
-        self.change_weight = (DF + n_changes) / (DF + size)
+        size = (change * (change @ self.prior)).sum(-1) + (self.prior * cov).sum((-2, -1))
+        self.change_weight = (DF + len(self.prior)) / (DF + size)
 
 
 def _times(matrices: NDArray, vectors: NDArray) -> NDArray:
