@@ -9,6 +9,7 @@ from scovert._validation._bulk import (
     check_sizes,
     check_subjects,
     check_types,
+    warn_about_conditions,
     warn_about_kind,
 )
 from scovert._validation._common import (
@@ -86,6 +87,7 @@ __all__ = [
     "warn_about_cells",
     "warn_about_clusters",
     "warn_about_file",
+    "warn_about_conditions",
     "warn_about_kind",
     "warn_about_leakage",
 ]

@@ -75,7 +75,7 @@ class Mixture:
     ) -> Mixture:
         """Join the states of every type in their mean proportions in the cohort.
 
-        An unknown component becomes a last type with the mean profile, of which little is known.
+        An unknown component becomes a last type, of whose profile little is known.
 
         Parameters
         ----------
@@ -96,7 +96,9 @@ class Mixture:
         variance = joining**2 @ (profiles.shares**2 * profiles.variance) / shares**2
         if fit.weights.shape[1] > known.shape[1]:
             weights = np.column_stack([weights, fit.weights[:, -1]])
-            shares = np.vstack([shares, shares.mean(0)])
+            unknown = shares.mean(0)
+            unknown[profiles.informative] = fit.unknown / 1e6
+            shares = np.vstack([shares, unknown])
             variance = np.vstack([variance, np.full_like(variance[0], UNKNOWN_SD**2)])
         return cls(
             cpm=cpm,
