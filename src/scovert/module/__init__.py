@@ -2,6 +2,7 @@
 
 from scovert.module._alternating import AlternatingModule
 from scovert.module._amortized import AmortizedModule
+from scovert.module._bulk import BulkModule
 from scovert.module._confounder import ConfounderModule
 from scovert.module._paired import PairedModule
 from scovert.module._prototypes import PrototypeModule
@@ -9,6 +10,7 @@ from scovert.module._prototypes import PrototypeModule
 __all__ = [
     "AlternatingModule",
     "AmortizedModule",
+    "BulkModule",
     "ConfounderModule",
     "PairedModule",
     "PrototypeModule",
