@@ -3,6 +3,7 @@
 from scovert.mixing._draws import bootstrap, find_multiplier, simulate_cohort, widen
 from scovert.mixing._joint import Cohort, JointFit, fit_cohort, refit_cohort
 from scovert.mixing._measured import Measured
+from scovert.mixing._network import NetworkFit, fit_network
 from scovert.mixing._residual import robust_residual
 from scovert.mixing._signature import Profiles, Signature, is_housekeeping
 from scovert.mixing._sizes import (
@@ -19,12 +20,14 @@ __all__ = [
     "Cohort",
     "JointFit",
     "Measured",
+    "NetworkFit",
     "Profiles",
     "Signature",
     "bootstrap",
     "find_multiplier",
     "find_states",
     "fit_cohort",
+    "fit_network",
     "is_housekeeping",
     "match_types",
     "refit_cohort",

@@ -59,9 +59,12 @@ class NetworkFit:
         """Expected shares of the types in the RNA, shape ``(n_samples, n_types)``."""
         return self.concentration / self.concentration.sum(1, keepdims=True)
 
-    def draws(self, n_draws: int, seed: int) -> NDArray:
-        """Draw shares, shape ``(n_draws, n_samples, n_types)``."""
-        rng = np.random.default_rng(seed)
+    def by_state(self, state_type: NDArray) -> NDArray:
+        """Return the shares of states, alike within a type, ``(n_samples, n_states)``."""
+        return (self.weights / np.bincount(state_type))[:, state_type]
+
+    def draws(self, n_draws: int, rng: np.random.Generator) -> NDArray:
+        """Draw shares of the types, shape ``(n_draws, n_samples, n_types)``."""
         gamma = rng.standard_gamma(self.concentration, (n_draws, *self.concentration.shape))
         return gamma / gamma.sum(-1, keepdims=True)
 

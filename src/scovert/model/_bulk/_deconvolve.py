@@ -13,29 +13,35 @@ from scovert.mixing import (
     Cohort,
     JointFit,
     Measured,
+    NetworkFit,
     Signature,
     bootstrap,
     find_multiplier,
     fit_cohort,
+    fit_network,
     to_cells,
     widen,
 )
+from scovert.mixing._joint import N_STEPS
+from scovert.mixing._network import N_STEPS as NETWORK_STEPS
 from scovert.model._bulk._content import Content, find_content
 from scovert.model._bulk._result import BulkResult, Fit
 from scovert.model._bulk._samples import Samples
 
-__all__ = ["UNKNOWN", "Question", "answer"]
+__all__ = ["STEPS", "UNKNOWN", "Question", "answer"]
 
 UNKNOWN = "unknown"
 UNKNOWN_SD = 1.0
 """Log sd of the profile of the unknown component when intervals are drawn."""
 N_BOOTSTRAP, N_DRAWS = 40, 600
+STEPS = {"joint": N_STEPS, "network": NETWORK_STEPS}
 
 
 @dataclass(frozen=True)
 class Question:
     """What is asked of the samples; as the arguments of ``deconvolve``."""
 
+    method: str
     likelihood: str
     cell_size: str | Mapping[str, float]
     measured: pd.DataFrame | None
@@ -70,16 +76,22 @@ def answer(
     profiles, cpm, millions = samples.shared_with(signature, n_genes_per_type)
     at = profiles.informative
     cohort = Cohort.of(cpm[:, at], profiles.shares[:, at], profiles.variance[:, at], millions)
-    joint = fit_cohort(
-        cohort, likelihood=question.likelihood, has_unknown=question.unknown, on_step=on_step
-    )
+    network = None
+    if question.method == "network":
+        network = fit_network(cohort, profiles.state_type, seed=question.seed, on_step=on_step)
+        joint = fit_cohort(cohort, weights=network.by_state(profiles.state_type))
+    else:
+        joint = fit_cohort(
+            cohort, likelihood=question.likelihood, has_unknown=question.unknown, on_step=on_step
+        )
     content = find_content(profiles, signature.n_cells, question.cell_size)
     types, state_type = list(profiles.types), profiles.state_type
     if question.unknown:
         types, content = [*types, UNKNOWN], content.with_unknown()
         state_type = np.append(state_type, len(types) - 1)
         cohort = cohort.with_profile(joint.unknown, UNKNOWN_SD)
-    mixture = _Mixture(joint, types, state_type, content, _measured(question, samples, types))
+    measured = _measured(question, samples, types)
+    mixture = _Mixture(joint, network, types, state_type, content, measured)
     tables = mixture.tables(samples.names)
     draws, multiplier = (None, None), None
     if question.interval is not None:
@@ -95,7 +107,7 @@ def answer(
         "residual_sd": joint.residual_sd,
         "multiplier": multiplier,
     }
-    objective = pd.DataFrame({"objective": joint.objective}).rename_axis("step")
+    objective = pd.DataFrame({"objective": (network or joint).objective}).rename_axis("step")
     result = BulkResult(
         **tables,
         lower=None,
@@ -119,6 +131,7 @@ class _Mixture:
     """Shares of states of a fit, and how they become fractions of cells."""
 
     joint: JointFit
+    network: NetworkFit | None
     types: list[str]
     state_type: NDArray
     content: Content
@@ -136,18 +149,25 @@ class _Mixture:
         values = {"proportions": cells, "mrna_fractions": rna}
         return {k: pd.DataFrame(v, names, self.types) for k, v in values.items()}
 
-    def draws(self, cohort: Cohort, rng: np.random.Generator) -> tuple[NDArray, NDArray, float]:
+    def draws(
+        self, cohort: Cohort, rng: np.random.Generator
+    ) -> tuple[NDArray, NDArray, float | None]:
         """Return draws of fractions with and without the error of sizes, and the multiplier."""
-        raw = self.by_type(bootstrap(cohort, self.joint, rng, n_draws=N_BOOTSTRAP))
-        factor = find_multiplier(cohort, self.joint, self.state_type, self.by_type, rng)
-        chosen = raw[rng.integers(0, N_BOOTSTRAP, N_DRAWS)]
-        rna = widen(chosen, self.by_type(self.joint.weights), factor)
+        rna, factor = self._rna_draws(cohort, rng)
         relative = to_cells(rna, self.content.sizes)
         absolute = to_cells(rna, self.content.draw(N_DRAWS, rng)[:, None, :])
         if self.measured is not None:
             relative = self.measured.correct(relative)
             absolute = self.measured.correct(absolute, rng)
         return absolute, relative, factor
+
+    def _rna_draws(self, cohort: Cohort, rng: np.random.Generator) -> tuple[NDArray, float | None]:
+        if self.network is not None:
+            return self.network.draws(N_DRAWS, rng), None
+        raw = self.by_type(bootstrap(cohort, self.joint, rng, n_draws=N_BOOTSTRAP))
+        factor = find_multiplier(cohort, self.joint, self.state_type, self.by_type, rng)
+        chosen = raw[rng.integers(0, N_BOOTSTRAP, N_DRAWS)]
+        return widen(chosen, self.by_type(self.joint.weights), factor), factor
 
 
 def _measured(question: Question, samples: Samples, types: list[str]) -> Measured | None:
