@@ -248,5 +248,5 @@ def _add(total: dict[str, float], losses: LossOutput, n: int) -> None:
 
 def _log_mean(counts: sp.csr_matrix) -> Tensor:
     """Logarithm of the mean share of each gene, half a count added to each."""
-    total = np.asarray(counts.sum(0)).ravel() + 0.5
+    total = np.asarray(counts.sum(0, dtype=np.float64)).ravel() + 0.5
     return torch.from_numpy(np.log(total / total.sum()).astype(np.float32))
