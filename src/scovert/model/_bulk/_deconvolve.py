@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from scovert.mixing import (
+    N_FITS,
     Cohort,
     JointFit,
     Measured,
@@ -22,19 +24,17 @@ from scovert.mixing import (
     to_cells,
     widen,
 )
-from scovert.mixing._joint import N_STEPS
-from scovert.mixing._network import N_STEPS as NETWORK_STEPS
+from scovert.mixing._network import N_STEPS
 from scovert.model._bulk._content import Content, find_content
 from scovert.model._bulk._result import BulkResult, Fit
 from scovert.model._bulk._samples import Samples
 
-__all__ = ["STEPS", "UNKNOWN", "Question", "answer"]
+__all__ = ["UNKNOWN", "Question", "answer", "work_of"]
 
 UNKNOWN = "unknown"
 UNKNOWN_SD = 1.0
 """Log sd of the profile of the unknown component when intervals are drawn."""
-N_BOOTSTRAP, N_DRAWS = 40, 600
-STEPS = {"joint": N_STEPS, "network": NETWORK_STEPS}
+N_DRAWS = 600
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,19 @@ class Question:
     seed: int
 
 
+def work_of(question: Question) -> tuple[int, str]:
+    """Return how much there is to do with one reference, and its unit."""
+    if question.method == "network":
+        return N_STEPS, "step"
+    return (1 if question.interval is None else 1 + N_FITS), "fit"
+
+
 def answer(
     signature: Signature,
     samples: Samples,
     n_genes_per_type: int,
     question: Question,
-    on_step: Callable[[], object],
+    on_fits: Callable[[int], object],
 ) -> BulkResult:
     """Deconvolve samples with one reference.
 
@@ -70,20 +77,20 @@ def answer(
         Most genes that speak for a type.
     question
         What is asked.
-    on_step
-        Called after every step of the fit, for a progress bar.
+    on_fits
+        Called with the number of fits, or of the network's steps, just made, for a progress bar.
     """
     profiles, cpm, millions = samples.shared_with(signature, n_genes_per_type)
     at = profiles.informative
     cohort = Cohort.of(cpm[:, at], profiles.shares[:, at], profiles.variance[:, at], millions)
     network = None
     if question.method == "network":
-        network = fit_network(cohort, profiles.state_type, seed=question.seed, on_step=on_step)
+        step = partial(on_fits, 1)
+        network = fit_network(cohort, profiles.state_type, seed=question.seed, on_step=step)
         joint = fit_cohort(cohort, weights=network.by_state(profiles.state_type))
     else:
-        joint = fit_cohort(
-            cohort, likelihood=question.likelihood, has_unknown=question.unknown, on_step=on_step
-        )
+        joint = fit_cohort(cohort, likelihood=question.likelihood, has_unknown=question.unknown)
+        on_fits(1)
     content = find_content(profiles, signature.n_cells, question.cell_size)
     types, state_type = list(profiles.types), profiles.state_type
     if question.unknown:
@@ -95,7 +102,7 @@ def answer(
     tables = mixture.tables(samples.names)
     draws, multiplier = (None, None), None
     if question.interval is not None:
-        *draws, multiplier = mixture.draws(cohort, np.random.default_rng(question.seed))
+        *draws, multiplier = mixture.draws(cohort, question.seed, on_fits)
     quality = pd.DataFrame({"residual_sd": _residual_sd(joint)}, samples.names)
     quality.attrs = {
         "n_shared_genes": len(profiles.genes),
@@ -150,10 +157,11 @@ class _Mixture:
         return {k: pd.DataFrame(v, names, self.types) for k, v in values.items()}
 
     def draws(
-        self, cohort: Cohort, rng: np.random.Generator
+        self, cohort: Cohort, seed: int, on_fits: Callable[[int], object]
     ) -> tuple[NDArray, NDArray, float | None]:
         """Return draws of fractions with and without the error of sizes, and the multiplier."""
-        rna, factor = self._rna_draws(cohort, rng)
+        rng = np.random.default_rng(seed)
+        rna, factor = self._rna_draws(cohort, rng, on_fits)
         relative = to_cells(rna, self.content.sizes)
         absolute = to_cells(rna, self.content.draw(N_DRAWS, rng)[:, None, :])
         if self.measured is not None:
@@ -161,12 +169,16 @@ class _Mixture:
             absolute = self.measured.correct(absolute, rng)
         return absolute, relative, factor
 
-    def _rna_draws(self, cohort: Cohort, rng: np.random.Generator) -> tuple[NDArray, float | None]:
+    def _rna_draws(
+        self, cohort: Cohort, rng: np.random.Generator, on_fits: Callable[[int], object]
+    ) -> tuple[NDArray, float | None]:
         if self.network is not None:
             return self.network.draws(N_DRAWS, rng), None
-        raw = self.by_type(bootstrap(cohort, self.joint, rng, n_draws=N_BOOTSTRAP))
-        factor = find_multiplier(cohort, self.joint, self.state_type, self.by_type, rng)
-        chosen = raw[rng.integers(0, N_BOOTSTRAP, N_DRAWS)]
+        raw = self.by_type(bootstrap(cohort, self.joint, rng, on_fits=on_fits))
+        factor = find_multiplier(
+            cohort, self.joint, self.state_type, self.by_type, rng, on_fits=on_fits
+        )
+        chosen = raw[rng.integers(0, len(raw), N_DRAWS)]
         return widen(chosen, self.by_type(self.joint.weights), factor), factor
 
 

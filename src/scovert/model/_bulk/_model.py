@@ -12,6 +12,7 @@ from scvi import REGISTRY_KEYS, settings
 from scvi.data import AnnDataManager
 from scvi.data.fields import CategoricalObsField, LayerField
 from scvi.model.base import BaseModelClass
+from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from scovert import _health
@@ -32,7 +33,7 @@ from scovert._validation import (
     warn_about_cells,
 )
 from scovert.mixing import Signature
-from scovert.model._bulk._deconvolve import STEPS, Question, answer
+from scovert.model._bulk._deconvolve import Question, answer, work_of
 from scovert.model._bulk._reference import Learning, find_signatures, restored, stored
 from scovert.model._bulk._result import BulkResult
 from scovert.model._bulk._samples import Samples
@@ -43,6 +44,8 @@ __all__ = ["BulkDeconvolution"]
 
 logger = logging.getLogger(__name__)
 
+ONE_THREAD = 1
+"""Matrices are small: threads wait for each other, for minutes if others use the machine too."""
 FEW_TYPES, GENES_OF_FEW, GENES_OF_MANY = 4, 100, 800
 
 
@@ -202,7 +205,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             enable_progress_bar,
         )
         setup = self.registry["setup_args"]
-        signatures, self.history_ = find_signatures(self.adata, setup, learning)
+        with threadpool_limits(ONE_THREAD):
+            signatures, self.history_ = find_signatures(self.adata, setup, learning)
         self.module.keep(stored(signatures))
         self.studies_ = {name: list(s.types) for name, s in signatures.items()}
         self.is_trained_ = True
@@ -283,7 +287,9 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             method, likelihood, cell_size, measured, member, unknown, interval, self.seed_
         )
         signatures = self._signatures
-        with tqdm(total=STEPS[method] * len(signatures), unit="step", delay=2) as bar:
+        n_parts, unit = work_of(question)
+        bar = tqdm(total=n_parts * len(signatures), unit=unit, delay=2)
+        with threadpool_limits(ONE_THREAD), bar:
             results = [
                 answer(s, samples, self._n_genes(s), question, bar.update)
                 for s in signatures.values()
