@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -100,6 +100,16 @@ class Signature:
             n_cells=n_cells,
         )
 
+    def with_shares(self, shares: NDArray) -> Signature:
+        """Return the signature with other shares of the genes in its states.
+
+        Parameters
+        ----------
+        shares
+            Rows sum to one, shape ``(n_states, n_genes)``; every state keeps its total.
+        """
+        return replace(self, counts=shares * self.counts.sum(1, keepdims=True))
+
     def restricted(self, genes: pd.Index, n_genes_per_type: int) -> Profiles:
         """Return profiles over some genes, and which of them tell the types apart.
 
@@ -122,6 +132,7 @@ class Signature:
             types=self.types,
             state_type=self.state_type,
             shares=_shares(counts),
+            type_shares=types,
             variance=np.minimum(variance, MAX_VARIANCE),
             informative=_informative(types, self.detected[:, at], n_genes_per_type),
             rna=by_type.sum(1) / self.n_cells,
@@ -146,8 +157,10 @@ class Profiles:
         As in :class:`Signature`.
     shares
         Share of a gene in the counts of a state, shape ``(n_states, n_genes)``, rows sum to one.
+    type_shares
+        Share of a gene in the counts of a type, shape ``(n_types, n_genes)``.
     variance
-        Variance of its logarithm, by sampling and between subjects, shape
+        Variance of the logarithm of a state's share, by sampling and between subjects, shape
         ``(n_states, n_genes)``.
     informative
         Positions of the genes that tell types apart.
@@ -161,6 +174,7 @@ class Profiles:
     types: tuple[str, ...]
     state_type: NDArray
     shares: NDArray
+    type_shares: NDArray
     variance: NDArray
     informative: NDArray
     rna: NDArray
