@@ -4,6 +4,7 @@ from scovert.mixing._draws import N_FITS, bootstrap, find_multiplier, simulate_c
 from scovert.mixing._expression import ExpressionFit, Mixture, fit_expression
 from scovert.mixing._joint import Cohort, JointFit, fit_cohort, refit_cohort
 from scovert.mixing._measured import Measured
+from scovert.mixing._network import NetworkFit, fit_network
 from scovert.mixing._residual import robust_residual
 from scovert.mixing._signature import Profiles, Signature, is_housekeeping
 from scovert.mixing._sizes import (
@@ -23,6 +24,7 @@ __all__ = [
     "JointFit",
     "Measured",
     "Mixture",
+    "NetworkFit",
     "Profiles",
     "Signature",
     "bootstrap",
@@ -30,6 +32,7 @@ __all__ = [
     "find_states",
     "fit_cohort",
     "fit_expression",
+    "fit_network",
     "is_housekeeping",
     "match_types",
     "refit_cohort",

@@ -255,7 +255,7 @@ class _Genes:
         return information, gradient, squares.sum(0)
 
     def _shared_prior(self, shift_variance: NDArray) -> tuple[NDArray, NDArray]:
-        """Return the precision of shift plus error of profiles, and the the shift's part in it."""
+        """Return the precision of shift plus error of profiles, and the shift's part in it."""
         certainty = self.certainty
         total = 1 / shift_variance + certainty.sum(1)
         loading = certainty / total[:, None]

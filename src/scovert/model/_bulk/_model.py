@@ -34,15 +34,15 @@ from scovert._validation import (
     check_types,
     warn_about_cells,
 )
-from scovert.mixing import N_FITS, Signature
-from scovert.model._bulk._deconvolve import Question, answer
+from scovert.mixing import Signature
+from scovert.model._bulk._deconvolve import Question, answer, work_of
 from scovert.model._bulk._expression import (
     TypeExpression,
     find_expression,
     layer_names,
     types_of,
 )
-from scovert.model._bulk._reference import find_signatures, restored, stored
+from scovert.model._bulk._reference import Learning, find_signatures, restored, stored
 from scovert.model._bulk._result import BulkResult
 from scovert.model._bulk._samples import Samples
 from scovert.model._shared import SaveLoadMixin
@@ -74,7 +74,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
     n_states
         Most states of a type; types with fewer than 50 cells have one.
     signature
-        ``"states"``: sums of the cells of a state.
+        ``"states"``: sums of the cells of a state, which k-means finds. ``"prototype_vae"``: what
+        the prototypes of a variational autoencoder decode to; takes a minute or more to train.
     min_cells_per_type
         Fewest cells of a type.
     n_genes_per_type
@@ -85,14 +86,13 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
     >>> import scovert
     >>> from scovert.model import BulkDeconvolution
     >>> reference = scovert.data.pbmc68k()
-    >>> BulkDeconvolution.setup_anndata(reference, labels_key="bulk_labels")
+    >>> bulk = scovert.simulate.bulk(reference, "cell_type", n_samples=5)
+    >>> BulkDeconvolution.setup_anndata(reference, labels_key="cell_type")
     >>> model = BulkDeconvolution(reference)
     >>> model.train()
-    >>> bulk = reference[:100].to_memory()
-    >>> bulk.X = bulk.X * 10
     >>> result = model.deconvolve(bulk, kind="counts", cell_size="reference", interval=None)
     >>> result.proportions.shape
-    (100, 10)
+    (5, 10)
     """
 
     def __init__(
@@ -100,19 +100,19 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         reference: AnnData,
         *,
         n_states: int = 3,
-        signature: Literal["states"] = "states",
+        signature: Literal["states", "prototype_vae"] = "states",
         min_cells_per_type: int = 10,
         n_genes_per_type: int | Literal["auto"] = "auto",
     ) -> None:
         super().__init__(reference)
         check_number("n_states", n_states, 1, whole=True)
-        check_choice("signature", signature, ("states",))
+        check_choice("signature", signature, ("states", "prototype_vae"))
         check_number("min_cells_per_type", min_cells_per_type, 1, whole=True)
         if n_genes_per_type != "auto":
             check_number("n_genes_per_type", n_genes_per_type, 1, whole=True)
         check_types(reference, self.registry["setup_args"]["labels_key"], min_cells_per_type)
         self.n_states, self.min_cells_per_type = n_states, min_cells_per_type
-        self.n_genes_per_type = n_genes_per_type
+        self.signature, self.n_genes_per_type = signature, n_genes_per_type
         self.studies_: dict[str, list[str]] = {}
         self.seed_ = 0
         self.module = BulkModule()
@@ -188,17 +188,35 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         manager.register_fields(reference, **kwargs)
         cls.register_manager(manager)
 
-    def train(self) -> None:
-        """Learn the profiles of the reference's types."""
+    def train(self, *, enable_progress_bar: bool = True) -> None:
+        """Learn the profiles of the reference's types.
+
+        Obeys ``scvi.settings.seed``; ``model.history`` has the losses of prototypes by epoch.
+
+        Parameters
+        ----------
+        enable_progress_bar
+            Show a bar while prototypes are trained.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss of the prototypes became NaN or infinite.
+        """
         self.seed_ = settings.seed or 0
+        learning = Learning(
+            self.n_states,
+            self.signature,
+            self.min_cells_per_type,
+            self.seed_,
+            enable_progress_bar,
+        )
         setup = self.registry["setup_args"]
         with threadpool_limits(ONE_THREAD):
-            signatures = find_signatures(
-                self.adata, setup, self.n_states, self.min_cells_per_type, self.seed_
-            )
+            signatures, self.history_ = find_signatures(self.adata, setup, learning)
         self.module.keep(stored(signatures))
         self.studies_ = {name: list(s.types) for name, s in signatures.items()}
-        self.history_, self.is_trained_ = {}, True
+        self.is_trained_ = True
 
     def deconvolve(  # noqa: PLR0913
         self,
@@ -206,7 +224,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         *,
         layer: str | None = None,
         kind: Literal["auto", "counts", "tpm"] = "auto",
-        method: Literal["joint"] = "joint",
+        method: Literal["joint", "network"] = "joint",
         likelihood: Literal["robust", "nb"] = "robust",
         cell_size: Literal["auto", "table", "reference", "none"] | Mapping[str, float] = "auto",
         measured: pd.DataFrame | None = None,
@@ -227,7 +245,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             ``"counts"``, or ``"tpm"`` for any shares of unknown depth (TPM, FPKM, CPM);
             ``"auto"`` looks, and says what it took.
         method
-            ``"joint"``: the joint fit of all samples.
+            ``"joint"``: the joint fit of all samples. ``"network"``: a network, trained for this
+            bulk on simulated mixtures of the reference, that reads every sample by itself.
         likelihood
             ``"robust"``: t-distributed residuals on a log scale. ``"nb"``: negative binomial
             counts, for bulks of the same protocol as the reference.
@@ -260,8 +279,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         """
         check_trained(self)
         check_choice("kind", kind, ("auto", "counts", "tpm"))
-        check_choice("method", method, ("joint",))
-        check_choice("likelihood", likelihood, ("robust", "nb"))
+        _check_method(method, likelihood, unknown)
         check_sizes(cell_size, self.types)
         if interval is not None:
             check_number("interval", interval, 0.01, 0.999)
@@ -272,11 +290,13 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             member = pd.DataFrame(member, measured.columns, self.types)
         elif groups is not None:
             raise ValueError("`groups` names columns of `measured`, which is missing. Pass both.")
-        question = Question(likelihood, cell_size, measured, member, unknown, interval, self.seed_)
+        question = Question(
+            method, likelihood, cell_size, measured, member, unknown, interval, self.seed_
+        )
         signatures = self._signatures
-        n_fits = len(signatures) * (1 + (0 if interval is None else N_FITS))
+        n_parts, unit = work_of(question)
         is_quiet = not logger.isEnabledFor(logging.WARNING)
-        bar = tqdm(total=n_fits, unit="fit", delay=2, disable=is_quiet)
+        bar = tqdm(total=n_parts * len(signatures), unit=unit, delay=2, disable=is_quiet)
         with threadpool_limits(ONE_THREAD), bar:
             results = [
                 answer(s, samples, self._n_genes(s), question, bar.update)
@@ -475,3 +495,13 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         if isinstance(bulk, BulkResult):
             return bulk
         return self.deconvolve(bulk, **options)
+
+
+def _check_method(method: str, likelihood: str, unknown: bool) -> None:
+    check_choice("method", method, ("joint", "network"))
+    check_choice("likelihood", likelihood, ("robust", "nb"))
+    if method == "network" and (unknown or likelihood != "robust"):
+        raise ValueError(
+            f"`method='network'` has no `unknown={unknown}` or `likelihood={likelihood!r}`, which "
+            "belong to the joint fit. Leave them out, or pass `method='joint'`."
+        )
