@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scovert._validation import UNKNOWN
 from scovert.mixing import (
     Cohort,
     JointFit,
@@ -24,9 +25,8 @@ from scovert.model._bulk._content import Content, find_content
 from scovert.model._bulk._result import BulkResult, Fit
 from scovert.model._bulk._samples import Samples
 
-__all__ = ["UNKNOWN", "Question", "answer"]
+__all__ = ["Question", "answer"]
 
-UNKNOWN = "unknown"
 UNKNOWN_SD = 1.0
 """Log sd of the profile of the unknown component when intervals are drawn."""
 N_DRAWS = 600
@@ -70,9 +70,9 @@ def answer(
     profiles, cpm, millions = samples.shared_with(signature, n_genes_per_type)
     at = profiles.informative
     cohort = Cohort.of(cpm[:, at], profiles.shares[:, at], profiles.variance[:, at], millions)
+    content = find_content(profiles, signature.n_cells, question.cell_size)
     joint = fit_cohort(cohort, likelihood=question.likelihood, has_unknown=question.unknown)
     on_fits(1)
-    content = find_content(profiles, signature.n_cells, question.cell_size)
     types, state_type = list(profiles.types), profiles.state_type
     if question.unknown:
         types, content = [*types, UNKNOWN], content.with_unknown()

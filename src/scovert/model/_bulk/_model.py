@@ -26,16 +26,18 @@ from scovert._validation import (
     check_genes,
     check_layer,
     check_measured,
+    check_no_options,
     check_number,
     check_sizes,
     check_subjects,
     check_types,
+    check_unknown,
     warn_about_cells,
 )
 from scovert.mixing import N_FITS, Signature
 from scovert.model._bulk._deconvolve import Question, answer
 from scovert.model._bulk._reference import find_signatures, restored, stored
-from scovert.model._bulk._result import BulkResult
+from scovert.model._bulk._result import BulkResult, in_slot
 from scovert.model._bulk._samples import Samples
 from scovert.model._shared import SaveLoadMixin
 from scovert.module import BulkModule
@@ -77,8 +79,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
     >>> import scovert
     >>> from scovert.model import BulkDeconvolution
     >>> reference = scovert.data.pbmc68k()
-    >>> BulkDeconvolution.setup_anndata(reference, labels_key="bulk_labels")
-    >>> model = BulkDeconvolution(reference)
+    >>> BulkDeconvolution.setup_anndata(reference, labels_key="cell_type")
+    >>> model = BulkDeconvolution(reference, min_cells_per_type=8)
     >>> model.train()
     >>> bulk = reference[:100].to_memory()
     >>> bulk.X = bulk.X * 10
@@ -255,6 +257,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         check_choice("method", method, ("joint",))
         check_choice("likelihood", likelihood, ("robust", "nb"))
         check_sizes(cell_size, self.types)
+        check_unknown(unknown, self.types)
         if interval is not None:
             check_number("interval", interval, 0.01, 0.999)
         samples = Samples.read(bulk, layer, kind)
@@ -290,7 +293,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         -------
         DataFrame of samples x types, rows sum to one.
         """
-        return self._result(bulk, {"interval": None} | options).proportions
+        return self._result(bulk, options).proportions
 
     def get_mrna_fractions(self, bulk: AnnData | BulkResult, **options: object) -> pd.DataFrame:
         """Return fractions of RNA of the genes that bulk and reference share.
@@ -304,7 +307,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         -------
         DataFrame of samples x types, rows sum to one.
         """
-        return self._result(bulk, {"interval": None} | options).mrna_fractions
+        return self._result(bulk, options).mrna_fractions
 
     def get_fit_quality(self, bulk: AnnData | BulkResult, **options: object) -> pd.DataFrame:
         """Return how well mixtures explain the samples, and what was assumed.
@@ -319,7 +322,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         DataFrame with a row for every sample, ``attrs`` with what holds for all of them; see
         ``quality`` of :class:`BulkResult`.
         """
-        return self._result(bulk, {"interval": None} | options).quality
+        return self._result(bulk, options).quality
 
     def annotate(
         self,
@@ -334,7 +337,9 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
 
         Writes ``obsm["bulk_proportions"]``, ``obsm["bulk_lower"]`` and ``obsm["bulk_upper"]``
         (unless ``interval=None``), ``obsm["bulk_mrna_fractions"]``, and ``uns["bulk"]``
-        (parameters, what was assumed, versions, time).
+        (parameters, what was assumed, versions, time). A slash in the name of a type becomes
+        ``_``, since files cannot hold it; ``uns["bulk"]["types"]`` has the names as they are, in
+        the same order.
 
         Parameters
         ----------
@@ -355,19 +360,21 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             If a slot is taken, or `result` is of other samples.
         """
         check_trained(self)
-        check_layer(bulk, options.get("layer"))
+        check_layer(bulk, options.get("layer"), "bulk")
         has_interval = options.get("interval", 0.9) is not None
         if result is not None:
             has_interval = result.lower is not None
-            if options:
-                raise ValueError(f"`result` is there already, so {sorted(options)} say nothing.")
+            check_no_options(options)
             if not result.proportions.index.equals(bulk.obs_names):
-                raise ValueError("`result` is of other samples than those of `bulk`.")
+                raise ValueError(
+                    "`result` is of other samples than those of `bulk`. Pass the bulk that was "
+                    "deconvolved, with its samples in the same order."
+                )
         names = ["proportions", *(("lower", "upper") if has_interval else ()), "mrna_fractions"]
         slots = {name: ("obsm", f"{key_added}_{name}") for name in names}
         check_free(bulk, key_added, list(slots.values()), "BulkDeconvolution", overwrite=overwrite)
         result = self.deconvolve(bulk, **options) if result is None else result
-        values = {slot: getattr(result, name) for name, slot in slots.items()}
+        values = {slot: in_slot(getattr(result, name)) for name, slot in slots.items()}
         params = self.init_params_["non_kwargs"] | {
             k: v for k, v in options.items() if isinstance(v, (str, int, float))
         }
@@ -407,6 +414,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         return GENES_OF_FEW if len(signature.types) <= FEW_TYPES else GENES_OF_MANY
 
     def _result(self, bulk: AnnData | BulkResult, options: dict) -> BulkResult:
-        if isinstance(bulk, BulkResult):
-            return bulk
-        return self.deconvolve(bulk, **options)
+        if not isinstance(bulk, BulkResult):
+            return self.deconvolve(bulk, **{"interval": None} | options)
+        check_trained(self)
+        check_no_options(options)
+        return bulk

@@ -9,6 +9,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scovert._counts import get_counts, is_in_memory, row_blocks
+from scovert._validation import check_studies
 from scovert.mixing import Signature, find_states, is_housekeeping
 
 __all__ = ["find_signatures", "restored", "stored"]
@@ -36,15 +37,11 @@ def find_signatures(
     studies = {"": np.ones(len(labels), bool)}
     if batch is not None:
         studies = {str(name): batch == name for name in pd.unique(batch)}
+    check_studies(labels, studies, min_cells)
     signatures = {}
     for name, is_own in studies.items():
         sizes = pd.Series(labels[is_own]).value_counts()
         enough = sizes.index[sizes >= min_cells]
-        if len(enough) < 2:
-            raise ValueError(
-                f"Study {name!r} of the reference has fewer than two types of {min_cells} cells "
-                f"({sizes.to_dict()}). Leave it out, or `batch_key`, which fits every study."
-            )
         rows = np.flatnonzero(is_own & np.isin(labels, enough))
         types = pd.Categorical(labels[rows])
         own = counts[rows]
