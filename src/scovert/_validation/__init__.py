@@ -15,6 +15,7 @@ from scovert._validation._bulk import (
     check_types,
     check_unknown,
     kind_of_genes,
+    warn_about_conditions,
     warn_about_kind,
     warn_about_samples,
 )
@@ -100,6 +101,7 @@ __all__ = [
     "warn_about_cells",
     "warn_about_clusters",
     "warn_about_file",
+    "warn_about_conditions",
     "warn_about_kind",
     "warn_about_leakage",
 ]
