@@ -688,8 +688,9 @@ def test_two_measured_samples_and_a_type_that_was_not_measured() -> None:
     member = np.array([[True, False, False, False], [False, True, True, False]])
     measured = Measured(np.array([2, 0]), truth, member)
     ratio = np.log([[0.103, 0.503], [0.403, 0.403]]) - np.log([[0.303, 0.503], [0.203, 0.703]])
-    bias = (ratio - np.median(ratio, 1, keepdims=True)).mean(0)
-    bias *= 0.35**2 / (0.35**2 + 0.25**2 / 2)
+    ratio -= np.median(ratio, 1, keepdims=True)
+    variance = (8 * 0.25**2 + ((ratio - ratio.mean(0)) ** 2).sum()) / (8 + 1 * 1)
+    bias = ratio.mean(0) * 0.35**2 / (0.35**2 + variance / 2)
     expected = estimates[:, :3] / np.exp(bias[[0, 1, 1]])
     expected *= estimates[:, :3].sum(1, keepdims=True) / expected.sum(1, keepdims=True)
     found = measured.correct(estimates)
@@ -721,27 +722,36 @@ def test_more_measured_samples_correct_more() -> None:
             found = Measured(np.arange(n), truth[:n], np.eye(5, dtype=bool)).correct(estimates)
         errors.append(np.abs(found[others] - truth[others]).mean())
     assert errors == sorted(errors, reverse=True)
-    shrinkage = 0.35**2 / (0.35**2 + 0.25**2 / 4)
-    assert errors[-1] == pytest.approx((1 - shrinkage) * errors[0], rel=0.25)
+    variance = 8 * 0.25**2 / (8 + 3 * 4)  # the samples agree
+    shrinkage = 0.35**2 / (0.35**2 + variance / 4)
+    assert errors[-1] == pytest.approx((1 - shrinkage) * errors[0], rel=0.5)
 
 
-def test_draws_carry_the_error_of_the_correction() -> None:
+def test_draws_carry_the_error_of_the_correction_and_of_a_sample() -> None:
     estimates = np.tile([0.3, 0.3, 0.4], (5000, 2, 1))
     measured = Measured(np.array([0]), estimates[0, :1], np.eye(3, dtype=bool))
     drawn = measured.correct(estimates, np.random.default_rng(0))
     log_ratio = np.log(drawn[:, 1, 0] / drawn[:, 1, 1])
     shrinkage = 0.35**2 / (0.35**2 + 0.25**2)
-    assert log_ratio.std() == pytest.approx(np.sqrt(2) * shrinkage * 0.25, rel=0.05)
-    np.testing.assert_allclose(drawn[:, 0], drawn[:, 1])  # one error for all samples
+    expected = 0.25 * np.sqrt(2 * (shrinkage**2 + 1))
+    assert log_ratio.std() == pytest.approx(expected, rel=0.05)
+    np.testing.assert_allclose(drawn.sum(-1), 1)
+    of_both = np.corrcoef(np.log(drawn[:, 0, 0] / drawn[:, 0, 1]), log_ratio)[0, 1]
+    assert of_both == pytest.approx(shrinkage**2 / (shrinkage**2 + 1), abs=0.05)
 
 
-def test_a_column_whose_types_a_study_lacks_changes_nothing() -> None:
-    estimates = np.array([[0.5, 0.3, 0.2], [0.1, 0.6, 0.3]])
-    truth = np.array([[0.3, 0.4, 0.1, 0.2]])
-    member = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 1]], bool)
-    with_it = Measured(np.array([0]), truth, member).correct(estimates)
-    without = Measured(np.array([0]), truth[:, [0, 1, 3]], member[[0, 1, 3]]).correct(estimates)
-    np.testing.assert_allclose(with_it, without)
+def test_samples_that_differ_are_trusted_less() -> None:
+    truth = np.tile([0.2, 0.3, 0.5], (4, 1))
+    biases = np.array([[0.8, 0, 0], [0.8, 0, 0], [0, 0, 0], [0, 0, 0]])
+    found = []
+    for sizes in (biases, np.array([[0.8, 0, 0], [0.8, 0, 0], [-0.6, 0, 0], [2.2, 0, 0]])):
+        estimates = truth * np.exp(sizes)
+        estimates /= estimates.sum(1, keepdims=True)
+        rows = np.array([0, 1]) if sizes is biases else np.array([2, 3])
+        corrected = Measured(rows, truth[:2], np.eye(3, dtype=bool)).correct(estimates)
+        change = np.log(corrected / estimates)[0]
+        found.append(change[0] - change[1])
+    assert found[0] < found[1] < 0
 
 
 # Draws
