@@ -288,7 +288,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         )
         signatures = self._signatures
         n_parts, unit = work_of(question)
-        bar = tqdm(total=n_parts * len(signatures), unit=unit, delay=2)
+        is_quiet = not logger.isEnabledFor(logging.WARNING)
+        bar = tqdm(total=n_parts * len(signatures), unit=unit, delay=2, disable=is_quiet)
         with threadpool_limits(ONE_THREAD), bar:
             results = [
                 answer(s, samples, self._n_genes(s), question, bar.update)
