@@ -1,6 +1,7 @@
 """Deconvolution of mixtures: signatures, the joint fit, its uncertainty, RNA content."""
 
 from scovert.mixing._draws import N_FITS, bootstrap, find_multiplier, simulate_cohort, widen
+from scovert.mixing._expression import ExpressionFit, Mixture, fit_expression
 from scovert.mixing._joint import Cohort, JointFit, fit_cohort, refit_cohort
 from scovert.mixing._measured import Measured
 from scovert.mixing._network import NetworkFit, fit_network
@@ -19,8 +20,10 @@ __all__ = [
     "N_FITS",
     "RNA_PER_CELL",
     "Cohort",
+    "ExpressionFit",
     "JointFit",
     "Measured",
+    "Mixture",
     "NetworkFit",
     "Profiles",
     "Signature",
@@ -28,6 +31,7 @@ __all__ = [
     "find_multiplier",
     "find_states",
     "fit_cohort",
+    "fit_expression",
     "fit_network",
     "is_housekeeping",
     "match_types",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import pandas as pd
@@ -19,9 +20,10 @@ from scovert import _health
 from scovert._counts import get_counts
 from scovert._minibatch import check_trained, genes_of
 from scovert._setup import give_identity
-from scovert._slots import check_free, write_slots
+from scovert._slots import check_free, check_memory, write_slots
 from scovert._validation import (
     check_choice,
+    check_condition,
     check_counts,
     check_genes,
     check_layer,
@@ -34,6 +36,12 @@ from scovert._validation import (
 )
 from scovert.mixing import Signature
 from scovert.model._bulk._deconvolve import Question, answer, work_of
+from scovert.model._bulk._expression import (
+    TypeExpression,
+    find_expression,
+    layer_names,
+    types_of,
+)
 from scovert.model._bulk._reference import Learning, find_signatures, restored, stored
 from scovert.model._bulk._result import BulkResult
 from scovert.model._bulk._samples import Samples
@@ -342,6 +350,41 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         """
         return self._result(bulk, {"interval": None} | options).quality
 
+    def get_cell_type_expression(
+        self, bulk: AnnData | BulkResult, condition_key: str | None = None, **options: object
+    ) -> TypeExpression:
+        """Return what every cell type expresses in every condition.
+
+        Fractions are held fixed. A gene changes in a condition by an amount that all types share
+        and one of the type's own, which samples of different composition tell apart: with few
+        samples, or for a rare type, it is hardly known, and ``reliability`` says so. A change of
+        all types in all conditions looks like a shift between protocols and is mostly taken for
+        one: compare conditions with each other rather than with the reference.
+
+        Parameters
+        ----------
+        bulk
+            Samples, or what :meth:`deconvolve` returned.
+        condition_key
+            Column of ``bulk.obs`` with the condition of every sample; `None` takes all samples
+            as one. A condition of one sample works, with a warning.
+        **options
+            For :meth:`deconvolve`, of samples.
+
+        Returns
+        -------
+        :class:`TypeExpression`: ``expression`` and ``reliability``, DataFrames of (condition,
+        type) x genes.
+
+        Raises
+        ------
+        KeyError
+            If there is no such column.
+        ValueError
+            If a sample has no condition.
+        """
+        return find_expression(self._result(bulk, {"interval": None} | options), condition_key)
+
     def annotate(
         self,
         bulk: AnnData,
@@ -349,13 +392,18 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         key_added: str = "bulk",
         overwrite: bool = False,
         result: BulkResult | None = None,
+        condition_key: str | None = None,
         **options: object,
     ) -> None:
         """Write the results into a bulk.
 
         Writes ``obsm["bulk_proportions"]``, ``obsm["bulk_lower"]`` and ``obsm["bulk_upper"]``
         (unless ``interval=None``), ``obsm["bulk_mrna_fractions"]``, and ``uns["bulk"]``
-        (parameters, what was assumed, versions, time).
+        (parameters, what was assumed, versions, time). With `condition_key` also, for every type,
+        ``layers["bulk_<type>"]``, counts per million of the type's own RNA, one profile per
+        condition repeated over its samples, and ``layers["bulk_reliability_<type>"]``; see
+        :meth:`get_cell_type_expression`. They are missing values at genes that the reference does
+        not share. A slash in a type becomes ``_``, and ``uns["bulk"]["layers"]`` has the types.
 
         Parameters
         ----------
@@ -367,13 +415,19 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             Replace slots that something else wrote.
         result
             What to write; `None` calls :meth:`deconvolve`.
+        condition_key
+            Column of ``bulk.obs`` with the condition of every sample; `None` leaves layers out.
         **options
             For :meth:`deconvolve`.
 
         Raises
         ------
+        KeyError
+            If there is no such column.
         ValueError
-            If a slot is taken, or `result` is of other samples.
+            If a slot is taken, a sample has no condition, or `result` is of other samples.
+        MemoryError
+            If the layers would not fit.
         """
         check_trained(self)
         check_layer(bulk, options.get("layer"))
@@ -386,14 +440,25 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
                 raise ValueError("`result` is of other samples than those of `bulk`.")
         names = ["proportions", *(("lower", "upper") if has_interval else ()), "mrna_fractions"]
         slots = {name: ("obsm", f"{key_added}_{name}") for name in names}
-        check_free(bulk, key_added, list(slots.values()), "BulkDeconvolution", overwrite=overwrite)
+        layers: dict[str, str] = {}
+        if condition_key is not None:
+            check_condition(bulk.obs, condition_key)
+            layers = layer_names(self.types if result is None else types_of(result), key_added)
+            remedy = "`get_cell_type_expression` returns one profile per condition."
+            check_memory(bulk, list(layers), f"Leave `condition_key` out: {remedy}")
+        wanted = [*slots.values(), *(("layers", name) for name in layers)]
+        check_free(bulk, key_added, wanted, "BulkDeconvolution", overwrite=overwrite)
         result = self.deconvolve(bulk, **options) if result is None else result
         values = {slot: getattr(result, name) for name, slot in slots.items()}
+        if condition_key is not None:
+            found = find_expression(replace(result, obs=bulk.obs), condition_key)
+            written = found.layers(bulk.var_names, key_added)
+            values |= {("layers", name): table for name, table in written.items()}
         params = self.init_params_["non_kwargs"] | {
             k: v for k, v in options.items() if isinstance(v, (str, int, float))
         }
         write_slots(bulk, key_added, values, "BulkDeconvolution", params)
-        bulk.uns[key_added] |= result.record()
+        bulk.uns[key_added] |= result.record() | ({"layers": layers} if layers else {})
 
     def check(self) -> pd.DataFrame:
         """Return a table of what of the reference deserves a second look.
