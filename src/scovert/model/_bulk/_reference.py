@@ -76,8 +76,13 @@ def find_signatures(
 
 def _in_memory(counts: object) -> sp.csr_matrix:
     if is_in_memory(counts):
-        return sp.csr_matrix(counts)
-    return sp.vstack([sp.csr_matrix(block) for _, block in row_blocks(counts)], "csr")
+        return _sparse(counts)
+    return sp.vstack([_sparse(block) for _, block in row_blocks(counts)], "csr")
+
+
+def _sparse(counts: NDArray | sp.csr_matrix) -> sp.csr_matrix:
+    """Return a sparse matrix of a type that scipy has, which is not float16."""
+    return sp.csr_matrix(counts, dtype=np.result_type(counts.dtype, np.float32))
 
 
 def stored(signatures: dict[str, Signature]) -> dict[str, NDArray]:
