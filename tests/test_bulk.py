@@ -634,11 +634,11 @@ def test_annotate_takes_a_result(
     assert set(bulk.obsm) - set(data.bulk.obsm) == {f"mine_{name}" for name in SLOTS}
     assert "bulk" not in bulk.uns
     without = replace(brief_result, lower=None, upper=None, interval=None)
-    model.annotate(bulk, brief_result=without, key_added="mine")  # drops what is no more
+    model.annotate(bulk, result=without, key_added="mine")  # drops what is no more
     assert set(bulk.obsm) - set(data.bulk.obsm) == {"mine_proportions", "mine_mrna_fractions"}
     with pytest.raises(ValueError, match=r"\['kind'\] are options of `deconvolve`"):
         model.annotate(bulk, result=brief_result, kind="counts")
-    with pytest.raises(ValueError, match="`brief_result` is of other samples"):
+    with pytest.raises(ValueError, match="`result` is of other samples"):
         model.annotate(bulk[::-1].copy(), result=brief_result)
 
 

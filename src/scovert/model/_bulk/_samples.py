@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from scovert._validation import (
     check_bulk_values,
+    check_content,
     check_genes,
     check_informative,
     check_kind,
@@ -74,6 +75,7 @@ class Samples:
         expressed = self.genes[self.values.sum(0) > 0]
         shared = signature.genes[signature.genes.isin(expressed)]
         profiles = signature.restricted(shared, n_genes_per_type)
+        check_content(profiles.rna, profiles.types)
         check_informative(len(profiles.informative), profiles.genes, signature.genes, self.genes)
         own = self.values[:, self.genes.get_indexer(profiles.genes)]
         totals = own.sum(1, keepdims=True)
