@@ -709,3 +709,24 @@ def test_fractions_are_found_on_any_platform() -> None:
         naive.append(error(least_squares(reference, bulk), truth))
     assert np.mean(found) < 0.1
     assert np.mean(found) < 0.6 * np.mean(naive)
+
+
+def test_errors_of_all_samples_are_as_large_as_documented() -> None:
+    """By moments: a log error of the type, one for a group of types, and moved cells."""
+    from scovert.model._bulk._content import Content
+
+    sizes, groups = np.array([1.0, 2.0, 0.5]), np.array([0, 1, 1])
+    rna = np.tile([0.2, 0.4, 0.4], (20_000, 2, 1))
+    content = Content(sizes, "table", {}, groups, 0.45)
+    draws = content.cells(rna, np.random.default_rng(0))
+    np.testing.assert_allclose(draws.sum(-1), 1)
+    np.testing.assert_array_equal(draws[:, 0], draws[:, 1])  # the same in all samples
+    log_ratio = np.log(draws[:, 0, 0] / draws[:, 0, 1])
+    assert log_ratio.std() == pytest.approx(0.45 * np.sqrt(2), rel=0.06)
+    together = np.log(draws[:, 0, 1] / draws[:, 0, 2])
+    assert together.std() < 0.2  # only what moved tells them apart
+    rare = np.tile([0.0, 0.5, 0.5], (20_000, 1, 1))
+    found = Content(np.ones(3), "none", {}, np.arange(3), 0.35).cells(
+        rare, np.random.default_rng(0)
+    )
+    assert np.quantile(found[:, 0, 0], 0.95) == pytest.approx(0.0125 * 1.645, rel=0.05)

@@ -163,7 +163,7 @@ class _Mixture:
         rng = np.random.default_rng(seed)
         rna, factor = self._rna_draws(cohort, rng, on_fits)
         relative = to_cells(rna, self.content.sizes)
-        absolute = to_cells(rna, self.content.draw(N_DRAWS, rng)[:, None, :])
+        absolute = self.content.cells(rna, rng)
         if self.measured is not None:
             relative = self.measured.correct(relative)
             absolute = self.measured.correct(absolute, rng)
