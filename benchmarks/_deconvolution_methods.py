@@ -1,0 +1,53 @@
+"""One run of the benchmark of deconvolution: a set, a method and a seed in, its scores out."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pandas as pd
+from _deconvolution_expression import bayesprism_response, response_scores
+from _deconvolution_others import OTHERS, by_package
+from _deconvolution_peers import PEERS, shared_of
+from _deconvolution_scenarios import case_of, part_of
+from _deconvolution_scores import after_measured, correct, errors, grouped
+from _deconvolution_sets import Case
+from _deconvolution_sizes import cells_of
+from _runs import costs_of
+
+__all__ = ["score"]
+
+N_MEASURED = (1, 2, 3)
+
+
+def score(scenario: str, method: str, seed: int) -> dict:
+    """Run a method and score it."""
+    part = part_of(scenario)
+    if part == "expression" and method in PEERS:
+        case = case_of(scenario, seed)
+        return response_scores(bayesprism_response(case), case)
+    if method in PEERS or method in OTHERS:
+        return score_peer(scenario, method, seed)
+    import _deconvolution_ours as ours
+
+    if part == "expression":
+        return ours.score_response(scenario, seed)
+    if part == "averages":
+        return ours.score_average(scenario, seed)
+    return ours.score_own(scenario, method, seed)
+
+
+def score_peer(scenario: str, method: str, seed: int) -> dict:
+    """Run a peer and score it, also after the correction by measured samples."""
+    case = case_of(scenario, seed)
+    run = of_peer if method in PEERS else by_package
+    cells, costs = costs_of(partial(run, method, case))
+    estimate = grouped(cells, case.groups)
+    found = costs | errors(estimate, case.truth)
+    if part_of(scenario) == "blood":
+        for n in N_MEASURED:
+            found[f"measured_{n}"] = after_measured(case.truth, partial(correct, estimate), n)
+    return found
+
+
+def of_peer(name: str, case: Case) -> pd.DataFrame:
+    return cells_of(PEERS[name](shared_of(case)), case)

@@ -1,0 +1,138 @@
+"""BulkDeconvolution in its variants, one fit or the average of several references."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import scvi
+from _deconvolution_scenarios import AVERAGES, OURS, SCENARIOS, case_of
+from _deconvolution_scores import LEVELS, after_measured, errors, grouped, interval_scores
+from _deconvolution_sets import Case
+from _runs import costs_of
+
+from scovert.model import BulkDeconvolution, BulkResult
+
+__all__ = ["score_average", "score_own", "score_response"]
+
+N_MEASURED = (1, 2, 3)
+OTHER = "other"  # types that are in no group
+
+
+class Fit(NamedTuple):
+    """A result, and CPU seconds and memory of the model and of it."""
+
+    result: BulkResult
+    costs: dict[str, float]
+
+
+def options_of(method: str) -> tuple[dict, dict]:
+    """Arguments of the model and of ``deconvolve``."""
+    if method.endswith("genes"):
+        return {"n_genes_per_type": int(method.split()[1])}, {"interval": None}
+    return {
+        "joint": ({}, {}),
+        "joint, unknown": ({}, {"unknown": True}),
+        "network": ({}, {"method": "network"}),
+        "prototype VAE": ({"signature": "prototype_vae"}, {}),
+    }[method]
+
+
+@lru_cache(maxsize=128)
+def fitted(scenario: str, method: str, seed: int) -> Fit:
+    """Train and deconvolve once for all that look at it."""
+    case, (of_model, of_bulk) = case_of(scenario, seed), options_of(method)
+    scvi.settings.seed = seed
+    return Fit(*costs_of(lambda: deconvolved(trained(case, **of_model), case, **of_bulk)))
+
+
+def trained(case: Case, **options: object) -> BulkDeconvolution:
+    reference = case.reference.copy()
+    subject_key = "subject" if case.has_subjects else None
+    BulkDeconvolution.setup_anndata(reference, "cell_type", subject_key=subject_key)
+    model = BulkDeconvolution(reference, **options)
+    model.train(enable_progress_bar=False)
+    return model
+
+
+def deconvolved(model: BulkDeconvolution, case: Case, **options: object) -> BulkResult:
+    return model.deconvolve(case.bulk, kind=case.kind, cell_size=case.cell_size, **options)
+
+
+def score_own(scenario: str, method: str, seed: int) -> dict:
+    """Fit and score a variant."""
+    case, (result, costs) = case_of(scenario, seed), fitted(scenario, method, seed)
+    found = costs | errors(grouped(result.proportions, case.groups), case.truth)
+    if result.draws is not None:
+        draws = by_group(result, case)
+        found |= interval_scores(*np.quantile(draws, LEVELS, axis=0), case.truth.to_numpy())
+    if method in OURS and SCENARIOS[scenario].part == "blood" and seed == 0:
+        found |= with_measured(case)
+    quality = result.quality.attrs
+    return found | {k: float(quality[k]) for k in KEPT if quality.get(k) is not None}
+
+
+KEPT = ("n_informative_genes", "shift_sd", "residual_sd", "multiplier")
+
+
+def by_group(result: BulkResult, case: Case) -> np.ndarray:
+    """Sum the draws of the types of each group: draws x samples x groups."""
+    types = list(result.proportions)
+    columns = [[types.index(t) for t in members] for members in case.groups.values()]
+    return np.stack([result.draws[..., c].sum(-1) for c in columns], -1)
+
+
+def with_measured(case: Case) -> dict[str, float]:
+    """RMSE of the other samples when a few are measured."""
+    model = trained(case)
+
+    def corrected(measured: pd.DataFrame) -> pd.DataFrame:
+        result = deconvolved(model, case, measured=measured, groups=case.groups, interval=None)
+        return grouped(result.proportions, case.groups)
+
+    return {f"measured_{n}": after_measured(case.truth, corrected, n) for n in N_MEASURED}
+
+
+def score_average(name: str, seed: int) -> dict:
+    """Average the fits of several references, each with its own names of the types."""
+    members = AVERAGES[name]
+    cases = [case_of(member, seed) for member in members]
+    truth = max((case.truth for case in cases), key=lambda table: table.shape[1])
+    fits = [fitted(member, OURS[0], seed) for member in members]
+    results = [in_groups(f.result, c, list(truth)) for f, c in zip(fits, cases, strict=True)]
+    single = [
+        errors(grouped(f.result.proportions, c.groups), c.truth)["rmse"]
+        for f, c in zip(fits, cases, strict=True)
+    ]
+    average = BulkResult.average(results)
+    found = errors(average.proportions[list(truth)], truth) | {"rmse_single": np.mean(single)}
+    if average.draws is not None:
+        rows = [list(average.proportions).index(t) for t in truth]
+        limits = np.quantile(average.draws[..., rows], LEVELS, axis=0)
+        found |= interval_scores(*limits, truth.to_numpy())
+    disagreement = average.quality["disagreement"]
+    return found | {"disagreement": float(disagreement.mean())}
+
+
+def in_groups(result: BulkResult, case: Case, order: list[str]) -> BulkResult:
+    """Sum the types of each group, and the others, so that results can be averaged by name."""
+    groups = {k: case.groups[k] for k in order if k in case.groups}
+    rest = [t for t in result.proportions if t not in sum(groups.values(), [])]
+    groups |= {OTHER: rest} if rest else {}
+    case = replace(case, groups=groups)
+    tables = ("proportions", "mrna_fractions")
+    return replace(
+        result,
+        **{name: grouped(getattr(result, name), groups) for name in tables},
+        draws=None if result.draws is None else by_group(result, case),
+    )
+
+
+def score_response(scenario: str, seed: int) -> dict:
+    """Expression of each type by condition, against the cells that were mixed."""
+    case = case_of(scenario, seed)
+    model = trained(case)
+    raise NotImplementedError(model)
