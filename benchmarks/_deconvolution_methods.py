@@ -41,6 +41,8 @@ def score_peer(scenario: str, method: str, seed: int) -> dict:
     case = case_of(scenario, seed)
     run = of_peer if method in PEERS else by_package
     cells, costs = costs_of(partial(run, method, case))
+    if method in OTHERS:
+        costs.pop("gib", None)  # of another process
     estimate = grouped(cells, case.groups)
     found = costs | errors(estimate, case.truth)
     if part_of(scenario) == "blood":
