@@ -1,0 +1,1 @@
+"""Deconvolution of mixtures: signatures, the joint fit, its uncertainty, RNA content."""

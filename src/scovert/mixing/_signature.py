@@ -1,0 +1,229 @@
+"""What an annotated single-cell reference says of its cell types, by states of the types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+__all__ = ["Profiles", "Signature", "is_housekeeping"]
+
+PRIOR_COUNTS = 200.0
+"""Counts of the mean profile that every state gets, so that no share is zero."""
+MIN_COUNTS = 10
+"""A gene with fewer counts in the reference says nothing."""
+MAX_BETWEEN, MAX_VARIANCE = 1.0, 2.0
+MIN_CELLS_OF_SUBJECT, MIN_SUBJECTS = 3, 3
+DETECTED, SPECIFICITY, CPM_FLOOR = 0.1, 0.5, 10.0
+
+
+def is_housekeeping(genes: pd.Index) -> NDArray:
+    """Tell ribosomal and mitochondrial genes, whose share depends on the protocol most of all."""
+    return genes.str.upper().str.startswith(("RPL", "RPS", "MT-"))
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Counts of a reference, summed over the cells of every state of every type.
+
+    Attributes
+    ----------
+    genes
+        Names of the genes; ribosomal and mitochondrial ones are left out.
+    types
+        Names of the cell types.
+    state_type
+        Number of the type of every state, shape ``(n_states,)``.
+    counts
+        Counts of the state's cells, shape ``(n_states, n_genes)``.
+    between
+        Variance of the logarithm of a type's share of a gene between subjects, shape
+        ``(n_types, n_genes)``; zero when subjects are not known.
+    detected
+        Share of the cells of a type with a count, shape ``(n_types, n_genes)``.
+    n_cells
+        Cells of every type, shape ``(n_types,)``.
+    """
+
+    genes: pd.Index
+    types: tuple[str, ...]
+    state_type: NDArray
+    counts: NDArray
+    between: NDArray
+    detected: NDArray
+    n_cells: NDArray
+
+    @classmethod
+    def of(
+        cls,
+        counts: sp.csr_matrix,
+        genes: pd.Index,
+        labels: pd.Categorical,
+        states: NDArray,
+        subjects: NDArray | None,
+    ) -> Self:
+        """Sum the counts of cells.
+
+        Parameters
+        ----------
+        counts
+            Raw counts, shape ``(n_cells, n_genes)``.
+        genes
+            Names of the genes.
+        labels
+            Type of every cell; every category has cells.
+        states
+            State of every cell, numbered within its type.
+        subjects
+            Donor of every cell, or `None`.
+        """
+        n_types = len(labels.categories)
+        pairs = pd.MultiIndex.from_arrays([labels.codes, states])
+        code, of_pair = pd.factorize(pairs, sort=True)
+        type_counts = _sums(counts, labels.codes, n_types)
+        n_cells = np.bincount(labels.codes, minlength=n_types)
+        if subjects is None:
+            between = np.zeros(type_counts.shape)
+        else:
+            between = _between_subjects(counts, labels.codes, subjects, type_counts)
+        return cls(
+            genes=genes,
+            types=tuple(map(str, labels.categories)),
+            state_type=np.array([pair[0] for pair in of_pair]),
+            counts=_sums(counts, code, len(of_pair)),
+            between=between,
+            detected=_sums(counts.sign(), labels.codes, n_types) / n_cells[:, None],
+            n_cells=n_cells,
+        )
+
+    def restricted(self, genes: pd.Index, n_genes_per_type: int) -> Profiles:
+        """Return profiles over some genes, and which of them tell the types apart.
+
+        Parameters
+        ----------
+        genes
+            Genes of the bulk; those of the reference with too few counts are left out.
+        n_genes_per_type
+            Most genes that speak for a type.
+        """
+        at = self.genes.get_indexer(genes)
+        at = at[at >= 0]
+        at = at[self.counts[:, at].sum(0) > MIN_COUNTS]
+        counts = self.counts[:, at]
+        by_type = self._by_type(counts)
+        types = _shares(by_type)
+        variance = 1 / (counts + 1) + np.minimum(self.between[self.state_type][:, at], MAX_BETWEEN)
+        return Profiles(
+            genes=self.genes[at],
+            types=self.types,
+            state_type=self.state_type,
+            shares=_shares(counts),
+            variance=np.minimum(variance, MAX_VARIANCE),
+            informative=_informative(types, self.detected[:, at], n_genes_per_type),
+            rna=by_type.sum(1) / self.n_cells,
+            covered=by_type.sum(1) / self._by_type(self.counts).sum(1),
+        )
+
+    def _by_type(self, counts: NDArray) -> NDArray:
+        totals = np.zeros((len(self.types), counts.shape[1]))
+        np.add.at(totals, self.state_type, counts)
+        return totals
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """What types express of the genes that a reference shares with a bulk.
+
+    Attributes
+    ----------
+    genes
+        Names of the shared genes.
+    types, state_type
+        As in :class:`Signature`.
+    shares
+        Share of a gene in the counts of a state, shape ``(n_states, n_genes)``, rows sum to one.
+    variance
+        Variance of its logarithm, by sampling and between subjects, shape
+        ``(n_states, n_genes)``.
+    informative
+        Positions of the genes that tell types apart.
+    rna
+        Mean counts of these genes in a cell of the type, shape ``(n_types,)``.
+    covered
+        Share of the type's counts that these genes hold, shape ``(n_types,)``.
+    """
+
+    genes: pd.Index
+    types: tuple[str, ...]
+    state_type: NDArray
+    shares: NDArray
+    variance: NDArray
+    informative: NDArray
+    rna: NDArray
+    covered: NDArray
+
+    def sum_states(self, weights: NDArray) -> NDArray:
+        """Sum the weights of states over each type: last axis n_states to n_types."""
+        member = np.eye(len(self.types))[self.state_type]  # (n_states, n_types)
+        return weights @ member
+
+
+def _sums(counts: sp.csr_matrix, group: NDArray, n_groups: int) -> NDArray:
+    """Sum rows by group, shape ``(n_groups, n_genes)``."""
+    cells = np.arange(len(group))
+    member = sp.csr_matrix((np.ones(len(group)), (group, cells)), shape=(n_groups, len(group)))
+    return np.asarray((member @ counts).todense(), dtype=np.float64)
+
+
+def _shares(counts: NDArray) -> NDArray:
+    """Return the shares of genes, drawn towards the mean profile, rows sum to one."""
+    mean = (counts / counts.sum(1, keepdims=True)).mean(0) + 1e-8
+    drawn = counts + PRIOR_COUNTS * mean / mean.sum()
+    return drawn / drawn.sum(1, keepdims=True)
+
+
+def _between_subjects(
+    counts: sp.csr_matrix, codes: NDArray, subjects: NDArray, type_counts: NDArray
+) -> NDArray:
+    """Return how much the share of a gene varies between subjects beyond sampling.
+
+    Method of moments for the squared coefficient of variation of negative binomial counts; it is
+    left at zero for a type with fewer than three subjects of three cells.
+    """
+    number = pd.factorize(subjects)[0]
+    found = np.zeros(type_counts.shape)
+    shares = type_counts / type_counts.sum(1, keepdims=True)
+    for kind, share in enumerate(shares):
+        own = codes == kind
+        n_cells = np.bincount(number[own], minlength=number.max() + 1)
+        is_known = n_cells >= MIN_CELLS_OF_SUBJECT
+        if is_known.sum() < MIN_SUBJECTS:
+            continue
+        sums = _sums(counts[own], number[own], len(n_cells))[is_known]
+        mean = sums.sum(1, keepdims=True) * share
+        excess = ((sums - mean) ** 2 - mean).sum(0)
+        found[kind] = np.maximum(excess, 0) / ((mean**2).sum(0) + 25)
+    return found
+
+
+def _informative(shares: NDArray, detected: NDArray, n_genes_per_type: int) -> NDArray:
+    """Return the positions of genes that one type expresses more than the others.
+
+    By the logarithm of the counts per million over a mean of the highest and the average of the
+    other types, among the genes that a tenth of the type's cells have.
+    """
+    cpm = shares * 1e6
+    chosen = np.zeros(shares.shape[1], bool)
+    for kind in range(len(shares)):
+        others = np.delete(cpm, kind, axis=0)
+        rival = 0.7 * np.log2(others.max(0) + CPM_FLOOR)
+        rival += 0.3 * np.log2(others.mean(0) + CPM_FLOOR)
+        specificity = np.log2(cpm[kind] + CPM_FLOOR) - rival
+        specificity[detected[kind] <= DETECTED] = -np.inf
+        best = np.argsort(-specificity, kind="stable")[:n_genes_per_type]
+        chosen[best[specificity[best] > SPECIFICITY]] = True
+    return np.flatnonzero(chosen)
