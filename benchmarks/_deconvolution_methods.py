@@ -28,7 +28,10 @@ def score(scenario: str, method: str, seed: int) -> dict:
     if method in PEERS or method in OTHERS:
         return score_peer(scenario, method, seed)
     import _deconvolution_ours as ours
+    from _deconvolution_speed import measure_speed
 
+    if part == "speed":
+        return measure_speed(seed)
     if part == "expression":
         return ours.score_response(scenario, seed)
     if part == "averages":

@@ -7,43 +7,9 @@ import pandas as pd
 from _deconvolution_peers import Fractions, is_left_out
 from _deconvolution_sets import Case
 
-__all__ = ["cells_of"]
+from scovert.mixing._sizes import RNA_PER_CELL, match_types
 
-RNA = {  # of a cell, without ribosomal and mitochondrial genes, CD4 = 1
-    "CD4": 1.0,
-    "Treg": 0.96,
-    "CD8": 0.98,
-    "B": 1.12,
-    "NK": 1.24,
-    "ILC": 1.15,
-    "monocyte": 2.13,
-    "DC": 3.10,
-    "pDC": 2.74,
-    "plasma": 13.2,
-    "neutrophil": 0.43,
-    "platelet": 0.96,
-}
-NAME = {  # in the table, of the types in the references
-    "B": "B",
-    "B cells": "B",
-    "CD4 T": "CD4",
-    "T cells CD4 conv": "CD4",
-    "Tregs": "Treg",
-    "CD8 T": "CD8",
-    "T cells CD8": "CD8",
-    "NK": "NK",
-    "NK cells": "NK",
-    "ILC": "ILC",
-    "Monocyte": "monocyte",
-    "Monocytes": "monocyte",
-    "DC": "DC",
-    "mDC": "DC",
-    "pDC": "pDC",
-    "Plasma": "plasma",
-    "Plasma cells": "plasma",
-    "Platelet": "platelet",
-    "Neutrophil": "neutrophil",
-}
+__all__ = ["cells_of"]
 
 
 def cells_of(found: Fractions, case: Case) -> pd.DataFrame:
@@ -69,6 +35,7 @@ def sizes_of(case: Case, genes: np.ndarray) -> pd.Series:
     if case.cell_size == "reference":
         return mean["used"]
     log_kept = np.log(mean["kept"])
-    log_table = np.log(pd.Series(mean.index, mean.index).map(NAME).map(RNA))
+    in_table = pd.Series(match_types(list(mean.index))).map(RNA_PER_CELL)
+    log_table = np.log(in_table.reindex(mean.index))
     scale = (log_kept - log_table).mean()  # of the types in the table
     return np.exp((log_table + scale).fillna(log_kept)) * mean["used"] / mean["kept"]
