@@ -20,7 +20,7 @@ from _deconvolution_sets import Case
 __all__ = ["bayesprism_response", "response_scores"]
 
 ARMS = ("ctrl", "stim")
-MIN_EXPRESSION, OFFSET = 20.0, 10.0  # counts per million
+MIN_EXPRESSION, OFFSET, FLOOR = 50.0, 10.0, 1e-3  # counts per million
 
 
 def true_profiles(case: Case) -> dict[str, pd.DataFrame]:
@@ -37,10 +37,10 @@ def millionths(counts: pd.DataFrame) -> pd.DataFrame:
     return counts / counts.sum() * 1e6
 
 
-def log_ratio(profiles: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def log_ratio(profiles: dict[str, pd.DataFrame], offset: float) -> pd.DataFrame:
     """Log2 fold change, genes x types."""
-    ctrl, stim = (profiles[arm] for arm in ARMS)
-    return np.log2((stim + OFFSET) / (ctrl + OFFSET))
+    ctrl, stim = (profiles[arm] + offset for arm in ARMS)
+    return np.log2(stim / ctrl)
 
 
 def response_scores(found: dict[str, pd.DataFrame], case: Case) -> dict:
@@ -56,17 +56,18 @@ def response_scores(found: dict[str, pd.DataFrame], case: Case) -> dict:
     Returns
     -------
     ``r_response``: mean over the types; ``r_specific``: the same after the mean over the types is
-    taken off both, for genes that all types express on average; and both by type.
+    taken off both, for genes that all types express; and both by type. Only the counted cells get
+    an offset: with one, estimates of the same ratio for all types would differ by level.
     """
     true = true_profiles(case)
     genes = true["ctrl"].index.intersection(found["ctrl"].index)
     true = {arm: table.loc[genes] for arm, table in true.items()}
     found = {arm: table.loc[genes, list(case.truth)] for arm, table in found.items()}
-    own, known = log_ratio(found), log_ratio(true)
+    own, known = log_ratio(found, FLOOR), log_ratio(true, OFFSET)
     level = np.maximum(true["ctrl"], true["stim"])
     is_expressed = level >= MIN_EXPRESSION
     r = {t: correlation(own.loc[is_expressed[t], t], known.loc[is_expressed[t], t]) for t in own}
-    rows = level.mean(axis=1) >= MIN_EXPRESSION
+    rows = is_expressed.all(axis=1)
     own, known = (x[rows].sub(x[rows].mean(axis=1), axis=0) for x in (own, known))
     specific = {t: correlation(own[t], known[t]) for t in own}
     return {

@@ -183,6 +183,12 @@ def expression() -> Iterator[Goal]:
 
     yield Goal("r of the log fold changes, less BayesPrism's", gain, ">=", -0.02)
     yield Goal("r of their type-specific part", own(name, "r_specific"), ">=", 0.25)
+
+    def specific_gain(results: Results) -> float:
+        other = results.get(name, "BayesPrism", "r_specific")
+        return own(name, "r_specific")(results) - other
+
+    yield Goal("r of the type-specific part, less BayesPrism's", specific_gain, ">=", None)
     yield Goal("seeds", lambda results: results.n_seeds[name, OWN], ">=", 3)
 
 
