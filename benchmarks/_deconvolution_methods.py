@@ -9,14 +9,12 @@ from _deconvolution_expression import bayesprism_response, response_scores
 from _deconvolution_others import OTHERS, by_package
 from _deconvolution_peers import PEERS, shared_of
 from _deconvolution_scenarios import case_of, part_of
-from _deconvolution_scores import after_measured, correct, errors, grouped
+from _deconvolution_scores import after_measured, errors, grouped
 from _deconvolution_sets import Case
 from _deconvolution_sizes import cells_of
 from _runs import costs_of
 
 __all__ = ["score"]
-
-N_MEASURED = (1, 2, 3)
 
 
 def score(scenario: str, method: str, seed: int) -> dict:
@@ -49,8 +47,7 @@ def score_peer(scenario: str, method: str, seed: int) -> dict:
     estimate = grouped(cells, case.groups)
     found = costs | errors(estimate, case.truth)
     if part_of(scenario) == "blood":
-        for n in N_MEASURED:
-            found[f"measured_{n}"] = after_measured(case.truth, partial(correct, estimate), n)
+        found |= after_measured(cells, None, case.truth, case.groups)
     return found
 
 

@@ -13,12 +13,13 @@ from _deconvolution_scenarios import AVERAGES, OURS, SCENARIOS, case_of
 from _deconvolution_scores import LEVELS, after_measured, errors, grouped, interval_scores
 from _deconvolution_sets import Case
 from _runs import costs_of
+from numpy.typing import NDArray
 
 from scovert.model import BulkDeconvolution, BulkResult
 
 __all__ = ["score_average", "score_own", "score_response"]
 
-N_MEASURED = (1, 2, 3)
+KEPT = ("n_informative_genes", "shift_sd", "residual_sd", "multiplier")
 OTHER = "other"  # types that are in no group
 
 
@@ -54,7 +55,7 @@ def trained(case: Case, **options: object) -> BulkDeconvolution:
     subject_key = "subject" if case.has_subjects else None
     BulkDeconvolution.setup_anndata(reference, "cell_type", subject_key=subject_key)
     model = BulkDeconvolution(reference, **options)
-    model.train(enable_progress_bar=False)
+    model.train()
     return model
 
 
@@ -67,33 +68,22 @@ def score_own(scenario: str, method: str, seed: int) -> dict:
     case, (result, costs) = case_of(scenario, seed), fitted(scenario, method, seed)
     found = costs | errors(grouped(result.proportions, case.groups), case.truth)
     if result.draws is not None:
-        draws = by_group(result, case)
+        draws = by_group(result.draws, result, case.groups)
         found |= interval_scores(*np.quantile(draws, LEVELS, axis=0), case.truth.to_numpy())
-    if method in OURS and SCENARIOS[scenario].part == "blood" and seed == 0:
-        found |= with_measured(case)
+    if SCENARIOS[scenario].part == "blood":
+        found |= after_measured(result.proportions, result.draws, case.truth, case.groups)
     quality = result.quality.attrs
     return found | {k: float(quality[k]) for k in KEPT if quality.get(k) is not None}
 
 
-KEPT = ("n_informative_genes", "shift_sd", "residual_sd", "multiplier")
-
-
-def by_group(result: BulkResult, case: Case) -> np.ndarray:
+def by_group(
+    draws: NDArray | None, result: BulkResult, groups: dict[str, list[str]]
+) -> NDArray | None:
     """Sum the draws of the types of each group: draws x samples x groups."""
-    types = list(result.proportions)
-    columns = [[types.index(t) for t in members] for members in case.groups.values()]
-    return np.stack([result.draws[..., c].sum(-1) for c in columns], -1)
-
-
-def with_measured(case: Case) -> dict[str, float]:
-    """RMSE of the other samples when a few are measured."""
-    model = trained(case)
-
-    def corrected(measured: pd.DataFrame) -> pd.DataFrame:
-        result = deconvolved(model, case, measured=measured, groups=case.groups, interval=None)
-        return grouped(result.proportions, case.groups)
-
-    return {f"measured_{n}": after_measured(case.truth, corrected, n) for n in N_MEASURED}
+    if draws is None:
+        return None
+    columns = [result.proportions.columns.get_indexer(types) for types in groups.values()]
+    return np.stack([draws[..., c].sum(-1) for c in columns], -1)
 
 
 def score_average(name: str, seed: int) -> dict:
@@ -122,12 +112,14 @@ def in_groups(result: BulkResult, case: Case, order: list[str]) -> BulkResult:
     groups = {k: case.groups[k] for k in order if k in case.groups}
     rest = [t for t in result.proportions if t not in sum(groups.values(), [])]
     groups |= {OTHER: rest} if rest else {}
-    case = replace(case, groups=groups)
-    tables = ("proportions", "mrna_fractions")
+    sizes = {k: result.cell_sizes[types].mean() for k, types in groups.items()}
     return replace(
         result,
-        **{name: grouped(getattr(result, name), groups) for name in tables},
-        draws=None if result.draws is None else by_group(result, case),
+        proportions=grouped(result.proportions, groups),
+        mrna_fractions=grouped(result.mrna_fractions, groups),
+        cell_sizes=pd.Series(sizes),
+        draws=by_group(result.draws, result, groups),
+        relative_draws=by_group(result.relative_draws, result, groups),
     )
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-__all__ = ["after_measured", "concordance", "correlation", "errors", "grouped", "interval_scores"]
+from scovert.mixing import Measured
 
-N_REPEATS = 20
-SPREAD, NOISE, OFFSET = 0.35, 0.25, 3e-3  # of the log bias of a type; of a sample; of fractions
+__all__ = ["LEVELS", "after_measured", "correlation", "errors", "grouped", "interval_scores"]
+
+N_MEASURED, N_REPEATS = (1, 2, 3), 20
 LEVELS = (0.05, 0.95)
 
 
@@ -59,33 +58,45 @@ def interval_scores(lower: NDArray, upper: NDArray, truth: NDArray) -> dict[str,
 
 
 def after_measured(
-    truth: pd.DataFrame, corrected: Callable[[pd.DataFrame], pd.DataFrame], n: int
-) -> float:
-    """RMSE of the other samples when n are measured, mean over random choices.
+    cells: pd.DataFrame,
+    draws: NDArray | None,
+    truth: pd.DataFrame,
+    groups: dict[str, list[str]],
+) -> dict[str, float]:
+    """Scores of the other samples when some are measured, means over random choices.
 
     Parameters
     ----------
+    cells
+        Estimated fractions, samples x types.
+    draws
+        Draws of them, or `None`.
     truth
         Fractions, samples x groups.
-    corrected
-        Estimates of all samples, given the fractions of some.
-    n
-        Number of measured samples.
+    groups
+        Types of each group.
     """
-    found, rng = [], np.random.default_rng(0)
-    for _ in range(N_REPEATS):
-        chosen = rng.choice(len(truth), n, replace=False)
-        estimate = corrected(truth.iloc[chosen])
-        error = (estimate - truth).drop(index=truth.index[chosen]).to_numpy()
-        found.append(np.sqrt(np.mean(error**2)))
-    return float(np.mean(found))
+    found: dict[str, list[float]] = {}
+    rng = np.random.default_rng(0)
+    for n in N_MEASURED:
+        for _ in range(N_REPEATS):
+            chosen = rng.choice(len(truth), n, replace=False)
+            member = np.array([[t in m for t in cells] for m in groups.values()])
+            measured = Measured(chosen, truth.to_numpy()[chosen], member)
+            others = np.setdiff1d(np.arange(len(truth)), chosen)
+            scores = _of_others(measured, others, cells.to_numpy(), draws, truth.to_numpy())
+            for name, value in scores.items():
+                found.setdefault(f"measured_{n}{name}", []).append(value)
+    return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def correct(estimate: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
-    """Divide out the bias of each type in the measured samples, shrunk by their number."""
-    own = estimate.loc[measured.index]
-    ratio = np.log((own + OFFSET) / (measured + OFFSET))
-    ratio = ratio.sub(ratio.median(axis=1), axis=0)
-    shrinkage = SPREAD**2 / (SPREAD**2 + NOISE**2 / len(measured))
-    found = estimate / np.exp(ratio.mean() * shrinkage)
-    return found.mul(estimate.sum(axis=1) / found.sum(axis=1), axis=0)
+def _of_others(
+    measured: Measured, rows: NDArray, cells: NDArray, draws: NDArray | None, truth: NDArray
+) -> dict[str, float]:
+    error = (measured.correct(cells) @ measured.member.T - truth)[rows]
+    found = {"": np.sqrt(np.mean(error**2))}
+    if draws is not None:
+        corrected = measured.correct(draws, np.random.default_rng(0)) @ measured.member.T
+        scores = interval_scores(*np.quantile(corrected, LEVELS, axis=0)[:, rows], truth[rows])
+        found |= {f"_{name}": value for name, value in scores.items()}
+    return found

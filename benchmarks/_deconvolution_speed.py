@@ -35,7 +35,7 @@ def _measure(seed: int) -> dict[str, float]:
     BulkDeconvolution.setup_anndata(reference, "cell_type")
     model = BulkDeconvolution(reference, n_states=N_STATES, n_genes_per_type=N_MARKERS)
     start = time.process_time()
-    model.train(enable_progress_bar=False)
+    model.train()
     cpu_train = time.process_time() - start
     start, wall = time.process_time(), time.monotonic()
     result = model.deconvolve(bulk, kind="counts", cell_size="reference", interval=None)

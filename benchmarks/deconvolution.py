@@ -55,6 +55,8 @@ COLUMNS = {  # of the tables: heading and digits
     "measured_1": ("1 measured", 3),
     "measured_2": ("2 measured", 3),
     "measured_3": ("3 measured", 3),
+    "measured_2_coverage": ("coverage, 2 measured", 2),
+    "measured_2_half_width": ("half-width, 2 measured", 3),
     "coverage": ("coverage", 2),
     "half_width": ("half-width", 3),
     "disagreement": ("disagreement", 3),
