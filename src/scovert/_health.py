@@ -23,6 +23,7 @@ __all__ = [
     "latent_row",
     "leakage_row",
     "loss_row",
+    "reference_rows",
     "share_row",
     "table",
 ]
@@ -35,6 +36,7 @@ LEAKAGE = 0.9
 OBJECTIVES = ("deviance", "train_loss", "generator_loss")
 UNMATCHED_SHARE = 0.02
 LARGEST_SHARE = 0.9
+FEW_CELLS_OF_TYPE, FEW_GENES, ALIKE = 50, 200, 0.95
 DEVIANCE_EXPLAINED = 0.06
 """Shuffled counts explain something too, but less: what one gene takes, the others lack."""
 
@@ -203,6 +205,43 @@ def anchor_row(consistency: float) -> HealthRow:
             "at `get_support()`, and compare with `alignment='none'`."
         )
     return _row("anchor consistency", consistency, advice)
+
+
+def reference_rows(
+    study: str, n_cells: dict[str, int], n_genes: int, shares: NDArray
+) -> list[HealthRow]:
+    """Return what a reference can tell.
+
+    Parameters
+    ----------
+    study
+        Name of the study, empty if there is only one.
+    n_cells
+        Cells of every type.
+    n_genes
+        Genes that tell types apart.
+    shares
+        Shares of these genes in the types, shape ``(n_types, n_genes)``.
+    """
+    prefix = f"{study}: " if study else ""
+    smallest = min(n_cells, key=n_cells.get)
+    advice = ""
+    if n_cells[smallest] < FEW_CELLS_OF_TYPE:
+        advice = f"The profile of {smallest!r} rests on few cells: merge it with a related type."
+    rows = [_row(f"{prefix}cells of the smallest type", n_cells[smallest], advice)]
+    advice = "" if n_genes >= FEW_GENES else "Few genes tell the types apart: pass all genes."
+    rows.append(_row(f"{prefix}informative genes", n_genes, advice))
+    likeness = np.corrcoef(np.log(shares * 1e6 + 10))
+    np.fill_diagonal(likeness, -1)
+    pair = np.unravel_index(likeness.argmax(), likeness.shape)
+    first, second = (list(n_cells)[i] for i in pair)
+    advice = ""
+    if likeness.max() > ALIKE:
+        advice = (
+            f"{first!r} and {second!r} express almost alike: read their sum rather than each, or "
+            "merge them."
+        )
+    return [*rows, _row(f"{prefix}correlation of the closest types", likeness.max(), advice)]
 
 
 def _row(quantity: str, value: float, advice: str) -> HealthRow:

@@ -1,5 +1,16 @@
 """Checks of what a user passes; each error says what was found, what is accepted, what to do."""
 
+from scovert._validation._bulk import (
+    check_bulk_values,
+    check_condition,
+    check_informative,
+    check_kind,
+    check_measured,
+    check_sizes,
+    check_subjects,
+    check_types,
+    warn_about_kind,
+)
 from scovert._validation._common import (
     caller_level,
     check_batches,
@@ -39,10 +50,12 @@ from scovert._validation._treatment import (
 __all__ = [
     "caller_level",
     "check_batches",
+    "check_bulk_values",
     "check_categorical",
     "check_choice",
     "check_clusters",
     "check_column",
+    "check_condition",
     "check_continuous",
     "check_controls",
     "check_counts",
@@ -52,12 +65,18 @@ __all__ = [
     "check_gene_list",
     "check_genes",
     "check_independent",
+    "check_informative",
+    "check_kind",
     "check_known",
     "check_latents",
     "check_layer",
+    "check_measured",
     "check_number",
     "check_size_factors",
+    "check_sizes",
+    "check_subjects",
     "check_treatment",
+    "check_types",
     "one_hot",
     "rank_of",
     "select_rows",
@@ -67,5 +86,6 @@ __all__ = [
     "warn_about_cells",
     "warn_about_clusters",
     "warn_about_file",
+    "warn_about_kind",
     "warn_about_leakage",
 ]

@@ -1,1 +1,37 @@
 """Deconvolution of mixtures: signatures, the joint fit, its uncertainty, RNA content."""
+
+from scovert.mixing._draws import bootstrap, find_multiplier, simulate_cohort, widen
+from scovert.mixing._joint import Cohort, JointFit, fit_cohort, refit_cohort
+from scovert.mixing._measured import Measured
+from scovert.mixing._residual import robust_residual
+from scovert.mixing._signature import Profiles, Signature, is_housekeeping
+from scovert.mixing._sizes import (
+    RNA_PER_CELL,
+    match_types,
+    size_groups,
+    table_sizes,
+    to_cells,
+)
+from scovert.mixing._states import find_states
+
+__all__ = [
+    "RNA_PER_CELL",
+    "Cohort",
+    "JointFit",
+    "Measured",
+    "Profiles",
+    "Signature",
+    "bootstrap",
+    "find_multiplier",
+    "find_states",
+    "fit_cohort",
+    "is_housekeeping",
+    "match_types",
+    "refit_cohort",
+    "robust_residual",
+    "simulate_cohort",
+    "size_groups",
+    "table_sizes",
+    "to_cells",
+    "widen",
+]

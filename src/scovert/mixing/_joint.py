@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -79,6 +79,13 @@ class Cohort:
         cpm, profiles, variance = tensors
         return cls(cpm, millions or MILLIONS_OF_READS, profiles, variance)
 
+    def with_profile(self, profile: NDArray, sd: float) -> Cohort:
+        """Return the cohort with one more state, whose log profile has a standard deviation."""
+        row = self.profiles.new_tensor(profile)[None]
+        profiles = torch.cat([self.profiles, row])
+        variance = torch.cat([self.variance, torch.full_like(row, sd**2)])
+        return replace(self, profiles=profiles, variance=variance)
+
 
 @dataclass(frozen=True)
 class JointFit:
@@ -97,6 +104,10 @@ class JointFit:
         Standard deviations of shifts, residuals and of the samples' logits.
     residuals
         Residuals on the log scale, shape ``(n_samples, n_genes)``.
+    unknown
+        Profile of the unknown component in counts per million, shape ``(n_genes,)``, or `None`.
+    likelihood
+        ``"robust"`` or ``"nb"``.
     objective
         Negative log posterior by step.
     """
@@ -108,6 +119,8 @@ class JointFit:
     residual_sd: float
     spread: float
     residuals: NDArray
+    unknown: NDArray | None
+    likelihood: str
     objective: list[float]
 
 
@@ -137,11 +150,13 @@ class _Mixing(nn.Module):
 
     def mixed(self, profiles: Tensor) -> Tensor:
         """Return the mixed profiles, shape ``(n_fits, n_samples, n_genes)``."""
-        if self.unknown is None:
-            return self.weights() @ profiles
-        average = (profiles.mean(-2, keepdim=True) + OFFSET).log()
-        profiles = profiles.expand(len(self.logits), -1, -1)
-        return self.weights() @ torch.cat([profiles, (average + self.unknown).exp()], 1)
+        if self.unknown is not None:
+            profiles = torch.cat([profiles[None], self.unknown_profile(profiles)], 1)
+        return self.weights() @ profiles
+
+    def unknown_profile(self, profiles: Tensor) -> Tensor:
+        """Return that of the unknown component, shape ``(1, 1, n_genes)``."""
+        return (profiles.mean(0) + OFFSET) * self.unknown.exp()
 
     def log_prior(self, profile_variance: Tensor, gene_weights: Tensor) -> Tensor:
         """Return the negative log prior of everything, up to a constant."""
@@ -190,9 +205,8 @@ def fit_cohort(
     if has_unknown:
         logits[:, -1] = UNKNOWN_START
     mixing = _Mixing(logits, n_genes, n_fits=1, has_unknown=has_unknown)
-    term = {"robust": _robust_term, "nb": _count_term}[likelihood]
     gene_weights = cohort.cpm.new_ones(1, 1, n_genes)
-    optimiser = _Descent(mixing, cohort, term, gene_weights)
+    optimiser = _Descent(mixing, cohort, TERMS[likelihood], gene_weights)
     objective = optimiser.run(cohort.profiles, n_steps, LEARNING_RATE, on_step)
     with torch.no_grad():
         mean = mixing.mixed(cohort.profiles) * (mixing.shift + mixing.scale).exp()
@@ -205,6 +219,8 @@ def fit_cohort(
             residual_sd=float(mixing.log_sd["residual"].exp()),
             spread=float(mixing.spread),
             residuals=_array(residuals),
+            unknown=_array(mixing.unknown_profile(cohort.profiles)[0, 0]) if has_unknown else None,
+            likelihood=likelihood,
             objective=objective,
         )
 
@@ -246,7 +262,8 @@ def refit_cohort(
         mixing.scale += tensor(start.scale)[:, None]
         for name, sd in sds.items():
             mixing.log_sd[name].fill_(math.log(sd)).requires_grad_(False)
-    _Descent(mixing, cohort, _robust_term, gene_weights).run(profiles, n_steps, REFIT_RATE)
+    term = TERMS[start.likelihood]
+    _Descent(mixing, cohort, term, gene_weights).run(profiles, n_steps, REFIT_RATE)
     return _array(mixing.weights())
 
 
@@ -285,7 +302,7 @@ class _Descent:
         return objective
 
     def _profile_variance(self, profiles: Tensor) -> Tensor:
-        """Return the variance of the log of the cohort's mean mixture, ``(n_fits, 1, n_genes)``."""
+        """Variance of the log of the cohort's mean mixture, shape ``(n_fits, 1, n_genes)``."""
         n_states = profiles.shape[-2]
         with torch.no_grad():
             mean = self.mixing.weights().mean(1)[..., :n_states, None]  # (n_fits, n_states, 1)
@@ -315,6 +332,9 @@ def _count_term(cohort: Cohort, gene_weights: Tensor) -> Callable[[_Mixing, Tens
         return -(gene_weights * nb.log_prob(counts)).sum()
 
     return term
+
+
+TERMS = {"robust": _robust_term, "nb": _count_term}
 
 
 def _array(tensor: Tensor) -> NDArray:

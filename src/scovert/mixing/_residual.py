@@ -47,7 +47,7 @@ def robust_residual(
 
 class _RobustResidual(torch.autograd.Function):
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0913
         ctx: FunctionCtx,
         mixed: Tensor,
         shift: Tensor,

@@ -122,6 +122,7 @@ class Signature:
             types=self.types,
             state_type=self.state_type,
             shares=_shares(counts),
+            type_shares=types,
             variance=np.minimum(variance, MAX_VARIANCE),
             informative=_informative(types, self.detected[:, at], n_genes_per_type),
             rna=by_type.sum(1) / self.n_cells,
@@ -146,8 +147,10 @@ class Profiles:
         As in :class:`Signature`.
     shares
         Share of a gene in the counts of a state, shape ``(n_states, n_genes)``, rows sum to one.
+    type_shares
+        Share of a gene in the counts of a type, shape ``(n_types, n_genes)``.
     variance
-        Variance of its logarithm, by sampling and between subjects, shape
+        Variance of the logarithm of a state's share, by sampling and between subjects, shape
         ``(n_states, n_genes)``.
     informative
         Positions of the genes that tell types apart.
@@ -161,6 +164,7 @@ class Profiles:
     types: tuple[str, ...]
     state_type: NDArray
     shares: NDArray
+    type_shares: NDArray
     variance: NDArray
     informative: NDArray
     rna: NDArray

@@ -30,7 +30,7 @@ RNA_PER_CELL = MappingProxyType(
         "platelet": 0.96,
     }
 )
-"""RNA per human blood or immune cell by that of a CD4 T cell, ribosomal and mitochondrial left out.
+"""RNA per human blood or immune cell by that of a CD4 T cell, without ribosomal and mitochondrial.
 
 Two-way fit (type and source, on the log scale) to the tables of EPIC :cite:p:`Racle17`, quanTIseq
 :cite:p:`Finotello19` and ABIS :cite:p:`Monaco19` and to the counts per cell of four single-cell
@@ -120,7 +120,7 @@ def table_sizes(profiles: Profiles, table: Mapping[str, float]) -> NDArray:
 
 
 def size_groups(types: Sequence[str]) -> NDArray:
-    """Number types so that those whose content is uncertain together share a number."""
+    """Give types numbers, so that those whose content is uncertain together share a number."""
     matched = match_types(types)
     keys = [matched.get(kind, kind) for kind in types]
     names = [_UNCERTAIN_TOGETHER.get(key, key) for key in keys]

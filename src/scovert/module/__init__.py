@@ -2,7 +2,14 @@
 
 from scovert.module._alternating import AlternatingModule
 from scovert.module._amortized import AmortizedModule
+from scovert.module._bulk import BulkModule
 from scovert.module._confounder import ConfounderModule
 from scovert.module._paired import PairedModule
 
-__all__ = ["AlternatingModule", "AmortizedModule", "ConfounderModule", "PairedModule"]
+__all__ = [
+    "AlternatingModule",
+    "AmortizedModule",
+    "BulkModule",
+    "ConfounderModule",
+    "PairedModule",
+]

@@ -1,0 +1,299 @@
+"""Checks of references, bulk samples and measured fractions of BulkDeconvolution."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from scovert._validation._common import caller_level, check_categorical, check_column, some_of
+
+__all__ = [
+    "check_bulk_values",
+    "check_condition",
+    "check_informative",
+    "check_kind",
+    "check_measured",
+    "check_sizes",
+    "check_subjects",
+    "check_types",
+    "warn_about_kind",
+]
+
+FEWEST_GENES, FEW_GENES = 50, 200
+LARGEST_LOG = 30.0
+"""Expression on a linear scale exceeds it; logarithms of it do not."""
+MILLION = 1e6
+
+
+def check_types(adata: AnnData, key: str, min_cells: int) -> None:
+    """Refuse a reference with one cell type, or with types of too few cells."""
+    check_categorical(adata, key, "labels_key")
+    sizes = adata.obs[key].value_counts()
+    sizes = sizes[sizes > 0]
+    if len(sizes) < 2:
+        raise ValueError(
+            f"`adata.obs[{key!r}]` holds one type only, {sizes.index[0]!r}. Deconvolution tells "
+            "two or more types apart: annotate the reference more finely, or name another column."
+        )
+    small = sizes[sizes < min_cells]
+    if len(small):
+        raise ValueError(
+            f"The types {small.to_dict()} of `adata.obs[{key!r}]` have fewer than "
+            f"`min_cells_per_type={min_cells}` cells, too few for a profile. Leave them out, "
+            "merge them with a related type, or pass a smaller `min_cells_per_type`."
+        )
+
+
+def check_subjects(adata: AnnData, batch_key: str | None, subject_key: str | None) -> None:
+    """Refuse missing columns of studies and donors, and missing values in them."""
+    for argument, key in (("batch_key", batch_key), ("subject_key", subject_key)):
+        if key is not None:
+            check_categorical(adata, key, argument)
+
+
+def check_bulk_values(values: NDArray, where: str, samples: pd.Index, genes: pd.Index) -> None:
+    """Refuse a bulk that is not expression on a linear scale, naming sample and gene."""
+    twice = samples[samples.duplicated()].unique()
+    if len(twice):
+        raise ValueError(
+            f"`bulk.obs_names` holds {some_of(twice)} more than once. Results are named by "
+            "sample: rename them, for example with `bulk.obs_names_make_unique()`."
+        )
+    bad = np.argwhere(~np.isfinite(values) | (values < 0))
+    if len(bad):
+        sample, gene = bad[0]
+        negative = values[sample, gene] < 0
+        what = "a logarithm or scaled, and mixing is linear" if negative else "missing"
+        remedy = "Pass counts or TPM" if negative else "Leave the sample or the gene out"
+        raise ValueError(
+            f"{where} holds {values[sample, gene]:.6g} (sample {samples[sample]!r}, gene "
+            f"{genes[gene]!r}; {len(bad)} such values): it looks {what}. {remedy}."
+        )
+    empty = np.flatnonzero(values.sum(1) == 0)
+    if len(empty):
+        raise ValueError(
+            f"Sample {samples[empty[0]]!r} of {where} has no counts at all ({len(empty)} such "
+            "samples). Leave it out."
+        )
+    if values.max() < LARGEST_LOG and (values != np.rint(values)).any():
+        raise ValueError(
+            f"{where} looks log-transformed: its largest value is {values.max():.3g}, and not all "
+            "are whole numbers. Mixing is linear in counts, not in logarithms. Pass counts or "
+            "TPM, for example `np.expm1(...)` or `2 ** ... - 1` of it, whichever undoes it."
+        )
+
+
+def check_kind(values: NDArray, kind: str, where: str) -> str:
+    """Return ``"counts"`` or ``"tpm"``, whichever it is; refuse one given for the other."""
+    is_whole = bool((values == np.rint(values)).all())
+    totals = values.sum(1)
+    is_share = bool((np.abs(totals / MILLION - 1) < 0.01).all())
+    if kind == "counts" and not is_whole and is_share:
+        raise ValueError(
+            f"{where} does not look like counts: every sample sums to a million, and not all "
+            "values are whole. Pass `kind='tpm'`, or the counts."
+        )
+    if kind == "tpm" and is_whole and not is_share:
+        raise ValueError(
+            f"{where} does not look like TPM: all values are whole, and samples sum to "
+            f"{totals.min():.3g} and more. Pass `kind='counts'`, or the TPM."
+        )
+    if kind != "auto":
+        return kind
+    return "counts" if is_whole else "tpm"
+
+
+def warn_about_kind(found: str, where: str) -> None:
+    """Say what was taken a bulk for."""
+    reason = {
+        "counts": "all values are whole numbers",
+        "tpm": "not all values are whole numbers, so they are taken as shares of unknown depth",
+    }[found]
+    other = "tpm" if found == "counts" else "counts"
+    warnings.warn(
+        f"{where} is taken as `kind={found!r}`: {reason}. Pass `kind` to say so yourself, or "
+        f"`kind={other!r}` if it is not so.",
+        UserWarning,
+        stacklevel=caller_level(),
+    )
+
+
+def check_informative(
+    n_informative: int, shared: pd.Index, genes: pd.Index, bulk: pd.Index
+) -> None:
+    """Refuse fewer than 50 shared genes that tell types apart; warn about fewer than 200."""
+    if n_informative >= FEW_GENES:
+        return
+    found = (
+        f"Bulk and reference share {len(shared)} genes, {n_informative} of which tell the types "
+        "of the reference apart"
+    )
+    if n_informative < FEWEST_GENES:
+        raise ValueError(
+            f"{found}, and at least {FEWEST_GENES} are needed.{_why_few(shared, genes, bulk)}"
+        )
+    warnings.warn(
+        f"{found}. With fewer than {FEW_GENES}, proportions are uncertain: pass all genes of the "
+        "bulk and the reference.",
+        UserWarning,
+        stacklevel=caller_level(),
+    )
+
+
+def _why_few(shared: pd.Index, genes: pd.Index, bulk: pd.Index) -> str:
+    """Say what kinds of names the reference and the bulk have, if they differ."""
+    kinds = _kind_of(genes), _kind_of(bulk)
+    examples = f"such as {genes[0]!r} and {bulk[0]!r}"
+    if kinds[0] != kinds[1]:
+        return (
+            f" The genes of the reference are {kinds[0]} and those of the bulk {kinds[1]}, "
+            f"{examples}. Give both the same names in `var_names`."
+        )
+    if len(shared) < len(genes) // 10 and len(
+        genes.str.upper().intersection(bulk.str.upper())
+    ) > len(shared):
+        return f" Their names differ in case, {examples}: are they of the same species?"
+    return f" Pass all genes of both ({len(genes)} and {len(bulk)} here, {examples})."
+
+
+def _kind_of(names: pd.Index) -> str:
+    patterns = {
+        "Ensembl identifiers with versions": r"ENS[A-Z]*G\d+\.\d+",
+        "Ensembl identifiers": r"ENS[A-Z]*G\d+",
+        "numbers": r"\d+",
+    }
+    some = names[:: max(1, len(names) // 200)]
+    for kind, pattern in patterns.items():
+        if np.mean([bool(re.fullmatch(pattern, str(name))) for name in some]) > 0.5:
+            return kind
+    return "symbols"
+
+
+def check_sizes(cell_size: object, types: Collection[str]) -> None:
+    """Refuse RNA contents that are no known choice, not positive, or of unknown types."""
+    if isinstance(cell_size, str):
+        choices = ("auto", "table", "reference", "none")
+        if cell_size not in choices:
+            raise ValueError(
+                f"`cell_size={cell_size!r}` is not known. Pass one of {list(choices)}, or a "
+                "mapping from types to RNA per cell."
+            )
+        return
+    if not isinstance(cell_size, Mapping):
+        raise TypeError(
+            f"`cell_size` is a {type(cell_size).__name__}. Pass 'auto', 'table', 'reference', "
+            "'none', or a mapping from types to RNA per cell."
+        )
+    unknown = [kind for kind in cell_size if kind not in types]
+    if unknown or not cell_size:
+        raise ValueError(
+            f"`cell_size` names {unknown or 'no type'}, and the types of the reference are "
+            f"{list(types)}. Types that are left out take their counts in the reference."
+        )
+    bad = {k: v for k, v in cell_size.items() if not (np.isfinite(v) and v > 0)}
+    if bad:
+        raise ValueError(f"`cell_size` holds {bad}. RNA per cell is a positive number.")
+
+
+def check_measured(
+    measured: object,
+    groups: Mapping[str, Sequence[str]] | None,
+    samples: pd.Index,
+    types: Sequence[str],
+) -> NDArray:
+    """Return which types belong to every measured column, shape ``(n_columns, n_types)``.
+
+    Refuses fractions that are none, and columns or samples that are not known.
+    """
+    if not isinstance(measured, pd.DataFrame):
+        raise TypeError(
+            f"`measured` is a {type(measured).__name__}. Pass a DataFrame of samples x types with "
+            "measured fractions of cells."
+        )
+    _check_groups(groups, types)
+    members = {kind: [kind] for kind in types} | dict(groups or {})
+    for axis, what, known in (
+        (measured.index, "samples", samples),
+        (measured.columns, "types", list(members)),
+    ):
+        unknown = axis[~axis.isin(known)]
+        if len(unknown) or not len(axis) or axis.has_duplicates:
+            hint = "; `groups` can name several types together" if what == "types" else ""
+            raise ValueError(
+                f"`measured` has {what} {some_of(list(axis), 6)}, of which "
+                f"{some_of(list(unknown)) or 'none'} is unknown. It takes {what} among "
+                f"{some_of(list(known), 20)}, each once{hint}."
+            )
+    if measured.shape[1] < 2:
+        raise ValueError(
+            f"`measured` has one type only, {measured.columns[0]!r}. What one type is too large "
+            "by is seen against others: pass two or more."
+        )
+    member = np.array([[kind in members[name] for kind in types] for name in measured.columns])
+    twice = [kind for kind, n in zip(types, member.sum(0), strict=True) if n > 1]
+    if twice:
+        raise ValueError(
+            f"The columns of `measured` hold {some_of(twice)} more than once, in a group and on "
+            "its own. Every type belongs to one column at most."
+        )
+    _check_fractions(measured)
+    return member
+
+
+def _check_groups(groups: Mapping[str, Sequence[str]] | None, types: Sequence[str]) -> None:
+    owner: dict[str, str] = {}
+    for name, members in (groups or {}).items():
+        if isinstance(members, str):
+            raise TypeError(f"`groups[{name!r}]` is a string. Pass a list of types.")
+        unknown = [kind for kind in members if kind not in types]
+        if unknown or not members:
+            raise ValueError(
+                f"`groups[{name!r}]` names {unknown or 'no type'}, and the types of the reference "
+                f"are {list(types)}."
+            )
+        for kind in members:
+            if kind in owner:
+                raise ValueError(
+                    f"`groups` hold {kind!r} twice, in {owner[kind]!r} and {name!r}. A type "
+                    "belongs to one group at most."
+                )
+            owner[kind] = name
+
+
+def _check_fractions(measured: pd.DataFrame) -> None:
+    values = measured.to_numpy(float)
+    bad = np.argwhere(~((values >= 0) & (values <= 1)))
+    if len(bad):
+        row, column = bad[0]
+        raise ValueError(
+            f"`measured` holds {values[row, column]:.6g} (sample {measured.index[row]!r}, type "
+            f"{measured.columns[column]!r}). Fractions are between 0 and 1: divide percentages by "
+            "100, and leave samples or types out that were not measured."
+        )
+    totals = values.sum(1)
+    if (totals > 1.001).any():
+        worst = int(totals.argmax())
+        raise ValueError(
+            f"The fractions of sample {measured.index[worst]!r} in `measured` sum to "
+            f"{totals[worst]:.4g}. They are fractions of all cells and sum to 1 at most."
+        )
+
+
+def check_condition(obs: pd.DataFrame, key: str | None) -> None:
+    """Refuse a column of conditions that is missing or has missing values."""
+    if key is None:
+        return
+    holder = AnnData(obs=obs)
+    check_column(holder, key, "condition_key")
+    missing = obs.index[obs[key].isna()]
+    if len(missing):
+        raise ValueError(
+            f"`bulk.obs[{key!r}]` has no value in {len(missing)} samples, such as {missing[0]!r}. "
+            "Every sample needs a condition."
+        )

@@ -1,0 +1,154 @@
+"""Uncertainty of the shares: a bootstrap, widened by what cohorts simulated from the fit need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scovert.mixing._joint import OFFSET, Cohort, JointFit, fit_cohort, refit_cohort
+from scovert.mixing._residual import DF
+
+__all__ = ["bootstrap", "find_multiplier", "simulate_cohort", "widen"]
+
+TYPE_JITTER_SD = 0.28
+"""Log sd of a gene's expression in a type between four studies of blood, beyond gene shifts."""
+WEIGHT_JITTER_SD = 0.3
+MAX_T = 5.0
+N_COHORTS, N_DRAWS_SIMULATED, STEPS_SIMULATED = 2, 20, 80
+COVERAGE, QUANTILE = 0.9, 1.6449
+FLOOR = 0.002
+"""Added to shares before logarithms: below it, relative errors say little."""
+MOST_ELEMENTS = 2_000_000
+"""Of a matrix of fits x samples x genes, so that it stays in a core's cache or nearly so."""
+
+
+def bootstrap(
+    cohort: Cohort,
+    fit: JointFit,
+    rng: np.random.Generator,
+    *,
+    n_draws: int,
+    n_steps: int = 120,
+    on_draw: Callable[[int], object] | None = None,
+) -> NDArray:
+    """Fit again with random weights of genes and profiles drawn with their variance.
+
+    Parameters
+    ----------
+    cohort, fit
+        What was fitted, and the fit to start from; its standard deviations are kept.
+    rng
+        Source of the draws.
+    n_draws, n_steps
+        How many, and the steps of each.
+    on_draw
+        Called with the number of draws that were just made.
+
+    Returns
+    -------
+    Shares of the states, shape ``(n_draws, n_samples, n_states)``.
+    """
+    at_once = max(1, MOST_ELEMENTS // cohort.cpm.numel())
+    parts = []
+    for start in range(0, n_draws, at_once):
+        n = min(at_once, n_draws - start)
+        weights = rng.exponential(size=(n, 1, cohort.cpm.shape[1]))
+        weights /= weights.mean(-1, keepdims=True)
+        noise = rng.normal(size=(n, *cohort.profiles.shape))
+        profiles = _redrawn(cohort, noise)
+        tensor = cohort.cpm.new_tensor(weights)
+        parts.append(refit_cohort(cohort, fit, profiles, tensor, n_steps=n_steps))
+        if on_draw is not None:
+            on_draw(n)
+    return np.concatenate(parts)
+
+
+def _redrawn(cohort: Cohort, noise: NDArray) -> Tensor:
+    """Return profiles with log-normal noise of their variance and their total."""
+    sd = cohort.variance.sqrt()
+    drawn = cohort.profiles * (cohort.cpm.new_tensor(noise) * sd).exp()
+    return drawn * (cohort.profiles.sum(-1, keepdim=True) / drawn.sum(-1, keepdim=True))
+
+
+def simulate_cohort(
+    cohort: Cohort, fit: JointFit, state_type: NDArray, rng: np.random.Generator
+) -> tuple[Cohort, NDArray]:
+    """Simulate samples like those that were fitted, with known shares.
+
+    Shares near the fitted ones; profiles with their variance and, by type, with the jitter that
+    studies of the same types show; shifts and residuals of the fitted size; Poisson counts.
+
+    Parameters
+    ----------
+    cohort, fit
+        What was fitted, and the fit.
+    state_type
+        Type of every state.
+    rng
+        Source of everything random.
+
+    Returns
+    -------
+    The cohort, and the shares of the states, shape ``(n_samples, n_states)``.
+    """
+    n_genes = cohort.cpm.shape[1]
+    profiles, variance = (x.double().numpy() for x in (cohort.profiles, cohort.variance))
+    jitter = rng.normal(0, TYPE_JITTER_SD, (state_type.max() + 1, n_genes))[state_type]
+    profiles = profiles * np.exp(jitter + rng.normal(size=profiles.shape) * np.sqrt(variance))
+    weights = fit.weights * np.exp(rng.normal(0, WEIGHT_JITTER_SD, fit.weights.shape))
+    weights /= weights.sum(1, keepdims=True)
+    shift = fit.shift_sd * _bounded_t(rng, n_genes)
+    residual = fit.residual_sd * _bounded_t(rng, cohort.cpm.shape)
+    mean = weights @ profiles * np.exp(shift)
+    cpm = np.maximum((mean + OFFSET) * np.exp(residual) - OFFSET, 0)
+    cpm = rng.poisson(cpm * cohort.millions) / cohort.millions
+    like = cohort.cpm.new_tensor(cpm)
+    return replace(cohort, cpm=like), weights
+
+
+def _bounded_t(rng: np.random.Generator, size: int | tuple[int, ...]) -> NDArray:
+    return np.clip(rng.standard_t(DF, size), -MAX_T, MAX_T)
+
+
+def find_multiplier(
+    cohort: Cohort,
+    fit: JointFit,
+    state_type: NDArray,
+    sum_states: Callable[[NDArray], NDArray],
+    rng: np.random.Generator,
+) -> float:
+    """Return the factor by which errors exceed what the bootstrap says, on simulated cohorts.
+
+    So that nine errors of ten, by the bootstrap's standard deviation of the log share, are as
+    small as a normal distribution has them; 1 at least.
+
+    Parameters
+    ----------
+    cohort, fit, state_type, rng
+        As in :func:`simulate_cohort`.
+    sum_states
+        Sums shares of states over types.
+    """
+    ratios = []
+    for _ in range(N_COHORTS):
+        simulated, truth = simulate_cohort(cohort, fit, state_type, rng)
+        again = fit_cohort(simulated, likelihood=fit.likelihood)
+        draws = bootstrap(
+            simulated, again, rng, n_draws=N_DRAWS_SIMULATED, n_steps=STEPS_SIMULATED
+        )
+        shares = (sum_states(x) for x in (truth, again.weights, draws))
+        truth_log, found_log, draws_log = (np.log(x + FLOOR) for x in shares)
+        ratios.append(np.abs(truth_log - found_log) / np.maximum(draws_log.std(0), 1e-3))
+    return max(1.0, float(np.quantile(ratios, COVERAGE)) / QUANTILE)
+
+
+def widen(draws: NDArray, centre: NDArray, factor: float) -> NDArray:
+    """Spread draws of shares about their centre on the log scale; last axis sums to one."""
+    log = np.log(centre + FLOOR)
+    spread = log + factor * (np.log(draws + FLOOR) - log)
+    shares = np.maximum(np.exp(spread) - FLOOR, 1e-7)
+    return shares / shares.sum(-1, keepdims=True)

@@ -1,0 +1,6 @@
+"""BulkDeconvolution, and what it returns."""
+
+from scovert.model._bulk._model import BulkDeconvolution
+from scovert.model._bulk._result import BulkResult
+
+__all__ = ["BulkDeconvolution", "BulkResult"]

@@ -1,0 +1,163 @@
+"""One cohort, one signature: from expression to fractions of cells with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scovert.mixing import (
+    Cohort,
+    JointFit,
+    Measured,
+    Signature,
+    bootstrap,
+    find_multiplier,
+    fit_cohort,
+    to_cells,
+    widen,
+)
+from scovert.model._bulk._content import Content, find_content
+from scovert.model._bulk._result import BulkResult, Fit
+from scovert.model._bulk._samples import Samples
+
+__all__ = ["UNKNOWN", "Question", "answer"]
+
+UNKNOWN = "unknown"
+UNKNOWN_SD = 1.0
+"""Log sd of the profile of the unknown component when intervals are drawn."""
+N_BOOTSTRAP, N_DRAWS = 40, 600
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of the samples; as the arguments of ``deconvolve``."""
+
+    likelihood: str
+    cell_size: str | Mapping[str, float]
+    measured: pd.DataFrame | None
+    member: pd.DataFrame | None
+    unknown: bool
+    interval: float | None
+    seed: int
+
+
+def answer(
+    signature: Signature,
+    samples: Samples,
+    n_genes_per_type: int,
+    question: Question,
+    on_step: Callable[[], object],
+) -> BulkResult:
+    """Deconvolve samples with one reference.
+
+    Parameters
+    ----------
+    signature
+        The reference.
+    samples
+        Expression of the samples.
+    n_genes_per_type
+        Most genes that speak for a type.
+    question
+        What is asked.
+    on_step
+        Called after every step of the fit, for a progress bar.
+    """
+    profiles, cpm, millions = samples.shared_with(signature, n_genes_per_type)
+    at = profiles.informative
+    cohort = Cohort.of(cpm[:, at], profiles.shares[:, at], profiles.variance[:, at], millions)
+    joint = fit_cohort(
+        cohort, likelihood=question.likelihood, has_unknown=question.unknown, on_step=on_step
+    )
+    content = find_content(profiles, signature.n_cells, question.cell_size)
+    types, state_type = list(profiles.types), profiles.state_type
+    if question.unknown:
+        types, content = [*types, UNKNOWN], content.with_unknown()
+        state_type = np.append(state_type, len(types) - 1)
+        cohort = cohort.with_profile(joint.unknown, UNKNOWN_SD)
+    mixture = _Mixture(joint, types, state_type, content, _measured(question, samples, types))
+    tables = mixture.tables(samples.names)
+    draws, multiplier = (None, None), None
+    if question.interval is not None:
+        *draws, multiplier = mixture.draws(cohort, np.random.default_rng(question.seed))
+    quality = pd.DataFrame({"residual_sd": _residual_sd(joint)}, samples.names)
+    quality.attrs = {
+        "n_shared_genes": len(profiles.genes),
+        "n_informative_genes": len(at),
+        "kind": samples.kind,
+        "cell_size": content.source,
+        "matched_types": content.matched,
+        "shift_sd": joint.shift_sd,
+        "residual_sd": joint.residual_sd,
+        "multiplier": multiplier,
+    }
+    objective = pd.DataFrame({"objective": joint.objective}).rename_axis("step")
+    result = BulkResult(
+        **tables,
+        lower=None,
+        upper=None,
+        relative_lower=None,
+        relative_upper=None,
+        cell_sizes=pd.Series(content.sizes / np.exp(np.log(content.sizes).mean()), types),
+        quality=quality,
+        draws=draws[0],
+        relative_draws=draws[1],
+        history={"objective": objective},
+        fits=(Fit(cpm, millions, profiles, joint),),
+        obs=samples.obs,
+        interval=question.interval,
+    )
+    return result.with_intervals()
+
+
+@dataclass(frozen=True)
+class _Mixture:
+    """Shares of states of a fit, and how they become fractions of cells."""
+
+    joint: JointFit
+    types: list[str]
+    state_type: NDArray
+    content: Content
+    measured: Measured | None
+
+    def by_type(self, weights: NDArray) -> NDArray:
+        return weights @ np.eye(len(self.types))[self.state_type]
+
+    def tables(self, names: pd.Index) -> dict[str, pd.DataFrame]:
+        """Return fractions of cells and of RNA."""
+        rna = self.by_type(self.joint.weights)
+        cells = to_cells(rna, self.content.sizes)
+        if self.measured is not None:
+            cells = self.measured.correct(cells)
+        values = {"proportions": cells, "mrna_fractions": rna}
+        return {k: pd.DataFrame(v, names, self.types) for k, v in values.items()}
+
+    def draws(self, cohort: Cohort, rng: np.random.Generator) -> tuple[NDArray, NDArray, float]:
+        """Return draws of fractions with and without the error of sizes, and the multiplier."""
+        raw = self.by_type(bootstrap(cohort, self.joint, rng, n_draws=N_BOOTSTRAP))
+        factor = find_multiplier(cohort, self.joint, self.state_type, self.by_type, rng)
+        chosen = raw[rng.integers(0, N_BOOTSTRAP, N_DRAWS)]
+        rna = widen(chosen, self.by_type(self.joint.weights), factor)
+        relative = to_cells(rna, self.content.sizes)
+        absolute = to_cells(rna, self.content.draw(N_DRAWS, rng)[:, None, :])
+        if self.measured is not None:
+            relative = self.measured.correct(relative)
+            absolute = self.measured.correct(absolute, rng)
+        return absolute, relative, factor
+
+
+def _measured(question: Question, samples: Samples, types: list[str]) -> Measured | None:
+    if question.measured is None:
+        return None
+    positions = samples.names.get_indexer(question.measured.index)
+    member = question.member.reindex(columns=types, fill_value=False).to_numpy()
+    return Measured(positions, question.measured.to_numpy(float), member)
+
+
+def _residual_sd(joint: JointFit) -> NDArray:
+    """Robust standard deviation of every sample's residuals: 1.4826 x their median size."""
+    return 1.4826 * np.median(np.abs(joint.residuals), axis=1)

@@ -1,0 +1,409 @@
+"""What is in the tube: cell types in bulk RNA-seq."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import pandas as pd
+from anndata import AnnData
+from scvi import REGISTRY_KEYS, settings
+from scvi.data import AnnDataManager
+from scvi.data.fields import CategoricalObsField, LayerField
+from scvi.model.base import BaseModelClass
+from tqdm.auto import tqdm
+
+from scovert import _health
+from scovert._counts import get_counts
+from scovert._minibatch import check_trained, genes_of
+from scovert._setup import give_identity
+from scovert._slots import check_free, write_slots
+from scovert._validation import (
+    check_choice,
+    check_counts,
+    check_genes,
+    check_layer,
+    check_measured,
+    check_number,
+    check_sizes,
+    check_subjects,
+    check_types,
+    warn_about_cells,
+)
+from scovert.mixing import Signature
+from scovert.mixing._joint import N_STEPS
+from scovert.model._bulk._deconvolve import Question, answer
+from scovert.model._bulk._reference import find_signatures, restored, stored
+from scovert.model._bulk._result import BulkResult
+from scovert.model._bulk._samples import Samples
+from scovert.model._shared import SaveLoadMixin
+from scovert.module import BulkModule
+
+__all__ = ["BulkDeconvolution"]
+
+logger = logging.getLogger(__name__)
+
+FEW_TYPES, GENES_OF_FEW, GENES_OF_MANY = 4, 100, 800
+
+
+class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
+    """Cell types in bulk RNA-seq, with intervals, from an annotated single-cell reference.
+
+    All samples are fitted together: every sample is a linear mixture of the profiles of the
+    reference's types (several states each), a shift of every gene that the cohort shares takes
+    what differs between bulk and single-cell protocols, and residuals are robust on a log scale.
+    Fractions of RNA become fractions of cells by the RNA content of the types. See
+    :doc:`/models/bulk` for the model, for what cannot be known from expression, and for what a few
+    measured samples buy.
+
+    Parameters
+    ----------
+    reference
+        Annotated cells, prepared with :meth:`setup_anndata`.
+    n_states
+        Most states of a type; types with fewer than 50 cells have one.
+    signature
+        ``"states"``: sums of the cells of a state.
+    min_cells_per_type
+        Fewest cells of a type.
+    n_genes_per_type
+        Most genes that speak for a type; ``"auto"`` means 800, or 100 for up to four types.
+
+    Examples
+    --------
+    >>> import scovert
+    >>> from scovert.model import BulkDeconvolution
+    >>> reference = scovert.data.pbmc68k()
+    >>> BulkDeconvolution.setup_anndata(reference, labels_key="bulk_labels")
+    >>> model = BulkDeconvolution(reference)
+    >>> model.train()
+    >>> bulk = reference[:100].to_memory()
+    >>> bulk.X = bulk.X * 10
+    >>> result = model.deconvolve(bulk, kind="counts", cell_size="reference", interval=None)
+    >>> result.proportions.shape
+    (100, 10)
+    """
+
+    def __init__(
+        self,
+        reference: AnnData,
+        *,
+        n_states: int = 3,
+        signature: Literal["states"] = "states",
+        min_cells_per_type: int = 10,
+        n_genes_per_type: int | Literal["auto"] = "auto",
+    ) -> None:
+        super().__init__(reference)
+        check_number("n_states", n_states, 1, whole=True)
+        check_choice("signature", signature, ("states",))
+        check_number("min_cells_per_type", min_cells_per_type, 1, whole=True)
+        if n_genes_per_type != "auto":
+            check_number("n_genes_per_type", n_genes_per_type, 1, whole=True)
+        check_types(reference, self.registry["setup_args"]["labels_key"], min_cells_per_type)
+        self.n_states, self.min_cells_per_type = n_states, min_cells_per_type
+        self.n_genes_per_type = n_genes_per_type
+        self.studies_: dict[str, list[str]] = {}
+        self.seed_ = 0
+        self.module = BulkModule()
+        self._model_summary_string = (
+            f"BulkDeconvolution with {reference.n_obs} cells of "
+            f"{reference.obs[self.registry['setup_args']['labels_key']].nunique()} types, "
+            f"{reference.n_vars} genes: n_states={n_states}, signature={signature!r}"
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        reference: AnnData,
+        labels_key: str,
+        batch_key: str | None = None,
+        subject_key: str | None = None,
+        layer: str | None = None,
+        **kwargs: object,
+    ) -> None:
+        """Say where in `reference` counts and cell types are.
+
+        Writes only what scvi-tools keeps under names that begin with ``_scvi_``.
+
+        Parameters
+        ----------
+        reference
+            Annotated cells with raw counts.
+        labels_key
+            Column of ``reference.obs`` with the cell types.
+        batch_key
+            Column of ``reference.obs`` with the study or the chemistry. Every study is a
+            reference of its own, and results are averaged.
+        subject_key
+            Column of ``reference.obs`` with the donor, for the variance between donors.
+        layer
+            Layer with the raw counts; `None` means ``reference.X``.
+        **kwargs
+            For :meth:`scvi.data.AnnDataManager.register_fields`, used when a model is loaded.
+
+        Raises
+        ------
+        KeyError
+            If a key or the layer does not exist.
+        ValueError
+            If the counts are not counts, a key has missing values, there is one type only, or
+            gene names are duplicated.
+        """
+        where = check_layer(reference, layer)
+        check_genes(reference)
+        check_types(reference, labels_key, 1)
+        check_subjects(reference, batch_key, subject_key)
+        totals = check_counts(get_counts(reference, layer), where, reference)
+        if "source_registry" not in kwargs:
+            warn_about_cells(reference, totals)
+        give_identity(cls, reference)
+        manager = AnnDataManager(
+            fields=[
+                LayerField(
+                    REGISTRY_KEYS.X_KEY, layer, is_count_data=False, correct_data_format=False
+                ),
+                CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
+            ],
+            setup_method_args=cls._get_setup_method_args(
+                cls=cls,
+                adata=reference,
+                labels_key=labels_key,
+                batch_key=batch_key,
+                subject_key=subject_key,
+                layer=layer,
+            ),
+        )
+        manager.register_fields(reference, **kwargs)
+        cls.register_manager(manager)
+
+    def train(self) -> None:
+        """Learn the profiles of the reference's types."""
+        self.seed_ = settings.seed or 0
+        signatures = find_signatures(
+            self.adata,
+            self.registry["setup_args"],
+            self.n_states,
+            self.min_cells_per_type,
+            self.seed_,
+        )
+        self.module.keep(stored(signatures))
+        self.studies_ = {name: list(s.types) for name, s in signatures.items()}
+        self.history_, self.is_trained_ = {}, True
+
+    def deconvolve(  # noqa: PLR0913
+        self,
+        bulk: AnnData,
+        *,
+        layer: str | None = None,
+        kind: Literal["auto", "counts", "tpm"] = "auto",
+        method: Literal["joint"] = "joint",
+        likelihood: Literal["robust", "nb"] = "robust",
+        cell_size: Literal["auto", "table", "reference", "none"] | Mapping[str, float] = "auto",
+        measured: pd.DataFrame | None = None,
+        groups: Mapping[str, Sequence[str]] | None = None,
+        unknown: bool = False,
+        interval: float | None = 0.9,
+    ) -> BulkResult:
+        """Find the fractions of cell types in bulk samples.
+
+        Parameters
+        ----------
+        bulk
+            Samples x genes, on a linear scale. One sample works, but a shift of genes between
+            bulk and reference is told from composition by several.
+        layer
+            Layer with the expression; `None` means ``bulk.X``.
+        kind
+            ``"counts"``, or ``"tpm"`` for any shares of unknown depth (TPM, FPKM, CPM);
+            ``"auto"`` looks, and says what it took.
+        method
+            ``"joint"``: the joint fit of all samples.
+        likelihood
+            ``"robust"``: t-distributed residuals on a log scale. ``"nb"``: negative binomial
+            counts, for bulks of the same protocol as the reference.
+        cell_size
+            RNA per cell. ``"table"``: a table for human blood and immune cells.
+            ``"reference"``: counts per cell of the reference, which depend on its chemistry.
+            ``"none"``: fractions of RNA. A mapping from types to relative RNA per cell is taken
+            as known. ``"auto"``: the table if it has the types of half of the reference's cells
+            or more, else the reference, with a warning.
+        measured
+            Fractions of cells measured in some of the samples (flow cytometry), samples x types.
+            They correct what is wrong with a type in all samples.
+        groups
+            Names of measured columns that hold several types, ``{"T": ["CD4 T", "CD8 T"]}``.
+        unknown
+            Add a component for content that the reference lacks. It may take what belongs to
+            types: compare with a fit without it.
+        interval
+            Probability of the intervals; `None` leaves them out, and saves their time.
+
+        Returns
+        -------
+        :class:`BulkResult`, with proportions and intervals as DataFrames.
+
+        Raises
+        ------
+        ValueError
+            If the bulk is not on a linear scale, has missing values, duplicated or empty samples,
+            or too few genes that tell types apart; if measured fractions are none.
+        """
+        check_trained(self)
+        check_choice("kind", kind, ("auto", "counts", "tpm"))
+        check_choice("method", method, ("joint",))
+        check_choice("likelihood", likelihood, ("robust", "nb"))
+        check_sizes(cell_size, self.types)
+        if interval is not None:
+            check_number("interval", interval, 0.01, 0.999)
+        samples = Samples.read(bulk, layer, kind)
+        member = None
+        if measured is not None:
+            member = check_measured(measured, groups, samples.names, self.types)
+            member = pd.DataFrame(member, measured.columns, self.types)
+        elif groups is not None:
+            raise ValueError("`groups` names columns of `measured`, which is missing. Pass both.")
+        question = Question(likelihood, cell_size, measured, member, unknown, interval, self.seed_)
+        signatures = self._signatures
+        with tqdm(total=N_STEPS * len(signatures), unit="step", delay=2) as bar:
+            results = [
+                answer(s, samples, self._n_genes(s), question, bar.update)
+                for s in signatures.values()
+            ]
+        return BulkResult.average(results)
+
+    def get_proportions(self, bulk: AnnData | BulkResult, **options: object) -> pd.DataFrame:
+        """Return fractions of cells.
+
+        Parameters
+        ----------
+        bulk
+            Samples, or what :meth:`deconvolve` returned.
+        **options
+            For :meth:`deconvolve`, of samples.
+
+        Returns
+        -------
+        DataFrame of samples x types, rows sum to one.
+        """
+        return self._result(bulk, {"interval": None} | options).proportions
+
+    def get_mrna_fractions(self, bulk: AnnData | BulkResult, **options: object) -> pd.DataFrame:
+        """Return fractions of RNA of the genes that bulk and reference share.
+
+        Parameters
+        ----------
+        bulk, **options
+            As in :meth:`get_proportions`.
+
+        Returns
+        -------
+        DataFrame of samples x types, rows sum to one.
+        """
+        return self._result(bulk, {"interval": None} | options).mrna_fractions
+
+    def get_fit_quality(self, bulk: AnnData | BulkResult, **options: object) -> pd.DataFrame:
+        """Return how well mixtures explain the samples, and what was assumed.
+
+        Parameters
+        ----------
+        bulk, **options
+            As in :meth:`get_proportions`.
+
+        Returns
+        -------
+        DataFrame with a row for every sample, ``attrs`` with what holds for all of them; see
+        ``quality`` of :class:`BulkResult`.
+        """
+        return self._result(bulk, {"interval": None} | options).quality
+
+    def annotate(
+        self,
+        bulk: AnnData,
+        *,
+        key_added: str = "bulk",
+        overwrite: bool = False,
+        result: BulkResult | None = None,
+        **options: object,
+    ) -> None:
+        """Write the results into a bulk.
+
+        Writes ``obsm["bulk_proportions"]``, ``obsm["bulk_lower"]`` and ``obsm["bulk_upper"]``
+        (unless ``interval=None``), ``obsm["bulk_mrna_fractions"]``, and ``uns["bulk"]``
+        (parameters, what was assumed, versions, time).
+
+        Parameters
+        ----------
+        bulk
+            Where to write.
+        key_added
+            Replaces ``bulk`` in the names.
+        overwrite
+            Replace slots that something else wrote.
+        result
+            What to write; `None` calls :meth:`deconvolve`.
+        **options
+            For :meth:`deconvolve`.
+
+        Raises
+        ------
+        ValueError
+            If a slot is taken, or `result` is of other samples.
+        """
+        check_trained(self)
+        check_layer(bulk, options.get("layer"))
+        has_interval = options.get("interval", 0.9) is not None
+        if result is not None:
+            has_interval = result.lower is not None
+            if options:
+                raise ValueError(f"`result` is there already, so {sorted(options)} say nothing.")
+            if not result.proportions.index.equals(bulk.obs_names):
+                raise ValueError("`result` is of other samples than those of `bulk`.")
+        names = ["proportions", *(("lower", "upper") if has_interval else ()), "mrna_fractions"]
+        slots = {name: ("obsm", f"{key_added}_{name}") for name in names}
+        check_free(bulk, key_added, list(slots.values()), "BulkDeconvolution", overwrite=overwrite)
+        result = self.deconvolve(bulk, **options) if result is None else result
+        values = {slot: getattr(result, name) for name, slot in slots.items()}
+        params = self.init_params_["non_kwargs"] | {
+            k: v for k, v in options.items() if isinstance(v, (str, int, float))
+        }
+        write_slots(bulk, key_added, values, "BulkDeconvolution", params)
+        bulk.uns[key_added] |= result.record()
+
+    def check(self) -> pd.DataFrame:
+        """Return a table of what of the reference deserves a second look.
+
+        Returns
+        -------
+        DataFrame with a row for each quantity: ``value``, ``verdict`` (``"ok"`` or ``"look"``) and
+        ``advice``.
+        """
+        check_trained(self)
+        rows = []
+        for name, signature in self._signatures.items():
+            profiles = signature.restricted(signature.genes, self._n_genes(signature))
+            n_cells = dict(zip(signature.types, map(int, signature.n_cells), strict=True))
+            at = profiles.informative
+            rows += _health.reference_rows(name, n_cells, len(at), profiles.type_shares[:, at])
+        return _health.table(rows)
+
+    @property
+    def types(self) -> list[str]:
+        """Cell types of the reference."""
+        return sorted({kind for types in self.studies_.values() for kind in types})
+
+    @property
+    def _signatures(self) -> dict[str, Signature]:
+        check_trained(self)
+        return restored(self.module.tables, self.studies_, genes_of(self.registry))
+
+    def _n_genes(self, signature: Signature) -> int:
+        if self.n_genes_per_type != "auto":
+            return self.n_genes_per_type
+        return GENES_OF_FEW if len(signature.types) <= FEW_TYPES else GENES_OF_MANY
+
+    def _result(self, bulk: AnnData | BulkResult, options: dict) -> BulkResult:
+        if isinstance(bulk, BulkResult):
+            return bulk
+        return self.deconvolve(bulk, **options)

@@ -1,0 +1,236 @@
+"""What a deconvolution found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scovert.mixing import JointFit, Profiles
+
+__all__ = ["BulkResult", "Fit"]
+
+FLOOR = 0.001
+"""Added to fractions before the geometric mean over references."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One fit of a cohort with one reference, for what is derived from it.
+
+    Attributes
+    ----------
+    cpm
+        Counts per million of all shared genes, shape ``(n_samples, n_genes)``.
+    millions
+        Depth of a sample in millions of counts; `None` if only shares are known.
+    profiles
+        What the types express of these genes.
+    joint
+        The fit.
+    """
+
+    cpm: NDArray
+    millions: float | None
+    profiles: Profiles
+    joint: JointFit
+
+
+@dataclass(frozen=True)
+class BulkResult:
+    """What a bulk holds, with intervals.
+
+    Tables have a row for every sample, and a column for every type in the order of the reference.
+
+    Attributes
+    ----------
+    proportions
+        Fractions of cells; rows sum to one.
+    lower, upper
+        Ends of the intervals; `None` if none were asked for. Most of their width is the RNA
+        content of cells, an error that all samples share.
+    relative_lower, relative_upper
+        Intervals without it: for comparisons of samples of this bulk with each other.
+    mrna_fractions
+        Fractions of the RNA of the shared genes.
+    cell_sizes
+        RNA per cell that fractions of RNA were divided by, in relative units.
+    quality
+        ``residual_sd``, the size of what a sample's mixture leaves unexplained, on the log scale;
+        of several references also ``disagreement``, the largest total variation distance of
+        one's fractions from the average: the one number here that warns of a bad reference.
+        ``attrs`` hold what was assumed and fitted: ``n_shared_genes``, ``n_informative_genes``,
+        ``kind``, ``cell_size``, ``matched_types``, ``shift_sd``, ``residual_sd``, ``multiplier``.
+    draws
+        Draws that the intervals are quantiles of, shape ``(n_draws, n_samples, n_types)``.
+    history
+        ``"objective"``: negative log posterior by step.
+    fits
+        The fits, one for each reference.
+    obs
+        Columns of ``obs`` of the bulk.
+    """
+
+    proportions: pd.DataFrame
+    lower: pd.DataFrame | None
+    upper: pd.DataFrame | None
+    relative_lower: pd.DataFrame | None
+    relative_upper: pd.DataFrame | None
+    mrna_fractions: pd.DataFrame
+    cell_sizes: pd.Series
+    quality: pd.DataFrame
+    draws: NDArray | None
+    history: dict[str, pd.DataFrame]
+    fits: tuple[Fit, ...] = field(repr=False)
+    obs: pd.DataFrame = field(repr=False)
+    relative_draws: NDArray | None = field(repr=False, default=None)
+    interval: float | None = None
+
+    @classmethod
+    def average(cls, results: Sequence[BulkResult]) -> BulkResult:
+        """Join results of the same bulk with several references.
+
+        The geometric mean of the fractions over the references that have a type, renormalised;
+        draws are pooled, so that intervals show where references disagree.
+
+        Parameters
+        ----------
+        results
+            Results of :meth:`BulkDeconvolution.deconvolve`, of the same samples.
+
+        Raises
+        ------
+        ValueError
+            If there is nothing to average, or samples differ.
+        TypeError
+            If one is not a BulkResult.
+        """
+        results = list(results)
+        _check(results)
+        if len(results) == 1:
+            return results[0]
+        first = results[0]
+        types = pd.unique(np.concatenate([r.proportions.columns for r in results]))
+        proportions = _mean([r.proportions for r in results], types)
+        draws, relative = (
+            _pooled([(getattr(r, name), r.proportions.columns) for r in results], proportions)
+            for name in ("draws", "relative_draws")
+        )
+        joined = replace(
+            first,
+            proportions=proportions,
+            mrna_fractions=_mean([r.mrna_fractions for r in results], types),
+            cell_sizes=_mean_sizes([r.cell_sizes for r in results], types),
+            quality=_joined_quality(results, proportions),
+            draws=draws,
+            relative_draws=relative,
+            history=_joined_history(results),
+            fits=tuple(fit for r in results for fit in r.fits),
+        )
+        return joined.with_intervals()
+
+    def with_intervals(self) -> BulkResult:
+        """Return the result with the intervals of its draws."""
+        if self.draws is None or self.interval is None:
+            return self
+        tail = (1 - self.interval) / 2
+        ends = {}
+        for prefix, draws in (("", self.draws), ("relative_", self.relative_draws)):
+            low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
+            ends[f"{prefix}lower"] = self._table(np.minimum(low, self.proportions))
+            ends[f"{prefix}upper"] = self._table(np.maximum(high, self.proportions))
+        return replace(self, **ends)
+
+    def record(self) -> dict[str, object]:
+        """Return what was assumed and fitted, as ``uns`` of an AnnData can hold it."""
+        facts = {k: v for k, v in self.quality.attrs.items() if v is not None}
+        matched = pd.Series(facts.pop("matched_types"), dtype=object)
+        types = pd.DataFrame({"cell_size": self.cell_sizes})
+        types["table_name"] = matched.reindex(types.index).fillna("")
+        return facts | {"types": types, "quality": pd.DataFrame(self.quality)}
+
+    def _table(self, values: object) -> pd.DataFrame:
+        frame = self.proportions
+        return pd.DataFrame(np.asarray(values), frame.index, frame.columns)
+
+
+def _check(results: list[BulkResult]) -> None:
+    if not results:
+        raise ValueError("`results` is empty. Pass the results to average.")
+    for result in results:
+        if not isinstance(result, BulkResult):
+            raise TypeError(
+                f"`results` holds a {type(result).__name__}. Pass a list of results of "
+                "`deconvolve`."
+            )
+        if not result.proportions.index.equals(results[0].proportions.index):
+            raise ValueError(
+                "The results are of different samples. Average results of the same bulk, with "
+                "its samples in the same order."
+            )
+        if result.interval != results[0].interval:
+            raise ValueError(
+                f"The results have intervals of {results[0].interval} and {result.interval}. Pass "
+                "the same `interval` to every `deconvolve`."
+            )
+
+
+def _mean(tables: list[pd.DataFrame], types: NDArray) -> pd.DataFrame:
+    """Geometric mean over the tables that have a type, rows sum to one."""
+    logs = np.stack([np.log(t.reindex(columns=types) + FLOOR) for t in tables])
+    means = np.maximum(np.exp(np.nanmean(logs, axis=0)) - FLOOR, 0)
+    means /= means.sum(1, keepdims=True)
+    return pd.DataFrame(means, tables[0].index, types)
+
+
+def _mean_sizes(sizes: list[pd.Series], types: NDArray) -> pd.Series:
+    logs = pd.concat([np.log(s / np.exp(np.log(s).mean())) for s in sizes], axis=1)
+    return np.exp(logs.mean(axis=1)).reindex(types)
+
+
+def _pooled(draws: list[tuple[NDArray | None, pd.Index]], centre: pd.DataFrame) -> NDArray | None:
+    """Pool draws; a type that a reference lacks takes the averaged fraction there."""
+    if any(own is None for own, _ in draws):
+        return None
+    pooled = []
+    for own, types in draws:
+        whole = np.broadcast_to(centre.to_numpy(), (len(own), *centre.shape)).copy()
+        at = centre.columns.get_indexer(types)
+        whole[..., at] = own * whole[..., at].sum(-1, keepdims=True)
+        pooled.append(whole)
+    return np.concatenate(pooled)
+
+
+def _joined_quality(results: list[BulkResult], average: pd.DataFrame) -> pd.DataFrame:
+    distances = [
+        (r.proportions.reindex(columns=average.columns, fill_value=0) - average).abs().sum(axis=1)
+        for r in results
+    ]
+    quality = pd.DataFrame(
+        {
+            "residual_sd": np.mean([r.quality["residual_sd"] for r in results], axis=0),
+            "disagreement": np.max(distances, axis=0) / 2,
+        },
+        index=average.index,
+    )
+    quality.attrs = {
+        name: _joined([r.quality.attrs[name] for r in results])
+        for name in results[0].quality.attrs
+    }
+    return quality
+
+
+def _joined(values: list) -> object:
+    """Join what the fits say: the same, the union of mappings, or one for each."""
+    if all(isinstance(value, dict) for value in values):
+        return {k: v for value in values for k, v in value.items()}
+    return values[0] if all(value == values[0] for value in values) else list(values)
+
+
+def _joined_history(results: list[BulkResult]) -> dict[str, pd.DataFrame]:
+    """Sum the objectives of the fits, step by step."""
+    total = sum(r.history["objective"] for r in results)
+    return {"objective": total}
