@@ -20,6 +20,7 @@ from scovert.model import BulkDeconvolution, BulkResult
 __all__ = ["score_average", "score_own", "score_response"]
 
 KEPT = ("n_informative_genes", "shift_sd", "residual_sd", "multiplier")
+MIN_CELLS = 5  # of a type: the rarest has 7 in a half of the cells
 OTHER = "other"  # types that are in no group
 
 
@@ -54,7 +55,7 @@ def trained(case: Case, **options: object) -> BulkDeconvolution:
     reference = case.reference.copy()
     subject_key = "subject" if case.has_subjects else None
     BulkDeconvolution.setup_anndata(reference, "cell_type", subject_key=subject_key)
-    model = BulkDeconvolution(reference, **options)
+    model = BulkDeconvolution(reference, min_cells_per_type=MIN_CELLS, **options)
     model.train()
     return model
 
