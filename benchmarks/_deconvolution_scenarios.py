@@ -14,6 +14,7 @@ from _deconvolution_simulated import SETTINGS
 __all__ = [
     "AVERAGES",
     "COUNTED",
+    "FEW_GENES",
     "METHODS",
     "N_GENES",
     "OURS",
@@ -77,6 +78,7 @@ PEERS = (*COUNTED, "NNLS")
 SINGLE = ("Hao", "pbmc3k", "Zheng", "Kang", "Newman, 10x")
 N_GENES = (100, 200, 400, 800, 1600)  # for each type
 BY_GENES = tuple(f"joint, {n} genes" for n in N_GENES)
+FEW_GENES = "joint, 50 genes"
 STUDY = {"newman": "newman"}  # of a set of blood
 for _bulk, _reference in product(("hoek", "finotello TPM", "finotello counts"), SINGLE):
     STUDY[f"{_bulk} x {_reference}"] = _bulk.split()[0]
@@ -104,7 +106,7 @@ for _what, (_title, _batch) in product(
         own_seeds=OWN_SEEDS,
     )
 for _name in SETTINGS:
-    _more = ("joint, unknown",) if SETTINGS[_name].missing else ()
+    _more = ("joint, unknown",) if SETTINGS[_name].missing else (FEW_GENES,)
     SCENARIOS[_name] = Scenario(
         "simulations",
         partial(simulated, setting=_name),
@@ -118,7 +120,7 @@ AVERAGES = {  # sets whose fits are averaged
     for name, combined in COMBINED.items()
 }
 SPEED = "100 bulks"
-METHODS = (*OURS, "joint, unknown", *VARIANTS, *BY_GENES, *PEERS, *OTHERS)
+METHODS = (*OURS, "joint, unknown", *VARIANTS, FEW_GENES, *BY_GENES, *PEERS, *OTHERS)
 QUICK = ("hoek x pbmc3k", "hoek x Zheng", "hoek x pbmc3k, genes", "hoek x pbmc3k, Zheng")
 QUICK = (*QUICK, "Kang x Hao", "cells x CEL-seq2", "E", "Kang donors, expression", SPEED)
 
