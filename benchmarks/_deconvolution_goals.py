@@ -180,8 +180,10 @@ def simulations() -> Iterator[Goal]:
 
         def route(results: Results, name: str = name) -> float:
             ours = (*VARIANTS, FEW_GENES)
-            best = min(results.get(name, m, "rmse") for m in ours if results.has(name, m))
-            return best / results.best_peer("rmse", name)
+            found = [results.get(name, m, "rmse") for m in ours if results.has(name, m)]
+            if not found:
+                raise KeyError(f"no variant in {name}")
+            return min(found) / results.best_peer("rmse", name)
 
         yield Goal(f"{name}: best of the variants / best peer", route, "<=", bound)
 

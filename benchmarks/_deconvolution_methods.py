@@ -7,11 +7,13 @@ from functools import partial
 import pandas as pd
 from _deconvolution_expression import bayesprism_response, response_scores
 from _deconvolution_others import OTHERS, by_package
+from _deconvolution_ours import score_average, score_own, score_response
 from _deconvolution_peers import PEERS, shared_of
 from _deconvolution_scenarios import case_of, part_of
 from _deconvolution_scores import after_measured, errors, grouped
 from _deconvolution_sets import Case
 from _deconvolution_sizes import cells_of
+from _deconvolution_speed import measure_speed
 from _runs import costs_of
 
 __all__ = ["score"]
@@ -25,16 +27,13 @@ def score(scenario: str, method: str, seed: int) -> dict:
         return response_scores(bayesprism_response(case), case)
     if method in PEERS or method in OTHERS:
         return score_peer(scenario, method, seed)
-    import _deconvolution_ours as ours
-    from _deconvolution_speed import measure_speed
-
     if part == "speed":
         return measure_speed(seed)
     if part == "expression":
-        return ours.score_response(scenario, seed)
+        return score_response(scenario, seed)
     if part == "averages":
-        return ours.score_average(scenario, seed)
-    return ours.score_own(scenario, method, seed)
+        return score_average(scenario, seed)
+    return score_own(scenario, method, seed)
 
 
 def score_peer(scenario: str, method: str, seed: int) -> dict:
