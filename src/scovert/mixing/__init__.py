@@ -1,6 +1,6 @@
 """Deconvolution of mixtures: signatures, the joint fit, its uncertainty, RNA content."""
 
-from scovert.mixing._draws import bootstrap, find_multiplier, simulate_cohort, widen
+from scovert.mixing._draws import N_FITS, bootstrap, find_multiplier, simulate_cohort, widen
 from scovert.mixing._joint import Cohort, JointFit, fit_cohort, refit_cohort
 from scovert.mixing._measured import Measured
 from scovert.mixing._residual import robust_residual
@@ -15,6 +15,7 @@ from scovert.mixing._sizes import (
 from scovert.mixing._states import find_states
 
 __all__ = [
+    "N_FITS",
     "RNA_PER_CELL",
     "Cohort",
     "JointFit",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scovert.mixing._joint import OFFSET, Cohort, JointFit, fit_cohort, refit_cohort
+from scovert.mixing._joint import OFFSET, REFIT_STEPS, Cohort, JointFit, fit_cohort, refit_cohort
 from scovert.mixing._residual import DF
 
 __all__ = ["bootstrap", "find_multiplier", "simulate_cohort", "widen"]
@@ -18,12 +18,19 @@ TYPE_JITTER_SD = 0.28
 """Log sd of a gene's expression in a type between four studies of blood, beyond gene shifts."""
 WEIGHT_JITTER_SD = 0.3
 MAX_T = 5.0
+N_BOOTSTRAP = 40
 N_COHORTS, N_DRAWS_SIMULATED, STEPS_SIMULATED = 2, 20, 80
 COVERAGE, QUANTILE = 0.9, 1.6449
 FLOOR = 0.002
 """Added to shares before logarithms: below it, relative errors say little."""
+N_FITS = N_BOOTSTRAP + N_COHORTS * N_DRAWS_SIMULATED
+"""Fits that intervals take beyond the first."""
 MOST_ELEMENTS = 2_000_000
 """Of a matrix of fits x samples x genes, so that it stays in a core's cache or nearly so."""
+
+
+def no_report(n_fits: int) -> None:
+    """Say nothing of fits that were made."""
 
 
 def bootstrap(
@@ -31,9 +38,9 @@ def bootstrap(
     fit: JointFit,
     rng: np.random.Generator,
     *,
-    n_draws: int,
-    n_steps: int = 120,
-    on_draw: Callable[[int], object] | None = None,
+    n_draws: int = N_BOOTSTRAP,
+    n_steps: int = REFIT_STEPS,
+    on_fits: Callable[[int], object] = no_report,
 ) -> NDArray:
     """Fit again with random weights of genes and profiles drawn with their variance.
 
@@ -45,8 +52,8 @@ def bootstrap(
         Source of the draws.
     n_draws, n_steps
         How many, and the steps of each.
-    on_draw
-        Called with the number of draws that were just made.
+    on_fits
+        Called with the number of fits that were just made, for a progress bar.
 
     Returns
     -------
@@ -62,8 +69,7 @@ def bootstrap(
         profiles = _redrawn(cohort, noise)
         tensor = cohort.cpm.new_tensor(weights)
         parts.append(refit_cohort(cohort, fit, profiles, tensor, n_steps=n_steps))
-        if on_draw is not None:
-            on_draw(n)
+        on_fits(n)
     return np.concatenate(parts)
 
 
@@ -120,6 +126,7 @@ def find_multiplier(
     state_type: NDArray,
     sum_states: Callable[[NDArray], NDArray],
     rng: np.random.Generator,
+    on_fits: Callable[[int], object] = no_report,
 ) -> float:
     """Return the factor by which errors exceed what the bootstrap says, on simulated cohorts.
 
@@ -132,13 +139,20 @@ def find_multiplier(
         As in :func:`simulate_cohort`.
     sum_states
         Sums shares of states over types.
+    on_fits
+        As in :func:`bootstrap`.
     """
     ratios = []
     for _ in range(N_COHORTS):
         simulated, truth = simulate_cohort(cohort, fit, state_type, rng)
         again = fit_cohort(simulated, likelihood=fit.likelihood)
         draws = bootstrap(
-            simulated, again, rng, n_draws=N_DRAWS_SIMULATED, n_steps=STEPS_SIMULATED
+            simulated,
+            again,
+            rng,
+            n_draws=N_DRAWS_SIMULATED,
+            n_steps=STEPS_SIMULATED,
+            on_fits=on_fits,
         )
         shares = (sum_states(x) for x in (truth, again.weights, draws))
         truth_log, found_log, draws_log = (np.log(x + FLOOR) for x in shares)

@@ -183,7 +183,6 @@ def fit_cohort(
     likelihood: str = "robust",
     has_unknown: bool = False,
     n_steps: int = N_STEPS,
-    on_step: Callable[[], object] | None = None,
 ) -> JointFit:
     """Fit all samples together, from equal shares.
 
@@ -197,8 +196,6 @@ def fit_cohort(
         Add a component with a profile of its own.
     n_steps
         Steps of Adam.
-    on_step
-        Called after every step, for a progress bar.
     """
     n_states, n_genes = cohort.profiles.shape
     logits = cohort.cpm.new_zeros(len(cohort.cpm), n_states + has_unknown)
@@ -207,7 +204,7 @@ def fit_cohort(
     mixing = _Mixing(logits, n_genes, n_fits=1, has_unknown=has_unknown)
     gene_weights = cohort.cpm.new_ones(1, 1, n_genes)
     optimiser = _Descent(mixing, cohort, TERMS[likelihood], gene_weights)
-    objective = optimiser.run(cohort.profiles, n_steps, LEARNING_RATE, on_step)
+    objective = optimiser.run(cohort.profiles, n_steps, LEARNING_RATE)
     with torch.no_grad():
         mean = mixing.mixed(cohort.profiles) * (mixing.shift + mixing.scale).exp()
         residuals = (cohort.cpm + OFFSET).log() - (mean[0] + OFFSET).log()
@@ -276,13 +273,7 @@ class _Descent:
         self.mixing, self.cohort, self.gene_weights = mixing, cohort, gene_weights
         self.term = term(cohort, gene_weights)
 
-    def run(
-        self,
-        profiles: Tensor,
-        n_steps: int,
-        rate: float,
-        on_step: Callable[[], object] | None = None,
-    ) -> list[float]:
+    def run(self, profiles: Tensor, n_steps: int, rate: float) -> list[float]:
         """Return the objective by step."""
         mixing, objective = self.mixing, []
         free = [p for p in mixing.parameters() if p.requires_grad]
@@ -297,8 +288,6 @@ class _Descent:
             loss.backward()
             adam.step()
             objective.append(float(loss.detach()))
-            if on_step is not None:
-                on_step()
         return objective
 
     def _profile_variance(self, profiles: Tensor) -> Tensor:

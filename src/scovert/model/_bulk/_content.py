@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from scovert._validation import caller_level
 from scovert.mixing import RNA_PER_CELL, Profiles, match_types, size_groups, table_sizes
 
-__all__ = ["SIZE_SD", "Content", "find_content"]
+__all__ = ["Content", "find_content"]
 
-SIZE_SD = 0.45
-"""Log sd of what is wrong with the RNA content of a type: measured fractions are then covered."""
+SIZE_SD, TRANSFER_SD = 0.45, 0.35
+"""Log sd of what is wrong with a type in all samples: with RNA contents that are not known, so
+that measured fractions of blood are covered; and with known ones, so that fractions in mixtures
+of another study's cells are, which differ from those of the reference."""
 
 
 @dataclass(frozen=True)
@@ -31,26 +33,27 @@ class Content:
     matched
         Types that were found in the table, and as what.
     groups
-        Number of every type; those with the same are wrong together. `None` if sizes are known.
+        Number of every type; those with the same number are wrong together.
+    error_sd
+        Log sd of what is wrong with a type in all samples.
     """
 
     sizes: NDArray
     source: str
     matched: dict[str, str]
-    groups: NDArray | None
+    groups: NDArray
+    error_sd: float
 
     def draw(self, n_draws: int, rng: np.random.Generator) -> NDArray:
-        """Return sizes with their uncertainty, shape ``(n_draws, n_types)``."""
-        if self.groups is None:
-            return np.broadcast_to(self.sizes, (n_draws, len(self.sizes)))
-        error = rng.normal(0, SIZE_SD, (n_draws, self.groups.max() + 1))
+        """Return sizes with the error of the type, shape ``(n_draws, n_types)``."""
+        error = rng.normal(0, self.error_sd, (n_draws, self.groups.max() + 1))
         return self.sizes * np.exp(error)[:, self.groups]
 
     def with_unknown(self) -> Content:
         """Return the sizes with those of an unknown type, the geometric mean."""
         sizes = np.append(self.sizes, np.exp(np.log(self.sizes).mean()))
-        groups = None if self.groups is None else np.append(self.groups, self.groups.max() + 1)
-        return Content(sizes, self.source, self.matched, groups)
+        groups = np.append(self.groups, self.groups.max() + 1)
+        return replace(self, sizes=sizes, groups=groups)
 
 
 def find_content(
@@ -58,22 +61,23 @@ def find_content(
 ) -> Content:
     """Choose the RNA content of the types, and warn if the reference has to stand in."""
     matched = match_types(profiles.types)
-    groups = size_groups(profiles.types)
+    each = np.arange(len(profiles.types))
     if cell_size == "auto":
         cell_size = _choose(profiles, n_cells, matched)
     if isinstance(cell_size, Mapping):
-        return Content(table_sizes(profiles, cell_size), "mapping", {}, None)
+        return Content(table_sizes(profiles, cell_size), "mapping", {}, each, TRANSFER_SD)
     if cell_size == "none":
-        return Content(np.ones(len(profiles.types)), "none", {}, None)
+        return Content(np.ones(len(profiles.types)), "none", {}, each, TRANSFER_SD)
     if cell_size == "reference":
-        return Content(profiles.rna, "reference", {}, groups)
+        return Content(profiles.rna, "reference", {}, size_groups(profiles.types), SIZE_SD)
     if not matched:
         raise ValueError(
             f"None of the types {list(profiles.types)} is in the table of RNA content, which "
             f"knows {list(RNA_PER_CELL)}. Pass `cell_size='reference'`, or a mapping."
         )
+    groups = size_groups(profiles.types)
     table = {kind: RNA_PER_CELL[key] for kind, key in matched.items()}
-    return Content(table_sizes(profiles, table), "table", matched, groups)
+    return Content(table_sizes(profiles, table), "table", matched, groups, SIZE_SD)
 
 
 def _choose(profiles: Profiles, n_cells: NDArray, matched: dict[str, str]) -> str:

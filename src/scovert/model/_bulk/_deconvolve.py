@@ -29,7 +29,7 @@ __all__ = ["UNKNOWN", "Question", "answer"]
 UNKNOWN = "unknown"
 UNKNOWN_SD = 1.0
 """Log sd of the profile of the unknown component when intervals are drawn."""
-N_BOOTSTRAP, N_DRAWS = 40, 600
+N_DRAWS = 600
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def answer(
     samples: Samples,
     n_genes_per_type: int,
     question: Question,
-    on_step: Callable[[], object],
+    on_fits: Callable[[int], object],
 ) -> BulkResult:
     """Deconvolve samples with one reference.
 
@@ -64,15 +64,14 @@ def answer(
         Most genes that speak for a type.
     question
         What is asked.
-    on_step
-        Called after every step of the fit, for a progress bar.
+    on_fits
+        Called with the number of fits that were just made, for a progress bar.
     """
     profiles, cpm, millions = samples.shared_with(signature, n_genes_per_type)
     at = profiles.informative
     cohort = Cohort.of(cpm[:, at], profiles.shares[:, at], profiles.variance[:, at], millions)
-    joint = fit_cohort(
-        cohort, likelihood=question.likelihood, has_unknown=question.unknown, on_step=on_step
-    )
+    joint = fit_cohort(cohort, likelihood=question.likelihood, has_unknown=question.unknown)
+    on_fits(1)
     content = find_content(profiles, signature.n_cells, question.cell_size)
     types, state_type = list(profiles.types), profiles.state_type
     if question.unknown:
@@ -83,7 +82,7 @@ def answer(
     tables = mixture.tables(samples.names)
     draws, multiplier = (None, None), None
     if question.interval is not None:
-        *draws, multiplier = mixture.draws(cohort, np.random.default_rng(question.seed))
+        *draws, multiplier = mixture.draws(cohort, question.seed, on_fits)
     quality = pd.DataFrame({"residual_sd": _residual_sd(joint)}, samples.names)
     quality.attrs = {
         "n_shared_genes": len(profiles.genes),
@@ -136,11 +135,16 @@ class _Mixture:
         values = {"proportions": cells, "mrna_fractions": rna}
         return {k: pd.DataFrame(v, names, self.types) for k, v in values.items()}
 
-    def draws(self, cohort: Cohort, rng: np.random.Generator) -> tuple[NDArray, NDArray, float]:
+    def draws(
+        self, cohort: Cohort, seed: int, on_fits: Callable[[int], object]
+    ) -> tuple[NDArray, NDArray, float]:
         """Return draws of fractions with and without the error of sizes, and the multiplier."""
-        raw = self.by_type(bootstrap(cohort, self.joint, rng, n_draws=N_BOOTSTRAP))
-        factor = find_multiplier(cohort, self.joint, self.state_type, self.by_type, rng)
-        chosen = raw[rng.integers(0, N_BOOTSTRAP, N_DRAWS)]
+        rng = np.random.default_rng(seed)
+        raw = self.by_type(bootstrap(cohort, self.joint, rng, on_fits=on_fits))
+        factor = find_multiplier(
+            cohort, self.joint, self.state_type, self.by_type, rng, on_fits=on_fits
+        )
+        chosen = raw[rng.integers(0, len(raw), N_DRAWS)]
         rna = widen(chosen, self.by_type(self.joint.weights), factor)
         relative = to_cells(rna, self.content.sizes)
         absolute = to_cells(rna, self.content.draw(N_DRAWS, rng)[:, None, :])

@@ -12,6 +12,7 @@ from scvi import REGISTRY_KEYS, settings
 from scvi.data import AnnDataManager
 from scvi.data.fields import CategoricalObsField, LayerField
 from scvi.model.base import BaseModelClass
+from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from scovert import _health
@@ -31,8 +32,7 @@ from scovert._validation import (
     check_types,
     warn_about_cells,
 )
-from scovert.mixing import Signature
-from scovert.mixing._joint import N_STEPS
+from scovert.mixing import N_FITS, Signature
 from scovert.model._bulk._deconvolve import Question, answer
 from scovert.model._bulk._reference import find_signatures, restored, stored
 from scovert.model._bulk._result import BulkResult
@@ -44,6 +44,8 @@ __all__ = ["BulkDeconvolution"]
 
 logger = logging.getLogger(__name__)
 
+ONE_THREAD = 1
+"""Matrices are small: threads wait for each other, for minutes if others use the machine too."""
 FEW_TYPES, GENES_OF_FEW, GENES_OF_MANY = 4, 100, 800
 
 
@@ -181,13 +183,11 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
     def train(self) -> None:
         """Learn the profiles of the reference's types."""
         self.seed_ = settings.seed or 0
-        signatures = find_signatures(
-            self.adata,
-            self.registry["setup_args"],
-            self.n_states,
-            self.min_cells_per_type,
-            self.seed_,
-        )
+        setup = self.registry["setup_args"]
+        with threadpool_limits(ONE_THREAD):
+            signatures = find_signatures(
+                self.adata, setup, self.n_states, self.min_cells_per_type, self.seed_
+            )
         self.module.keep(stored(signatures))
         self.studies_ = {name: list(s.types) for name, s in signatures.items()}
         self.history_, self.is_trained_ = {}, True
@@ -266,7 +266,9 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             raise ValueError("`groups` names columns of `measured`, which is missing. Pass both.")
         question = Question(likelihood, cell_size, measured, member, unknown, interval, self.seed_)
         signatures = self._signatures
-        with tqdm(total=N_STEPS * len(signatures), unit="step", delay=2) as bar:
+        n_fits = len(signatures) * (1 + (0 if interval is None else N_FITS))
+        bar = tqdm(total=n_fits, unit="fit", delay=2)
+        with threadpool_limits(ONE_THREAD), bar:
             results = [
                 answer(s, samples, self._n_genes(s), question, bar.update)
                 for s in signatures.values()

@@ -50,8 +50,8 @@ class BulkResult:
     proportions
         Fractions of cells; rows sum to one.
     lower, upper
-        Ends of the intervals; `None` if none were asked for. Most of their width is the RNA
-        content of cells, an error that all samples share.
+        Ends of the intervals; `None` if none were asked for. Most of their width is an error that
+        all samples share: RNA content, and how the reference differs from the bulk.
     relative_lower, relative_upper
         Intervals without it: for comparisons of samples of this bulk with each other.
     mrna_fractions
