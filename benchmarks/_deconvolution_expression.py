@@ -17,7 +17,7 @@ from _deconvolution_peers import (
 from _deconvolution_scores import correlation
 from _deconvolution_sets import Case
 
-__all__ = ["bayesprism_response", "response_scores"]
+__all__ = ["ARMS", "bayesprism_response", "response_scores"]
 
 ARMS = ("ctrl", "stim")
 MIN_EXPRESSION, OFFSET, FLOOR = 50.0, 10.0, 1e-3  # counts per million

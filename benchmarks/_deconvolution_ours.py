@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import scvi
+from _deconvolution_expression import ARMS, response_scores
 from _deconvolution_scenarios import AVERAGES, OURS, SCENARIOS, case_of
 from _deconvolution_scores import LEVELS, after_measured, errors, grouped, interval_scores
 from _deconvolution_sets import Case
@@ -127,5 +128,10 @@ def in_groups(result: BulkResult, case: Case, order: list[str]) -> BulkResult:
 def score_response(scenario: str, seed: int) -> dict:
     """Expression of each type by condition, against the cells that were mixed."""
     case = case_of(scenario, seed)
-    model = trained(case)
-    raise NotImplementedError(model)
+    scvi.settings.seed = seed
+    options = {"kind": case.kind, "cell_size": case.cell_size}
+    found, costs = costs_of(
+        lambda: trained(case).get_cell_type_expression(case.bulk, "condition", **options)
+    )
+    profiles = {arm: found.expression.loc[arm].T for arm in ARMS}
+    return costs | response_scores(profiles, case)
