@@ -9,7 +9,8 @@ import pytest
 import scanpy as sc
 from scipy import sparse, stats
 
-from scovert.data import _counts_from_log, pbmc68k, two_batches
+from scovert.data import pbmc68k, two_batches
+from scovert.data._pbmc68k import _counts_from_log
 
 SIZES = {"T/CD4 ü": 31, "B": 23, "NK": 13}  # 67 cells
 

@@ -12,6 +12,7 @@ from sklearn import cluster, metrics, neighbors
 
 from scovert.metrics import (
     batch_mixing,
+    concordance,
     integration_panel,
     invaded_share,
     label_transfer,
@@ -327,3 +328,41 @@ def test_unanswerable_questions_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=match):
         call(*cells)
+
+
+# concordance
+
+
+def test_concordance_is_its_formula() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(2, 1.5, (23, 7))
+    y = 0.7 * x + rng.normal(0.4, 0.8, x.shape)
+    r = np.corrcoef(x.ravel(), y.ravel())[0, 1]
+    scale, shift = x.std() / y.std(), (x.mean() - y.mean()) / np.sqrt(x.std() * y.std())
+    bias = 2 / (scale + 1 / scale + shift**2)  # C_b of Lin (1989), equation 2
+    assert concordance(x, y) == pytest.approx(r * bias)
+    assert concordance(y, x) == pytest.approx(r * bias)
+    assert concordance(pd.DataFrame(x), pd.DataFrame(y)) == pytest.approx(r * bias)
+
+
+def test_concordance_knows_the_identity_from_a_line() -> None:
+    x = np.array([0.1, 0.4, 0.2, 0.3])
+    assert concordance(x, x) == 1
+    assert concordance(-x, x - x.min()) < 0
+    assert concordance(x + 1, x) == pytest.approx(2 * x.var() / (2 * x.var() + 1))
+    assert concordance(3 * x, x) < 1
+    assert concordance(x, np.full(4, 0.2)) == pytest.approx(0)
+    assert np.isnan(concordance(np.full(35, 0.2), np.full(35, 0.2)))
+
+
+@pytest.mark.parametrize(
+    ("estimated", "measured", "match"),
+    [
+        ([1, 2], [1, 2, 3], r"shape \(2,\) and `measured` \(3,\)"),
+        ([1], [1], "two or more"),
+        ([1, np.nan, 3], [1, 2, np.inf], "2 of 3 pairs are not finite"),
+    ],
+)
+def test_concordance_refuses(estimated: list, measured: list, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        concordance(estimated, measured)

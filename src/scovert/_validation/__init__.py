@@ -9,6 +9,7 @@ from scovert._validation._bulk import (
     check_sizes,
     check_subjects,
     check_types,
+    kind_of_genes,
     warn_about_kind,
 )
 from scovert._validation._common import (
@@ -77,6 +78,7 @@ __all__ = [
     "check_subjects",
     "check_treatment",
     "check_types",
+    "kind_of_genes",
     "one_hot",
     "rank_of",
     "select_rows",

@@ -22,6 +22,7 @@ __all__ = [
     "check_sizes",
     "check_subjects",
     "check_types",
+    "kind_of_genes",
     "warn_about_kind",
 ]
 
@@ -148,7 +149,7 @@ def check_informative(
 
 def _why_few(shared: pd.Index, genes: pd.Index, bulk: pd.Index) -> str:
     """Say what kinds of names the reference and the bulk have, if they differ."""
-    kinds = _kind_of(genes), _kind_of(bulk)
+    kinds = kind_of_genes(genes), kind_of_genes(bulk)
     examples = f"such as {genes[0]!r} and {bulk[0]!r}"
     if kinds[0] != kinds[1]:
         return (
@@ -162,7 +163,8 @@ def _why_few(shared: pd.Index, genes: pd.Index, bulk: pd.Index) -> str:
     return f" Pass all genes of both ({len(genes)} and {len(bulk)} here, {examples})."
 
 
-def _kind_of(names: pd.Index) -> str:
+def kind_of_genes(names: pd.Index) -> str:
+    """Return what most of the names are: symbols, or which kind of identifiers."""
     patterns = {
         "Ensembl identifiers with versions": r"ENS[A-Z]*G\d+\.\d+",
         "Ensembl identifiers": r"ENS[A-Z]*G\d+",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from scovert.cli._deconfound import deconfound
+from scovert.cli._deconvolve import deconvolve
 from scovert.cli._demo import demo
 from scovert.cli._integrate import integrate
 
@@ -24,5 +25,5 @@ def scovert() -> None:
     """Models for single-cell counts: AnnData in, annotated AnnData out."""
 
 
-for command in (demo, integrate, deconfound):
+for command in (demo, integrate, deconfound, deconvolve):
     app.command()(command)

@@ -43,7 +43,8 @@ def session(context: typer.Context, *, quiet: bool) -> Iterator[None]:
             for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
                 warnings.simplefilter("ignore", category)
             warnings.showwarning = show_warning
-            logging.getLogger("scovert").setLevel(logging.WARNING)  # commands say what they do
+            level = logging.ERROR if quiet else logging.WARNING  # commands say what they do
+            logging.getLogger("scovert").setLevel(level)
             yield
     except (ValueError, KeyError, TypeError, OSError, MemoryError, FloatingPointError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error

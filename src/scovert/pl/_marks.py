@@ -34,10 +34,10 @@ def draw_regression(ax: Axes, x: NDArray, y: NDArray) -> None:
 
 def describe_correlation(x: NDArray, y: NDArray) -> str:
     """Pearson's correlation of two vectors in words."""
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return "no correlation with a constant"
     x, y = x - x.mean(), y - y.mean()
     norm = np.sqrt((x @ x) * (y @ y))
-    if norm == 0:
-        return "no correlation with a constant"
     return f"Pearson r = {x @ y / norm:.3f}".replace("-", "\N{MINUS SIGN}")
 
 

@@ -1,8 +1,16 @@
 """Simulated data with the truth inside."""
 
+from scovert.simulate._bulk import Platform, bulk
 from scovert.simulate._confounder import confounder
 from scovert.simulate._confounder_large import confounder_large
 from scovert.simulate._hidden_covariate import hidden_covariate
 from scovert.simulate._paired import paired
 
-__all__ = ["confounder", "confounder_large", "hidden_covariate", "paired"]
+__all__ = [
+    "Platform",
+    "bulk",
+    "confounder",
+    "confounder_large",
+    "hidden_covariate",
+    "paired",
+]

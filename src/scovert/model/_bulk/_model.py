@@ -267,7 +267,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         question = Question(likelihood, cell_size, measured, member, unknown, interval, self.seed_)
         signatures = self._signatures
         n_fits = len(signatures) * (1 + (0 if interval is None else N_FITS))
-        bar = tqdm(total=n_fits, unit="fit", delay=2)
+        is_quiet = not logger.isEnabledFor(logging.WARNING)
+        bar = tqdm(total=n_fits, unit="fit", delay=2, disable=is_quiet)
         with threadpool_limits(ONE_THREAD), bar:
             results = [
                 answer(s, samples, self._n_genes(s), question, bar.update)

@@ -1,0 +1,310 @@
+"""``scovert deconvolve``: which cells bulk samples are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scovert.cli._options import (
+    Layer,
+    OutputFile,
+    Overwrite,
+    Quiet,
+    SaveModel,
+    Seed,
+)
+from scovert.cli._session import (
+    check_output,
+    narrator,
+    read,
+    save,
+    say_what_to_check,
+    session,
+    set_seed,
+    write,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+    from scovert.model import BulkDeconvolution, BulkResult
+
+__all__ = ["deconvolve"]
+
+SIZES = ("auto", "table", "reference", "none")
+
+
+class Kind(StrEnum):
+    """What bulk samples are measured in."""
+
+    auto = "auto"
+    counts = "counts"
+    tpm = "tpm"
+
+
+def deconvolve(  # noqa: PLR0913
+    context: typer.Context,
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="REF.h5ad... BULK",
+            help="Annotated cells, of one study a file; and at last the bulk samples: .h5ad, or a "
+            "table (.csv, .tsv, also .gz) with genes in rows or in columns.",
+        ),
+    ],
+    *,
+    labels_key: Annotated[str, typer.Option(help="Column of obs with the type of each cell.")],
+    output: OutputFile,
+    table: Annotated[
+        Path | None,
+        typer.Option(metavar="TABLE.csv", help="Where to write the proportions as a table."),
+    ] = None,
+    batch_key: Annotated[
+        str | None, typer.Option(help="Column of obs with studies or chemistries: one fit each.")
+    ] = None,
+    subject_key: Annotated[str | None, typer.Option(help="Column of obs with donors.")] = None,
+    layer: Layer = None,
+    bulk_layer: Annotated[
+        str | None, typer.Option(help="Layer of the bulk samples (default: X).")
+    ] = None,
+    kind: Annotated[Kind, typer.Option(help="What the bulk samples hold.")] = Kind.auto,
+    cell_size: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE",
+            help="RNA per cell: auto, table, reference, none, or a .csv with types and numbers.",
+        ),
+    ] = "auto",
+    measured: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Table of measured fractions, some samples x types or groups."
+        ),
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=TYPE,TYPE", help="Types that were measured together; repeatable."
+        ),
+    ] = None,
+    unknown: Annotated[
+        bool, typer.Option("--unknown", help="Allow for cells that no reference has.")
+    ] = False,
+    interval: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Probability of the intervals; 0 for none, faster."),
+    ] = 0.9,
+    n_states: Annotated[int, typer.Option(min=1, help="Most states of a type.")] = 3,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    overwrite: Overwrite = False,
+    save_model: SaveModel = None,
+) -> None:
+    """Find the proportions of cell types in bulk samples with BulkDeconvolution.
+
+    With several references each is fitted alone, and the results are averaged. The output is the
+    bulk, samples x genes, with obsm["bulk_proportions"], obsm["bulk_lower"] and
+    obsm["bulk_upper"] (intervals), obsm["bulk_mrna_fractions"], and what was assumed in
+    uns["bulk"].
+    """
+    with session(context, quiet=quiet):
+        *references, source = files
+        _check_files(references, source, output, table, overwrite=overwrite)
+        options = {
+            "layer": bulk_layer,
+            "kind": kind.value,
+            "cell_size": _sizes(cell_size),
+            "measured": None if measured is None else _read_table(measured),
+            "groups": _groups(group),
+            "unknown": unknown,
+            "interval": interval or None,
+        }
+        setup = {"labels_key": labels_key, "batch_key": batch_key, "layer": layer}
+        setup |= {"subject_key": subject_key}
+        say = narrator(context, quiet=quiet)
+        set_seed(seed)
+        models = {file: _fit(file, setup, n_states, say) for file in references}
+        bulk = _read_bulk(source, models.values(), say)
+        result = _average(models.values(), bulk, options)
+        models[references[0]].annotate(bulk, result=result, overwrite=overwrite)
+        write(bulk, output)
+        _save(models, save_model, overwrite=overwrite)
+        _report(result, say)
+        for file, model in models.items():
+            _say_what_to_check(model, file if len(models) > 1 else None, say)
+        say(f"Written to {output}{_write_table(result, table)}.")
+
+
+def _check_files(
+    references: list[Path], source: Path, output: Path, table: Path | None, *, overwrite: bool
+) -> None:
+    if not references:
+        raise ValueError(
+            f"{source} is the only file. Name the annotated cells first, then the bulk samples: "
+            "REF.h5ad BULK.h5ad."
+        )
+    names = [file.stem for file in references]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"Two references are called {twice!r}. Give them different names.")
+    for path in (output, table):
+        for file in (*references, source):
+            if path is not None:
+                check_output(path, overwrite=overwrite, source=file)
+    if table is not None and table.absolute() == output.absolute():
+        raise FileExistsError(f"{table} is the output of the samples too. Name another file.")
+
+
+def _read_table(file: Path) -> pd.DataFrame:
+    """Read a table with names in its first row and column."""
+    import pandas as pd
+
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is not a file. Name a table, such as a .csv file.")
+    try:
+        table = pd.read_csv(file, sep=None, engine="python", index_col=0, encoding="utf-8-sig")
+        return table.rename(index=str).astype(float)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise ValueError(
+            f"{file} is not a table of numbers ({error}). Names in the first row and column and "
+            "numbers besides are accepted."
+        ) from error
+
+
+def _sizes(cell_size: str) -> str | dict[str, float]:
+    """Return a choice of RNA per cell, or the numbers in a file."""
+    if cell_size in SIZES:
+        return cell_size
+    if not Path(cell_size).is_file():
+        raise ValueError(
+            f"--cell-size {cell_size} is neither one of {', '.join(SIZES)} nor a file. Pass one "
+            "of these, or a table with types in the first column and RNA per cell in the second."
+        )
+    table = _read_table(Path(cell_size))
+    return table.iloc[:, 0].to_dict()
+
+
+def _groups(texts: list[str] | None) -> dict[str, list[str]] | None:
+    """Read groups of types, each ``name=type,type``."""
+    groups = {}
+    for text in texts or []:
+        name, separator, types = text.partition("=")
+        groups[name.strip()] = [kind.strip() for kind in types.split(",") if kind.strip()]
+        if not separator or not name.strip():
+            raise ValueError(
+                f"--group {text} is no group. Name it and its types, for example "
+                '--group "T=CD4 T,CD8 T".'
+            )
+    return groups or None
+
+
+def _fit(file: Path, setup: dict, n_states: int, say: Callable[[str], None]) -> BulkDeconvolution:
+    from scovert.model import BulkDeconvolution
+
+    reference = read(file)
+    BulkDeconvolution.setup_anndata(reference, **setup)
+    model = BulkDeconvolution(reference, n_states=n_states)
+    model.train()
+    say(f"{file}: {reference.n_obs} cells of {len(model.types)} types, {reference.n_vars} genes.")
+    return model
+
+
+def _read_bulk(
+    source: Path, models: Iterable[BulkDeconvolution], say: Callable[[str], None]
+) -> AnnData:
+    """Read the samples, and say how."""
+    from scovert.data import read_bulk
+
+    genes = {gene: None for model in models for gene in model.adata.var_names}
+    bulk = read_bulk(source, genes)
+    if source.suffix == ".h5ad":
+        say(f"{source}: {bulk.n_obs} samples, {bulk.n_vars} genes.")
+    else:
+        say(f"{source.parent / bulk.uns['source']}.")
+    return bulk
+
+
+def _average(models: Iterable[BulkDeconvolution], bulk: AnnData, options: dict) -> BulkResult:
+    from scovert.model import BulkResult
+
+    return BulkResult.average([model.deconvolve(bulk, **options) for model in models])
+
+
+def _save(models: dict[Path, BulkDeconvolution], folder: Path | None, *, overwrite: bool) -> None:
+    """Save one model into the folder, or each of several into its own in there."""
+    for file, model in models.items():
+        inner = folder if folder is None or len(models) == 1 else folder / file.stem
+        save(model, inner, overwrite=overwrite)
+
+
+def _report(result: BulkResult, say: Callable[[str], None]) -> None:
+    """Print what was assumed, and what the samples hold on average."""
+    facts = result.quality.attrs
+    say(
+        f"Bulk and reference share {_each(facts['n_shared_genes'])} genes, of which "
+        f"{_each(facts['n_informative_genes'])} tell the types apart; taken as "
+        f"{_each(facts['kind'])}."
+    )
+    say(f"RNA per cell: {_each(facts['cell_size'])}{_describe(result)}.")
+    say(f"\n{_summary(result).to_string()}\n")
+    residual = result.quality["residual_sd"]
+    say(
+        f"Residual sd of a sample: {residual.median():.2f} (median), at most {residual.max():.2f} "
+        f"({residual.idxmax()}). Sd of the shift of genes: {_each(facts['shift_sd'])}."
+    )
+    if "disagreement" in result.quality:
+        worst = result.quality["disagreement"]
+        say(
+            f"The references disagree on {worst.median():.0%} of the cells of a sample (median), "
+            f"at most {worst.max():.0%} ({worst.idxmax()})."
+        )
+
+
+def _describe(result: BulkResult) -> str:
+    """Say which types are in the table of RNA per cell under another name, and which are not."""
+    matched = result.quality.attrs["matched_types"]
+    notes = [f"{kind} as {key}" for kind, key in matched.items() if kind != key]
+    missing = [kind for kind in result.cell_sizes.index if kind not in matched]
+    if matched and missing:
+        notes.append(f"not in it: {', '.join(missing)}")
+    return f" ({', '.join(notes)})" if notes else ""
+
+
+def _each(values: object) -> str:
+    """Write a fact, one for each reference if they differ."""
+    return " and ".join(
+        f"{value:.2f}" if isinstance(value, float) else str(value)
+        for value in (values if isinstance(values, list) else [values])
+    )
+
+
+def _summary(result: BulkResult) -> pd.DataFrame:
+    """Mean over the samples, with the mean ends of the intervals, in per cent."""
+    import pandas as pd
+
+    columns = {"mean %": result.proportions, "from": result.lower, "to": result.upper}
+    there = {name: values for name, values in columns.items() if values is not None}
+    table = pd.DataFrame({name: 100 * values.mean() for name, values in there.items()})
+    return table.sort_values("mean %", ascending=False).round(1)
+
+
+def _say_what_to_check(
+    model: BulkDeconvolution, file: Path | None, say: Callable[[str], None]
+) -> None:
+    """Print what deserves a look, of several references with the name of each."""
+    prefix = "" if file is None else f"{file}: "
+    say_what_to_check(model.check(), lambda text: say(f"{prefix}{text}"))
+
+
+def _write_table(result: BulkResult, file: Path | None) -> str:
+    """Write the proportions, if there is a place for them, and return how to say so."""
+    if file is None:
+        return ""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    result.proportions.rename_axis("sample").to_csv(file)
+    return f" and {file}"

@@ -1,0 +1,7 @@
+"""Real counts without a download, batches with a known truth, and tables of bulk samples."""
+
+from scovert.data._pbmc68k import pbmc68k
+from scovert.data._read_bulk import read_bulk
+from scovert.data._two_batches import two_batches
+
+__all__ = ["pbmc68k", "read_bulk", "two_batches"]

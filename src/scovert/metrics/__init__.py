@@ -1,0 +1,19 @@
+"""Scores: arrays in, numbers out."""
+
+from scovert.metrics._concordance import concordance
+from scovert.metrics._integration import (
+    batch_mixing,
+    integration_panel,
+    invaded_share,
+    label_transfer,
+    purity,
+)
+
+__all__ = [
+    "batch_mixing",
+    "concordance",
+    "integration_panel",
+    "invaded_share",
+    "label_transfer",
+    "purity",
+]

@@ -1,0 +1,237 @@
+"""The command that deconvolves: what it writes and says, and what it refuses."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from scipy import sparse
+from typer.testing import CliRunner, Result
+
+from scovert.cli import app
+from scovert.simulate import bulk
+
+TYPES = {"CD4 T cells": 61, "CD8 T": 47, "Monocytes": 53}
+N_GENES, N_SAMPLES = 403, 5
+
+
+def make_reference(seed: int) -> AnnData:
+    """Make cells of three types that most genes tell apart, with columns of a study."""
+    profile = np.random.default_rng(0).gamma(0.4, 6.0, (len(TYPES), N_GENES))
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.repeat(np.arange(len(TYPES)), list(TYPES.values())))
+    obs = {
+        "kind": np.array(list(TYPES))[labels],
+        "study": rng.choice(["s1", "s2"], len(labels)),
+        "donor": rng.choice(["d1", "d2", "d3"], len(labels)),
+    }
+    cells = AnnData(
+        sparse.csr_matrix(rng.poisson(profile[labels]).astype(np.float32)),
+        obs=pd.DataFrame(obs, index=[f"cell {i}" for i in range(len(labels))]),
+        var=pd.DataFrame(index=[f"gene {g}" for g in range(N_GENES)]),
+    )
+    cells.layers["raw"] = cells.X.copy()
+    return cells
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write two references, and samples as a table both ways round and as .h5ad."""
+    folder = tmp_path_factory.mktemp("bulk")
+    for seed in (1, 2):
+        make_reference(seed).write_h5ad(folder / f"ref{seed}.h5ad")
+    samples = bulk(make_reference(3), "kind", n_samples=N_SAMPLES, n_cells=300)
+    table = samples.to_df().astype(int)
+    table.to_csv(folder / "samples.csv")
+    table.T.to_csv(folder / "genes.tsv.gz", sep="\t")
+    samples.layers["tpm"] = samples.X / samples.X.sum(axis=1, keepdims=True) * 1e6
+    samples.write_h5ad(folder / "bulk.h5ad")
+    truth = samples.obsm["truth_proportions"]
+    measured = truth.iloc[:2].rename(columns={"Monocytes": "Mono"})
+    measured.insert(0, "T", measured.pop("CD4 T cells") + measured.pop("CD8 T"))
+    measured.to_csv(folder / "measured.csv")
+    return folder
+
+
+def run(folder: Path, output: Path, *arguments: object, source: object = "samples.csv") -> Result:
+    """Deconvolve with the first reference, unless `source` names others."""
+    files = source if isinstance(source, tuple) else ("ref1.h5ad", source)
+    options = ("--labels-key", "kind", "-o", output, "--interval", 0, *arguments)
+    names = [*(folder / file for file in files), *options]
+    return CliRunner().invoke(app, ["deconvolve", *map(str, names)])
+
+
+def truth_of(folder: Path) -> pd.DataFrame:
+    return ad.read_h5ad(folder / "bulk.h5ad").obsm["truth_proportions"]
+
+
+def test_it_writes_what_the_model_finds(folder: Path, tmp_path: Path) -> None:
+    from scovert.model import BulkDeconvolution
+
+    before = {f.name: sha256(f.read_bytes()).digest() for f in folder.iterdir()}
+    output, table, saved = (tmp_path / name for name in ("o.h5ad", "tables/p.csv", "model"))
+    options = ("--table", table, "--save-model", saved, "--kind", "counts", "--interval", 0.8)
+    options += ("--subject-key", "donor", "--layer", "raw", "--cell-size", "reference")
+    result = run(folder, output, *options)
+    assert result.exit_code == 0, result.output
+    assert {f.name: sha256(f.read_bytes()).digest() for f in folder.iterdir()} == before
+    written, proportions = ad.read_h5ad(output), pd.read_csv(table, index_col="sample")
+    assert written.shape == (N_SAMPLES, N_GENES)
+    pd.testing.assert_frame_equal(written.obsm["bulk_proportions"], proportions, check_names=False)
+    assert (written.obsm["bulk_lower"] <= proportions).all(axis=None)
+    assert (written.obsm["bulk_upper"] >= proportions).all(axis=None)
+    assert (proportions - truth_of(folder)[proportions.columns]).abs().max(axis=None) < 0.05
+    model = BulkDeconvolution.load(saved, ad.read_h5ad(folder / "ref1.h5ad"))
+    again = model.get_proportions(
+        ad.read_h5ad(folder / "bulk.h5ad"), kind="counts", cell_size="reference"
+    )
+    np.testing.assert_allclose(again, proportions, atol=1e-6)
+
+
+def test_it_says_what_was_assumed_and_found(folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "p.csv"
+    result = run(folder, tmp_path / "o.h5ad", "--table", table)
+    assert result.exit_code == 0, result.output
+    said = result.stdout
+    assert "ref1.h5ad: 161 cells of 3 types, 403 genes." in said
+    assert "samples.csv: 403 genes in columns, 5 samples in rows." in said
+    assert re.search(r"share \d+ genes, of which \d+ tell the types apart; taken as counts", said)
+    assert "RNA per cell: table (CD4 T cells as CD4 T, Monocytes as monocyte)." in said
+    assert re.search(
+        r"Residual sd of a sample: 0\.\d\d \(median\), at most 0\.\d\d \(sample_", said
+    )
+    assert re.search(r"Sd of the shift of genes: 0\.\d\d\.\n", said)
+    mean = pd.read_csv(table, index_col="sample").mean()
+    for label in TYPES:
+        assert re.search(rf"{label} +{100 * mean[label]:.1f}\n", said)
+    assert f"Written to {tmp_path / 'o.h5ad'} and {table}." in said
+    assert "taken as --kind counts" in result.stderr
+    assert "`kind" not in result.output
+
+
+def test_it_is_quiet_reproducible_and_takes_any_table(folder: Path, tmp_path: Path) -> None:
+    found = []
+    for source in ("samples.csv", "genes.tsv.gz", "bulk.h5ad"):
+        result = run(folder, tmp_path / f"{source}.h5ad", "--quiet", source=source)
+        assert result.exit_code == 0, result.output
+        assert result.output == ""
+        written = ad.read_h5ad(tmp_path / f"{source}.h5ad")
+        assert "bulk_lower" not in written.obsm
+        found.append(written.obsm["bulk_proportions"])
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+    assert "truth_proportions" in written.obsm  # what was there is kept
+
+
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+def test_progress_is_shown_unless_quiet(
+    quiet: tuple, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scovert.model._bulk import _model
+
+    bar, is_hidden = _model.tqdm, []
+    monkeypatch.setattr(
+        _model, "tqdm", lambda **options: is_hidden.append(options["disable"]) or bar(**options)
+    )
+    assert run(folder, tmp_path / "o.h5ad", *quiet).exit_code == 0
+    assert is_hidden == [bool(quiet)]
+
+
+def test_several_references_are_averaged(folder: Path, tmp_path: Path) -> None:
+    single = []
+    for name in ("ref1.h5ad", "ref2.h5ad"):
+        assert run(folder, tmp_path / name, source=(name, "samples.csv")).exit_code == 0
+        single.append(ad.read_h5ad(tmp_path / name).obsm["bulk_proportions"])
+    files = ("ref1.h5ad", "ref2.h5ad", "samples.csv")
+    result = run(folder, tmp_path / "o.h5ad", "--save-model", tmp_path / "both", source=files)
+    assert result.exit_code == 0, result.output
+    mean = np.exp((np.log(single[0] + 0.001) + np.log(single[1] + 0.001)) / 2) - 0.001
+    found = ad.read_h5ad(tmp_path / "o.h5ad").obsm["bulk_proportions"]
+    np.testing.assert_allclose(found, mean.div(mean.sum(axis=1), axis=0), atol=1e-6)
+    assert "The references disagree on" in result.stdout
+    assert "ref2.h5ad: 161 cells" in result.stdout
+    assert {path.name for path in (tmp_path / "both").iterdir()} == {"ref1", "ref2"}
+
+
+def test_measured_samples_correct_the_others(folder: Path, tmp_path: Path) -> None:
+    # The simulated types do not differ in RNA as those of the table do
+    errors = []
+    for arguments in (
+        (),
+        ("--measured", folder / "measured.csv", "--group", "T=CD4 T cells, CD8 T")
+        + ("--group", "Mono=Monocytes"),
+    ):
+        result = run(folder, tmp_path / "o.h5ad", "--overwrite", *arguments)
+        assert result.exit_code == 0, result.output
+        found = ad.read_h5ad(tmp_path / "o.h5ad").obsm["bulk_proportions"]
+        errors.append((found - truth_of(folder)).iloc[2:]["Monocytes"].abs().mean())
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_sizes_can_come_from_a_file(folder: Path, tmp_path: Path) -> None:
+    sizes = tmp_path / "sizes.csv"
+    sizes.write_text("type,rna\nCD4 T cells,1\nCD8 T,1\nMonocytes,4\n")
+    shares = []
+    for size in (sizes, "none"):
+        result = run(folder, tmp_path / "o.h5ad", "--overwrite", "--cell-size", size)
+        assert result.exit_code == 0, result.output
+        shares.append(ad.read_h5ad(tmp_path / "o.h5ad").obsm["bulk_proportions"])
+    ratio = shares[0]["Monocytes"] / shares[0]["CD8 T"]
+    expected = shares[1]["Monocytes"] / shares[1]["CD8 T"] / 4
+    np.testing.assert_allclose(ratio, expected, rtol=0.01)
+
+
+def test_other_options_arrive(folder: Path, tmp_path: Path) -> None:
+    options = ("--bulk-layer", "tpm", "--kind", "tpm", "--unknown", "--n-states", 1)
+    result = run(folder, tmp_path / "o.h5ad", *options, "--batch-key", "study", source="bulk.h5ad")
+    assert result.exit_code == 0, result.output
+    written = ad.read_h5ad(tmp_path / "o.h5ad")
+    assert written.obsm["bulk_proportions"].columns[-1] == "unknown"
+    assert written.uns["bulk"]["params"]["n_states"] == 1
+    assert "taken as tpm" in result.stdout
+    assert "disagree" in result.stdout  # one fit for each study
+
+
+REFUSED: dict[str, tuple[dict, tuple[object, ...], str]] = {
+    "one file": ({"source": ("samples.csv",)}, (), "is the only file. Name the annotated cells"),
+    "twice": ({"source": ("ref1.h5ad", "ref1.h5ad", "samples.csv")}, (), "are called 'ref1'"),
+    "no reference": ({"source": ("no.h5ad", "samples.csv")}, (), "no.h5ad is not a file"),
+    "no samples": ({"source": "no.csv"}, (), "no.csv is not a file"),
+    "other genes": ({"source": "measured.csv"}, (), "has none of the 403 genes"),
+    "key": ({}, ("--labels-key", "x"), "--labels-key x is not a column of `adata.obs`"),
+    "layer": ({}, ("--layer", "x"), "--layer x is not in `adata.layers`"),
+    "kind": ({"source": "bulk.h5ad"}, ("--kind", "tpm"), "Pass --kind counts"),
+    "size": ({}, ("--cell-size", "big"), "--cell-size big is neither one of auto, table"),
+    "group": ({}, ("--group", "T"), "--group T is no group"),
+    "groups alone": ({}, ("--group", "T=CD8 T"), "measured"),
+    "no measured": ({}, ("--measured", "no.csv"), "no.csv is not a file"),
+    "words": ({}, ("--measured", __file__), "is not a table of numbers"),
+    "table exists": ({}, ("--table", __file__), "exists. Name another output"),
+    "one output": ({}, ("--table", "o.h5ad"), "is the output of the samples too"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_refuses_with_one_line(
+    name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    keywords, arguments, message = REFUSED[name]
+    result = run(folder, Path("o.h5ad"), *arguments, **keywords)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_input_is_not_overwritten(folder: Path) -> None:
+    result = run(folder, folder / "ref1.h5ad", "--overwrite")
+    assert result.exit_code == 1
+    assert "is the input. Name another output" in result.stderr
