@@ -109,12 +109,12 @@ for _what, (_title, _batch) in product(
         own_seeds=OWN_SEEDS,
     )
 for _name in SETTINGS:
-    _more = ("joint, unknown",) if SETTINGS[_name].missing else (FEW_GENES,)
-    _more = (*_more, "network") if _name in ("A", "B") else _more
+    _more = ("joint, unknown",) if SETTINGS[_name].missing else ()
+    _more = ("network",) if _name in ("A", "B") else _more
     SCENARIOS[_name] = Scenario(
         "simulations",
         partial(simulated, setting=_name),
-        (*OURS, *_more, *PEERS),
+        (*OURS, *_more, FEW_GENES, *PEERS),
         n_seeds=5,
     )
 SCENARIOS["Kang donors, expression"] = Scenario("expression", kang, ("joint", "BayesPrism"), 3)

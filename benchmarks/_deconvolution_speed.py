@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -11,6 +10,7 @@ from multiprocessing import get_context
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from _runs import peak_memory
 from anndata import AnnData
 
 from scovert.model import BulkDeconvolution
@@ -43,7 +43,7 @@ def _measure(seed: int) -> dict[str, float]:
         "cpu": time.process_time() - start,
         "wall": time.monotonic() - wall,
         "cpu_train": cpu_train,
-        "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "gib": peak_memory(),
         "n_informative_genes": int(result.quality.attrs["n_informative_genes"]),
     }
 

@@ -74,7 +74,7 @@ def costs_of(function: Callable[[], object]) -> tuple[object, dict[str, float]]:
     result = function()
     costs = {"cpu": sum(os.times()[:4]) - start}
     if before is not None:
-        costs["gib"] = (_memory("VmHWM") - before) / 2**20
+        costs["gib"] = peak_memory() - before
     return result, costs
 
 
@@ -87,9 +87,15 @@ def _start_of_peak() -> float | None:
     return _memory("VmRSS")
 
 
+def peak_memory() -> float:
+    """Most memory that this process had, in GiB; on Linux (``ru_maxrss`` counts its parent's)."""
+    return _memory("VmHWM")
+
+
 def _memory(name: str) -> float:
     lines = Path("/proc/self/status").read_text().splitlines()
-    return float(next(line.split()[1] for line in lines if line.startswith(f"{name}:")))
+    kib = next(line.split()[1] for line in lines if line.startswith(f"{name}:"))
+    return float(kib) / 2**20
 
 
 def header(results: list[dict]) -> str:

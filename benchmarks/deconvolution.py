@@ -157,8 +157,8 @@ def report(results: list[dict]) -> str:
     for part, title in PARTS.items():
         own = rows[rows["part"] == part]
         if len(own):
-            goals = markdown(goal_lines(GOALS[part], found))
-            texts += [f"## {title}", goals, *tables(part, own, found)]
+            goals = [markdown(goal_lines(GOALS[part], found))] if GOALS[part] else []
+            texts += [f"## {title}", *goals, *tables(part, own, found)]
     return "\n\n".join(text.strip() for text in texts) + "\n"
 
 
