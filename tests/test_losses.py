@@ -16,6 +16,8 @@ from scovert.losses import (
     SparseCounts,
     balanced_cross_entropy,
     confusion,
+    dirichlet,
+    kl_proportions,
     kl_standard_normal,
     negative_binomial,
     negative_binomial_deviance,
@@ -54,6 +56,71 @@ def test_kl_is_zero_at_the_prior_only(rng: torch.Generator) -> None:
     assert kl_standard_normal(Normal(mean, torch.ones_like(mean))).eq(0).all()
     moved = Normal(normal(N_CELLS, N_LATENT, rng=rng), torch.ones(N_CELLS, N_LATENT).double())
     assert kl_standard_normal(moved).gt(0).all()
+
+
+def test_free_bits_are_a_floor_without_gradient(rng: torch.Generator) -> None:
+    mean = (0.3 * normal(N_CELLS, N_LATENT, rng=rng)).requires_grad_()
+    qz = Normal(mean, torch.ones_like(mean))
+    terms = kl_divergence(qz, Normal(torch.zeros_like(mean), torch.ones_like(mean)))
+    found = kl_standard_normal(qz, free_bits=0.02)
+    torch.testing.assert_close(found, terms.clamp(min=0.02).sum(-1))
+    found.sum().backward()
+    is_free = terms < 0.02
+    assert 0.2 < is_free.double().mean() < 0.8
+    assert mean.grad[is_free].eq(0).all()
+    torch.testing.assert_close(mean.grad[~is_free], mean.detach()[~is_free])
+
+
+def test_dirichlet_is_that_of_scipy_and_of_torch(rng: torch.Generator) -> None:
+    concentration = normal(N_CELLS, N_CLASSES, rng=rng).exp().requires_grad_()
+    shares = normal(N_CELLS, N_CLASSES, rng=rng).softmax(-1)
+    found = dirichlet(concentration, shares)
+    assert found.shape == (N_CELLS,)
+    oracle = [
+        -stats.dirichlet.logpdf(w, a)
+        for w, a in zip(shares.numpy(), concentration.detach().numpy(), strict=True)
+    ]
+    np.testing.assert_allclose(found.detach().numpy(), oracle)
+    (gradient,) = torch.autograd.grad(found.sum(), concentration)
+    of_torch = -torch.distributions.Dirichlet(concentration).log_prob(shares).sum()
+    torch.testing.assert_close(gradient, *torch.autograd.grad(of_torch, concentration))
+
+
+@pytest.mark.parametrize("loss", [dirichlet, kl_proportions])
+def test_shares_may_be_zero_and_sum_to_anything(loss, rng: torch.Generator) -> None:
+    shares = normal(N_CELLS, N_CLASSES, rng=rng).softmax(-1)
+    shares = shares.where(shares > 0.15, 0.0)
+    prediction = (3 * normal(N_CELLS, N_CLASSES, rng=rng)).exp().requires_grad_()
+    value = loss(prediction, shares / shares.sum(-1, keepdim=True))
+    assert shares.eq(0).any()
+    assert value.isfinite().all()
+    assert torch.autograd.grad(value.sum(), prediction)[0].isfinite().all()
+
+
+def test_kl_of_proportions_is_the_closed_form(rng: torch.Generator) -> None:
+    logits = normal(N_CELLS, N_CLASSES, rng=rng)
+    shares = normal(N_CELLS, N_CLASSES, rng=rng).softmax(-1)
+    shares[TARGET == 0, 2] = 0
+    truth = shares / shares.sum(-1, keepdim=True)
+    found = kl_proportions(logits, shares)
+    oracle = special.rel_entr(truth.numpy(), special.softmax(logits.numpy(), axis=-1)).sum(-1)
+    np.testing.assert_allclose(found.numpy(), oracle, atol=1e-12)
+    torch.testing.assert_close(found, kl_proportions(logits, 0.37 * shares))
+    assert found.gt(0).all()
+    torch.testing.assert_close(
+        kl_proportions(truth.log(), truth)[TARGET == 1],
+        torch.zeros(int((TARGET == 1).sum())).double(),
+    )
+
+
+def test_kl_of_proportions_is_finite_for_any_logits() -> None:
+    logits = torch.tensor([[300.0, -300.0, 0.0], [-1e4, 1e4, 0.0]], requires_grad=True)
+    shares = torch.tensor([[0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])
+    found = kl_proportions(logits, shares)
+    expected = torch.tensor([450.0 - math.log(2), 2e4])
+    torch.testing.assert_close(found, expected)
+    found.sum().backward()
+    torch.testing.assert_close(logits.grad, logits.detach().softmax(-1) - shares)
 
 
 def test_distance_is_euclidean(rng: torch.Generator) -> None:

@@ -8,7 +8,7 @@ from importlib.metadata import version
 import pandas as pd
 from anndata import AnnData
 
-__all__ = ["check_free", "check_layer_fits", "slot_name", "write_slots"]
+__all__ = ["check_free", "check_layer_fits", "check_memory", "slot_name", "write_slots"]
 
 
 def check_free(
@@ -51,8 +51,6 @@ def slot_name(label: object) -> str:
 
 def check_layer_fits(adata: AnnData, genes: pd.Index, layer: str) -> None:
     """Refuse a dense layer with genes without values, or that is too large for the free memory."""
-    import psutil
-
     extra = adata.var_names.difference(genes)
     if len(extra):
         raise ValueError(
@@ -60,12 +58,21 @@ def check_layer_fits(adata: AnnData, genes: pd.Index, layer: str) -> None:
             f"so there are no values for them in `layers[{layer!r}]`. Pass `write_layer=False`, "
             "or annotate `adata[:, model.adata.var_names].copy()`."
         )
-    needed, free = 4 * adata.n_obs * adata.n_vars, psutil.virtual_memory().available
+    remedy = "ask for what you need: `model.get_normalized_expression(gene_list=[...])`."
+    check_memory(adata, [layer], f"Pass `write_layer=False`, and {remedy}")
+
+
+def check_memory(adata: AnnData, layers: list[str], remedy: str) -> None:
+    """Refuse dense layers that are too large for the free memory."""
+    import psutil
+
+    needed = 4 * adata.n_obs * adata.n_vars * len(layers)
+    free = psutil.virtual_memory().available
     if needed > free:
+        more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
         raise MemoryError(
-            f"`layers[{layer!r}]` would take {needed / 1e9:.1f} GB ({adata.n_obs} cells x "
-            f"{adata.n_vars} genes), and {free / 1e9:.1f} GB are free. Pass `write_layer=False`, "
-            "and ask for what you need: `model.get_normalized_expression(gene_list=[...])`."
+            f"`layers[{layers[0]!r}]`{more} would take {needed / 1e9:.1f} GB ({adata.n_obs} cells "
+            f"x {adata.n_vars} genes), and {free / 1e9:.1f} GB are free. {remedy}"
         )
 
 

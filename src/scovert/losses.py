@@ -17,6 +17,8 @@ __all__ = [
     "balanced_cross_entropy",
     "confusion",
     "dense_counts",
+    "dirichlet",
+    "kl_proportions",
     "kl_standard_normal",
     "negative_binomial",
     "negative_binomial_deviance",
@@ -26,6 +28,9 @@ __all__ = [
 
 EPS = 1e-8
 """Added to means and inverse dispersions before a logarithm, as in scvi-tools."""
+
+MIN_SHARE = 1e-4
+"""Smallest share in the likelihood of a Dirichlet distribution, which has no logarithm of 0."""
 
 
 class SparseCounts(NamedTuple):
@@ -212,22 +217,30 @@ def zero_inflated_negative_binomial(
     return if_zero.sum(-1).index_add(0, row, more, alpha=-1)
 
 
-def kl_standard_normal(qz: Normal) -> Tensor:
+def kl_standard_normal(qz: Normal, free_bits: float = 0.0) -> Tensor:
     r"""Divergence of a diagonal Gaussian from the standard normal.
 
-    .. math:: \tfrac12 \sum_k \left(\mu_k^2 + \sigma_k^2 - 1 - \log \sigma_k^2\right)
+    .. math:: \sum_k \max\left(\lambda,
+        \tfrac12 \left(\mu_k^2 + \sigma_k^2 - 1 - \log \sigma_k^2\right)\right)
 
     Parameters
     ----------
     qz
         Posterior with mean and standard deviation of shape ``(n_cells, n_latent)``.
+    free_bits
+        What :math:`\lambda` a dimension has for free, in nats: below it there is no gradient that
+        would make the dimension tell less :cite:p:`Kingma16`.
 
     Returns
     -------
-    One value per cell in nats, shape ``(n_cells,)``, 0 when the posterior is the prior.
+    One value per cell in nats, shape ``(n_cells,)``; without free bits 0 when the posterior is the
+    prior.
     """
     variance = qz.variance
-    return 0.5 * (qz.mean.square() + variance - 1 - variance.log()).sum(-1)
+    divergence = 0.5 * (qz.mean.square() + variance - 1 - variance.log())
+    if free_bits > 0:
+        divergence = divergence.clamp(min=free_bits)
+    return divergence.sum(-1)
 
 
 def squared_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -290,3 +303,51 @@ def confusion(logits: Tensor) -> Tensor:
     One value per cell in nats, shape ``(n_cells,)``, 0 for the uniform prediction.
     """
     return -math.log(logits.shape[-1]) - F.log_softmax(logits, dim=-1).mean(-1)
+
+
+def dirichlet(concentration: Tensor, shares: Tensor) -> Tensor:
+    r"""Negative log-likelihood of shares.
+
+    .. math:: -\log p(w_i) = \sum_k \log\Gamma(\alpha_{ik})
+        - \log\Gamma\Big(\sum_k \alpha_{ik}\Big) - \sum_k (\alpha_{ik} - 1) \log w_{ik}
+
+    Parameters
+    ----------
+    concentration
+        Positive :math:`\alpha`, shape ``(n_samples, n_types)``.
+    shares
+        Shares :math:`w` of that shape; they are raised to 0.0001 at least and made to sum to one.
+
+    Returns
+    -------
+    One value per sample in nats, shape ``(n_samples,)``.
+    """
+    shares = shares.clamp(min=MIN_SHARE)
+    shares = shares / shares.sum(-1, keepdim=True)
+    normaliser = torch.lgamma(concentration).sum(-1) - torch.lgamma(concentration.sum(-1))
+    return normaliser - torch.xlogy(concentration - 1, shares).sum(-1)
+
+
+def kl_proportions(logits: Tensor, shares: Tensor) -> Tensor:
+    r"""Divergence of predicted shares from true ones.
+
+    .. math:: \mathrm{KL}(w_i \,\|\, p_i) = \sum_k w_{ik} (\log w_{ik} - \log p_{ik}), \qquad
+        p_i = \mathrm{softmax}(a_i)
+
+    Both sides sum to one, and no logarithm of a rounded probability is taken: it is finite and at
+    least 0 for any logits.
+
+    Parameters
+    ----------
+    logits
+        Unnormalised log-shares :math:`a`, shape ``(n_samples, n_types)``.
+    shares
+        True shares of that shape, not negative; they are made to sum to one.
+
+    Returns
+    -------
+    One value per sample in nats, shape ``(n_samples,)``, 0 where the shares agree.
+    """
+    shares = shares / shares.sum(-1, keepdim=True)
+    entropy = torch.xlogy(shares, shares).sum(-1)
+    return entropy - (shares * F.log_softmax(logits, dim=-1)).sum(-1)

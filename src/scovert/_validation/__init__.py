@@ -10,6 +10,7 @@ from scovert._validation._bulk import (
     check_subjects,
     check_types,
     kind_of_genes,
+    warn_about_conditions,
     warn_about_kind,
 )
 from scovert._validation._common import (
@@ -88,6 +89,7 @@ __all__ = [
     "warn_about_cells",
     "warn_about_clusters",
     "warn_about_file",
+    "warn_about_conditions",
     "warn_about_kind",
     "warn_about_leakage",
 ]

@@ -23,6 +23,7 @@ __all__ = [
     "check_subjects",
     "check_types",
     "kind_of_genes",
+    "warn_about_conditions",
     "warn_about_kind",
 ]
 
@@ -298,4 +299,18 @@ def check_condition(obs: pd.DataFrame, key: str | None) -> None:
         raise ValueError(
             f"`bulk.obs[{key!r}]` has no value in {len(missing)} samples, such as {missing[0]!r}. "
             "Every sample needs a condition."
+        )
+
+
+def warn_about_conditions(condition: pd.Series) -> None:
+    """Warn about conditions of one sample, which cannot tell the types apart."""
+    sizes = condition.value_counts(sort=False)
+    single = list(sizes.index[sizes == 1])
+    if single:
+        warnings.warn(
+            f"There is one sample only of {some_of(single)} ({len(single)} of {len(sizes)} "
+            "conditions). One sample does not tell which type a change belongs to: all types get "
+            "nearly the same, and `reliability` is near zero. Name a column that groups samples.",
+            UserWarning,
+            stacklevel=caller_level(),
         )

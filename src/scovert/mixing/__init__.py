@@ -1,8 +1,10 @@
 """Deconvolution of mixtures: signatures, the joint fit, its uncertainty, RNA content."""
 
 from scovert.mixing._draws import N_FITS, bootstrap, find_multiplier, simulate_cohort, widen
+from scovert.mixing._expression import ExpressionFit, Mixture, fit_expression
 from scovert.mixing._joint import Cohort, JointFit, fit_cohort, refit_cohort
 from scovert.mixing._measured import Measured
+from scovert.mixing._network import NetworkFit, fit_network
 from scovert.mixing._residual import robust_residual
 from scovert.mixing._signature import Profiles, Signature, is_housekeeping
 from scovert.mixing._sizes import (
@@ -18,14 +20,19 @@ __all__ = [
     "N_FITS",
     "RNA_PER_CELL",
     "Cohort",
+    "ExpressionFit",
     "JointFit",
     "Measured",
+    "Mixture",
+    "NetworkFit",
     "Profiles",
     "Signature",
     "bootstrap",
     "find_multiplier",
     "find_states",
     "fit_cohort",
+    "fit_expression",
+    "fit_network",
     "is_housekeeping",
     "match_types",
     "refit_cohort",

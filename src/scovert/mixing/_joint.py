@@ -182,6 +182,7 @@ def fit_cohort(
     *,
     likelihood: str = "robust",
     has_unknown: bool = False,
+    weights: NDArray | None = None,
     n_steps: int = N_STEPS,
 ) -> JointFit:
     """Fit all samples together, from equal shares.
@@ -194,6 +195,9 @@ def fit_cohort(
         ``"robust"`` or ``"nb"``, negative binomial counts.
     has_unknown
         Add a component with a profile of its own.
+    weights
+        Shares of the states that are kept, shape ``(n_samples, n_states)``: only shifts, scales
+        and standard deviations are then fitted.
     n_steps
         Steps of Adam.
     """
@@ -201,7 +205,10 @@ def fit_cohort(
     logits = cohort.cpm.new_zeros(len(cohort.cpm), n_states + has_unknown)
     if has_unknown:
         logits[:, -1] = UNKNOWN_START
+    if weights is not None:
+        logits = cohort.cpm.new_tensor(np.log(weights + 1e-5))
     mixing = _Mixing(logits, n_genes, n_fits=1, has_unknown=has_unknown)
+    mixing.logits.requires_grad_(weights is None)
     gene_weights = cohort.cpm.new_ones(1, 1, n_genes)
     optimiser = _Descent(mixing, cohort, TERMS[likelihood], gene_weights)
     objective = optimiser.run(cohort.profiles, n_steps, LEARNING_RATE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -99,6 +99,16 @@ class Signature:
             detected=_sums(counts.sign(), labels.codes, n_types) / n_cells[:, None],
             n_cells=n_cells,
         )
+
+    def with_shares(self, shares: NDArray) -> Signature:
+        """Return the signature with other shares of the genes in its states.
+
+        Parameters
+        ----------
+        shares
+            Rows sum to one, shape ``(n_states, n_genes)``; every state keeps its total.
+        """
+        return replace(self, counts=shares * self.counts.sum(1, keepdims=True))
 
     def restricted(self, genes: pd.Index, n_genes_per_type: int) -> Profiles:
         """Return profiles over some genes, and which of them tell the types apart.

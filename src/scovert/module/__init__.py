@@ -5,6 +5,7 @@ from scovert.module._amortized import AmortizedModule
 from scovert.module._bulk import BulkModule
 from scovert.module._confounder import ConfounderModule
 from scovert.module._paired import PairedModule
+from scovert.module._prototypes import PrototypeModule
 
 __all__ = [
     "AlternatingModule",
@@ -12,4 +13,5 @@ __all__ = [
     "BulkModule",
     "ConfounderModule",
     "PairedModule",
+    "PrototypeModule",
 ]

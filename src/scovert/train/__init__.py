@@ -6,6 +6,7 @@ from scovert.train._alternating import AlternatingFit, AlternatingOptions, fit_a
 from scovert.train._amortized import AmortizedFit, fit_amortized, scores_by_network
 from scovert.train._best import BestState
 from scovert.train._checkpoint import Resumable
+from scovert.train._prototypes import PrototypeFit, learn_prototypes
 from scovert.train._run import run
 
 __all__ = [
@@ -15,9 +16,11 @@ __all__ = [
     "AlternatingOptions",
     "AmortizedFit",
     "BestState",
+    "PrototypeFit",
     "Resumable",
     "fit_alternating",
     "fit_amortized",
+    "learn_prototypes",
     "make_plan",
     "run",
     "scores_by_network",

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from scovert.mixing import (
+    N_FITS,
     Cohort,
     JointFit,
     Measured,
+    NetworkFit,
     Signature,
     bootstrap,
     find_multiplier,
     fit_cohort,
+    fit_network,
     to_cells,
     widen,
 )
+from scovert.mixing._network import N_STEPS
 from scovert.model._bulk._content import Content, find_content
 from scovert.model._bulk._result import BulkResult, Fit
 from scovert.model._bulk._samples import Samples
 
-__all__ = ["UNKNOWN", "Question", "answer"]
+__all__ = ["UNKNOWN", "Question", "answer", "work_of"]
 
 UNKNOWN = "unknown"
 UNKNOWN_SD = 1.0
@@ -36,6 +41,7 @@ N_DRAWS = 600
 class Question:
     """What is asked of the samples; as the arguments of ``deconvolve``."""
 
+    method: str
     likelihood: str
     cell_size: str | Mapping[str, float]
     measured: pd.DataFrame | None
@@ -43,6 +49,13 @@ class Question:
     unknown: bool
     interval: float | None
     seed: int
+
+
+def work_of(question: Question) -> tuple[int, str]:
+    """Return how much there is to do with one reference, and its unit."""
+    if question.method == "network":
+        return N_STEPS, "step"
+    return (1 if question.interval is None else 1 + N_FITS), "fit"
 
 
 def answer(
@@ -65,20 +78,27 @@ def answer(
     question
         What is asked.
     on_fits
-        Called with the number of fits that were just made, for a progress bar.
+        Called with the number of fits, or of the network's steps, just made, for a progress bar.
     """
     profiles, cpm, millions = samples.shared_with(signature, n_genes_per_type)
     at = profiles.informative
     cohort = Cohort.of(cpm[:, at], profiles.shares[:, at], profiles.variance[:, at], millions)
-    joint = fit_cohort(cohort, likelihood=question.likelihood, has_unknown=question.unknown)
-    on_fits(1)
+    network = None
+    if question.method == "network":
+        step = partial(on_fits, 1)
+        network = fit_network(cohort, profiles.state_type, seed=question.seed, on_step=step)
+        joint = fit_cohort(cohort, weights=network.by_state(profiles.state_type))
+    else:
+        joint = fit_cohort(cohort, likelihood=question.likelihood, has_unknown=question.unknown)
+        on_fits(1)
     content = find_content(profiles, signature.n_cells, question.cell_size)
     types, state_type = list(profiles.types), profiles.state_type
     if question.unknown:
         types, content = [*types, UNKNOWN], content.with_unknown()
         state_type = np.append(state_type, len(types) - 1)
         cohort = cohort.with_profile(joint.unknown, UNKNOWN_SD)
-    mixture = _Mixture(joint, types, state_type, content, _measured(question, samples, types))
+    measured = _measured(question, samples, types)
+    mixture = _Mixture(joint, network, types, state_type, content, measured)
     tables = mixture.tables(samples.names)
     draws, multiplier = (None, None), None
     if question.interval is not None:
@@ -94,7 +114,7 @@ def answer(
         "residual_sd": joint.residual_sd,
         "multiplier": multiplier,
     }
-    objective = pd.DataFrame({"objective": joint.objective}).rename_axis("step")
+    objective = pd.DataFrame({"objective": (network or joint).objective}).rename_axis("step")
     result = BulkResult(
         **tables,
         lower=None,
@@ -118,6 +138,7 @@ class _Mixture:
     """Shares of states of a fit, and how they become fractions of cells."""
 
     joint: JointFit
+    network: NetworkFit | None
     types: list[str]
     state_type: NDArray
     content: Content
@@ -137,21 +158,28 @@ class _Mixture:
 
     def draws(
         self, cohort: Cohort, seed: int, on_fits: Callable[[int], object]
-    ) -> tuple[NDArray, NDArray, float]:
+    ) -> tuple[NDArray, NDArray, float | None]:
         """Return draws of fractions with and without the error of sizes, and the multiplier."""
         rng = np.random.default_rng(seed)
-        raw = self.by_type(bootstrap(cohort, self.joint, rng, on_fits=on_fits))
-        factor = find_multiplier(
-            cohort, self.joint, self.state_type, self.by_type, rng, on_fits=on_fits
-        )
-        chosen = raw[rng.integers(0, len(raw), N_DRAWS)]
-        rna = widen(chosen, self.by_type(self.joint.weights), factor)
+        rna, factor = self._rna_draws(cohort, rng, on_fits)
         relative = to_cells(rna, self.content.sizes)
         absolute = to_cells(rna, self.content.draw(N_DRAWS, rng)[:, None, :])
         if self.measured is not None:
             relative = self.measured.correct(relative)
             absolute = self.measured.correct(absolute, rng)
         return absolute, relative, factor
+
+    def _rna_draws(
+        self, cohort: Cohort, rng: np.random.Generator, on_fits: Callable[[int], object]
+    ) -> tuple[NDArray, float | None]:
+        if self.network is not None:
+            return self.network.draws(N_DRAWS, rng), None
+        raw = self.by_type(bootstrap(cohort, self.joint, rng, on_fits=on_fits))
+        factor = find_multiplier(
+            cohort, self.joint, self.state_type, self.by_type, rng, on_fits=on_fits
+        )
+        chosen = raw[rng.integers(0, len(raw), N_DRAWS)]
+        return widen(chosen, self.by_type(self.joint.weights), factor), factor
 
 
 def _measured(question: Question, samples: Samples, types: list[str]) -> Measured | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import pandas as pd
@@ -19,9 +20,10 @@ from scovert import _health
 from scovert._counts import get_counts
 from scovert._minibatch import check_trained, genes_of
 from scovert._setup import give_identity
-from scovert._slots import check_free, write_slots
+from scovert._slots import check_free, check_memory, write_slots
 from scovert._validation import (
     check_choice,
+    check_condition,
     check_counts,
     check_genes,
     check_layer,
@@ -32,9 +34,15 @@ from scovert._validation import (
     check_types,
     warn_about_cells,
 )
-from scovert.mixing import N_FITS, Signature
-from scovert.model._bulk._deconvolve import Question, answer
-from scovert.model._bulk._reference import find_signatures, restored, stored
+from scovert.mixing import Signature
+from scovert.model._bulk._deconvolve import Question, answer, work_of
+from scovert.model._bulk._expression import (
+    TypeExpression,
+    find_expression,
+    layer_names,
+    types_of,
+)
+from scovert.model._bulk._reference import Learning, find_signatures, restored, stored
 from scovert.model._bulk._result import BulkResult
 from scovert.model._bulk._samples import Samples
 from scovert.model._shared import SaveLoadMixin
@@ -66,7 +74,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
     n_states
         Most states of a type; types with fewer than 50 cells have one.
     signature
-        ``"states"``: sums of the cells of a state.
+        ``"states"``: sums of the cells of a state, which k-means finds. ``"prototype_vae"``: what
+        the prototypes of a variational autoencoder decode to; takes a minute or more to train.
     min_cells_per_type
         Fewest cells of a type.
     n_genes_per_type
@@ -92,19 +101,19 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         reference: AnnData,
         *,
         n_states: int = 3,
-        signature: Literal["states"] = "states",
+        signature: Literal["states", "prototype_vae"] = "states",
         min_cells_per_type: int = 10,
         n_genes_per_type: int | Literal["auto"] = "auto",
     ) -> None:
         super().__init__(reference)
         check_number("n_states", n_states, 1, whole=True)
-        check_choice("signature", signature, ("states",))
+        check_choice("signature", signature, ("states", "prototype_vae"))
         check_number("min_cells_per_type", min_cells_per_type, 1, whole=True)
         if n_genes_per_type != "auto":
             check_number("n_genes_per_type", n_genes_per_type, 1, whole=True)
         check_types(reference, self.registry["setup_args"]["labels_key"], min_cells_per_type)
         self.n_states, self.min_cells_per_type = n_states, min_cells_per_type
-        self.n_genes_per_type = n_genes_per_type
+        self.signature, self.n_genes_per_type = signature, n_genes_per_type
         self.studies_: dict[str, list[str]] = {}
         self.seed_ = 0
         self.module = BulkModule()
@@ -180,17 +189,35 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         manager.register_fields(reference, **kwargs)
         cls.register_manager(manager)
 
-    def train(self) -> None:
-        """Learn the profiles of the reference's types."""
+    def train(self, *, enable_progress_bar: bool = True) -> None:
+        """Learn the profiles of the reference's types.
+
+        Obeys ``scvi.settings.seed``; ``model.history`` has the losses of prototypes by epoch.
+
+        Parameters
+        ----------
+        enable_progress_bar
+            Show a bar while prototypes are trained.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss of the prototypes became NaN or infinite.
+        """
         self.seed_ = settings.seed or 0
+        learning = Learning(
+            self.n_states,
+            self.signature,
+            self.min_cells_per_type,
+            self.seed_,
+            enable_progress_bar,
+        )
         setup = self.registry["setup_args"]
         with threadpool_limits(ONE_THREAD):
-            signatures = find_signatures(
-                self.adata, setup, self.n_states, self.min_cells_per_type, self.seed_
-            )
+            signatures, self.history_ = find_signatures(self.adata, setup, learning)
         self.module.keep(stored(signatures))
         self.studies_ = {name: list(s.types) for name, s in signatures.items()}
-        self.history_, self.is_trained_ = {}, True
+        self.is_trained_ = True
 
     def deconvolve(  # noqa: PLR0913
         self,
@@ -198,7 +225,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         *,
         layer: str | None = None,
         kind: Literal["auto", "counts", "tpm"] = "auto",
-        method: Literal["joint"] = "joint",
+        method: Literal["joint", "network"] = "joint",
         likelihood: Literal["robust", "nb"] = "robust",
         cell_size: Literal["auto", "table", "reference", "none"] | Mapping[str, float] = "auto",
         measured: pd.DataFrame | None = None,
@@ -219,7 +246,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             ``"counts"``, or ``"tpm"`` for any shares of unknown depth (TPM, FPKM, CPM);
             ``"auto"`` looks, and says what it took.
         method
-            ``"joint"``: the joint fit of all samples.
+            ``"joint"``: the joint fit of all samples. ``"network"``: a network, trained for this
+            bulk on simulated mixtures of the reference, that reads every sample by itself.
         likelihood
             ``"robust"``: t-distributed residuals on a log scale. ``"nb"``: negative binomial
             counts, for bulks of the same protocol as the reference.
@@ -252,8 +280,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         """
         check_trained(self)
         check_choice("kind", kind, ("auto", "counts", "tpm"))
-        check_choice("method", method, ("joint",))
-        check_choice("likelihood", likelihood, ("robust", "nb"))
+        _check_method(method, likelihood, unknown)
         check_sizes(cell_size, self.types)
         if interval is not None:
             check_number("interval", interval, 0.01, 0.999)
@@ -264,11 +291,13 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             member = pd.DataFrame(member, measured.columns, self.types)
         elif groups is not None:
             raise ValueError("`groups` names columns of `measured`, which is missing. Pass both.")
-        question = Question(likelihood, cell_size, measured, member, unknown, interval, self.seed_)
+        question = Question(
+            method, likelihood, cell_size, measured, member, unknown, interval, self.seed_
+        )
         signatures = self._signatures
-        n_fits = len(signatures) * (1 + (0 if interval is None else N_FITS))
+        n_parts, unit = work_of(question)
         is_quiet = not logger.isEnabledFor(logging.WARNING)
-        bar = tqdm(total=n_fits, unit="fit", delay=2, disable=is_quiet)
+        bar = tqdm(total=n_parts * len(signatures), unit=unit, delay=2, disable=is_quiet)
         with threadpool_limits(ONE_THREAD), bar:
             results = [
                 answer(s, samples, self._n_genes(s), question, bar.update)
@@ -321,6 +350,41 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         """
         return self._result(bulk, {"interval": None} | options).quality
 
+    def get_cell_type_expression(
+        self, bulk: AnnData | BulkResult, condition_key: str | None = None, **options: object
+    ) -> TypeExpression:
+        """Return what every cell type expresses in every condition.
+
+        Fractions are held fixed. A gene changes in a condition by an amount that all types share
+        and one of the type's own, which samples of different composition tell apart: with few
+        samples, or for a rare type, it is hardly known, and ``reliability`` says so. A change of
+        all types in all conditions looks like a shift between protocols and is mostly taken for
+        one: compare conditions with each other rather than with the reference.
+
+        Parameters
+        ----------
+        bulk
+            Samples, or what :meth:`deconvolve` returned.
+        condition_key
+            Column of ``bulk.obs`` with the condition of every sample; `None` takes all samples
+            as one. A condition of one sample works, with a warning.
+        **options
+            For :meth:`deconvolve`, of samples.
+
+        Returns
+        -------
+        :class:`TypeExpression`: ``expression`` and ``reliability``, DataFrames of (condition,
+        type) x genes.
+
+        Raises
+        ------
+        KeyError
+            If there is no such column.
+        ValueError
+            If a sample has no condition.
+        """
+        return find_expression(self._result(bulk, {"interval": None} | options), condition_key)
+
     def annotate(
         self,
         bulk: AnnData,
@@ -328,13 +392,18 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         key_added: str = "bulk",
         overwrite: bool = False,
         result: BulkResult | None = None,
+        condition_key: str | None = None,
         **options: object,
     ) -> None:
         """Write the results into a bulk.
 
         Writes ``obsm["bulk_proportions"]``, ``obsm["bulk_lower"]`` and ``obsm["bulk_upper"]``
         (unless ``interval=None``), ``obsm["bulk_mrna_fractions"]``, and ``uns["bulk"]``
-        (parameters, what was assumed, versions, time).
+        (parameters, what was assumed, versions, time). With `condition_key` also, for every type,
+        ``layers["bulk_<type>"]``, counts per million of the type's own RNA, one profile per
+        condition repeated over its samples, and ``layers["bulk_reliability_<type>"]``; see
+        :meth:`get_cell_type_expression`. They are missing values at genes that the reference does
+        not share. A slash in a type becomes ``_``, and ``uns["bulk"]["layers"]`` has the types.
 
         Parameters
         ----------
@@ -346,13 +415,19 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             Replace slots that something else wrote.
         result
             What to write; `None` calls :meth:`deconvolve`.
+        condition_key
+            Column of ``bulk.obs`` with the condition of every sample; `None` leaves layers out.
         **options
             For :meth:`deconvolve`.
 
         Raises
         ------
+        KeyError
+            If there is no such column.
         ValueError
-            If a slot is taken, or `result` is of other samples.
+            If a slot is taken, a sample has no condition, or `result` is of other samples.
+        MemoryError
+            If the layers would not fit.
         """
         check_trained(self)
         check_layer(bulk, options.get("layer"))
@@ -365,14 +440,25 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
                 raise ValueError("`result` is of other samples than those of `bulk`.")
         names = ["proportions", *(("lower", "upper") if has_interval else ()), "mrna_fractions"]
         slots = {name: ("obsm", f"{key_added}_{name}") for name in names}
-        check_free(bulk, key_added, list(slots.values()), "BulkDeconvolution", overwrite=overwrite)
+        layers: dict[str, str] = {}
+        if condition_key is not None:
+            check_condition(bulk.obs, condition_key)
+            layers = layer_names(self.types if result is None else types_of(result), key_added)
+            remedy = "`get_cell_type_expression` returns one profile per condition."
+            check_memory(bulk, list(layers), f"Leave `condition_key` out: {remedy}")
+        wanted = [*slots.values(), *(("layers", name) for name in layers)]
+        check_free(bulk, key_added, wanted, "BulkDeconvolution", overwrite=overwrite)
         result = self.deconvolve(bulk, **options) if result is None else result
         values = {slot: getattr(result, name) for name, slot in slots.items()}
+        if condition_key is not None:
+            found = find_expression(replace(result, obs=bulk.obs), condition_key)
+            written = found.layers(bulk.var_names, key_added)
+            values |= {("layers", name): table for name, table in written.items()}
         params = self.init_params_["non_kwargs"] | {
             k: v for k, v in options.items() if isinstance(v, (str, int, float))
         }
         write_slots(bulk, key_added, values, "BulkDeconvolution", params)
-        bulk.uns[key_added] |= result.record()
+        bulk.uns[key_added] |= result.record() | ({"layers": layers} if layers else {})
 
     def check(self) -> pd.DataFrame:
         """Return a table of what of the reference deserves a second look.
@@ -410,3 +496,13 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         if isinstance(bulk, BulkResult):
             return bulk
         return self.deconvolve(bulk, **options)
+
+
+def _check_method(method: str, likelihood: str, unknown: bool) -> None:
+    check_choice("method", method, ("joint", "network"))
+    check_choice("likelihood", likelihood, ("robust", "nb"))
+    if method == "network" and (unknown or likelihood != "robust"):
+        raise ValueError(
+            f"`method='network'` has no `unknown={unknown}` or `likelihood={likelihood!r}`, which "
+            "belong to the joint fit. Leave them out, or pass `method='joint'`."
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
@@ -10,16 +12,28 @@ from numpy.typing import NDArray
 
 from scovert._counts import get_counts, is_in_memory, row_blocks
 from scovert.mixing import Signature, find_states, is_housekeeping
+from scovert.train import learn_prototypes
 
-__all__ = ["find_signatures", "restored", "stored"]
+__all__ = ["Learning", "find_signatures", "restored", "stored"]
 
 TABLES = ("state_type", "counts", "between", "detected", "n_cells")
 
 
+@dataclass(frozen=True)
+class Learning:
+    """How profiles are learned; the arguments of the model, the seed, and whether bars show."""
+
+    n_states: int
+    signature: str
+    min_cells: int
+    seed: int
+    show_progress: bool
+
+
 def find_signatures(
-    adata: AnnData, setup: dict, n_states: int, min_cells: int, seed: int
-) -> dict[str, Signature]:
-    """Return the signature of every study of a reference, by its name.
+    adata: AnnData, setup: dict, learning: Learning
+) -> tuple[dict[str, Signature], dict[str, pd.DataFrame]]:
+    """Return the signature of every study of a reference by its name, and what was recorded.
 
     A type with too few cells in a study is left out of its signature.
     """
@@ -36,22 +50,32 @@ def find_signatures(
     studies = {"": np.ones(len(labels), bool)}
     if batch is not None:
         studies = {str(name): batch == name for name in pd.unique(batch)}
-    signatures = {}
+    signatures, history = {}, {}
     for name, is_own in studies.items():
         sizes = pd.Series(labels[is_own]).value_counts()
-        enough = sizes.index[sizes >= min_cells]
+        enough = sizes.index[sizes >= learning.min_cells]
         if len(enough) < 2:
             raise ValueError(
-                f"Study {name!r} of the reference has fewer than two types of {min_cells} cells "
-                f"({sizes.to_dict()}). Leave it out, or `batch_key`, which fits every study."
+                f"Study {name!r} of the reference has fewer than two types of "
+                f"{learning.min_cells} cells ({sizes.to_dict()}). Leave it out, or `batch_key`, "
+                "which fits every study."
             )
         rows = np.flatnonzero(is_own & np.isin(labels, enough))
         types = pd.Categorical(labels[rows])
         own = counts[rows]
-        states = find_states(own, types, n_states, seed)
         subjects = None if subject is None else subject[rows]
-        signatures[name] = Signature.of(own, genes, types, states, subjects)
-    return signatures
+        if learning.signature == "states":
+            states = find_states(own, types, learning.n_states, learning.seed)
+            signatures[name] = Signature.of(own, genes, types, states, subjects)
+            continue
+        fit = learn_prototypes(
+            own, types, learning.n_states, seed=learning.seed, show_progress=learning.show_progress
+        )
+        learned = Signature.of(own, genes, types, fit.states, subjects)
+        signatures[name] = learned.with_shares(fit.shares)
+        prefix = f"{name}/" if len(studies) > 1 else ""
+        history |= {prefix + k: v.set_axis([prefix + k], axis=1) for k, v in fit.history.items()}
+    return signatures, history
 
 
 def _in_memory(counts: object) -> sp.csr_matrix:

@@ -67,7 +67,7 @@ class BulkResult:
     draws
         Draws that the intervals are quantiles of, shape ``(n_draws, n_samples, n_types)``.
     history
-        ``"objective"``: negative log posterior by step.
+        ``"objective"`` by step: negative log posterior, or the loss of the network.
     fits
         The fits, one for each reference.
     obs
