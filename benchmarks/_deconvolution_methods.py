@@ -41,13 +41,12 @@ def score_peer(scenario: str, method: str, seed: int) -> dict:
     case = case_of(scenario, seed)
     run = of_peer if method in PEERS else by_package
     cells, costs = costs_of(partial(run, method, case))
+    found = errors(grouped(cells, case.groups), case.truth)
     if method in OTHERS:
-        costs.pop("gib", None)  # of another process
-    estimate = grouped(cells, case.groups)
-    found = costs | errors(estimate, case.truth)
+        return found | {"cpu": costs["cpu"]}  # the memory is that of another process
     if part_of(scenario) == "blood":
         found |= after_measured(cells, None, case.truth, case.groups)
-    return found
+    return found | costs
 
 
 def of_peer(name: str, case: Case) -> pd.DataFrame:
