@@ -80,6 +80,22 @@ dtangle and NNLS (on the genes of ours) are written for the benchmark; fractions
 fractions of cells by the table and formula of ours, and measured samples correct them by the same
 rule. rectangle and Scaden are their packages with their own corrections.
 """
+NOTES = {  # of parts
+    "genes": "The table of RNA content is fixed, and so is the offset of the logarithm, 10 counts "
+    "per million: it is no option of the model.",
+    "averages": "*RMSE, single*: mean over the fits with one reference that are averaged.",
+    "pseudobulks": "*Kang donors*: controls and stimulated cells of four donors with a gene shift, "
+    "three samples of each, reference of four other donors, controls only. *Kang x Hao*: controls "
+    "as they were counted. RNA content of the reference.",
+    "mixtures": "RNA content of the reference for cells, none for RNA.",
+    "simulations": "RNA content of the reference. The truth counts cells of a missing type, the "
+    "estimates cannot. *50 genes*: `n_genes_per_type=50`, without intervals.",
+    "expression": "Log fold changes of stimulated over control samples of *Kang donors*, against "
+    "those of the cells that were mixed, for genes with 50 counts per million; *specific*: without "
+    "the mean over the types, for genes that all of them express. Means over the types.",
+    "speed": "100 bulks, 30 states of 10 types, about 1,000 informative genes, without intervals; "
+    "the memory is that of a process that does nothing else.",
+}
 
 
 def run_one(task: Task) -> dict:
@@ -158,7 +174,8 @@ def report(results: list[dict]) -> str:
         own = rows[rows["part"] == part]
         if len(own):
             goals = [markdown(goal_lines(GOALS[part], found))] if GOALS[part] else []
-            texts += [f"## {title}", *goals, *tables(part, own, found)]
+            note = [NOTES[part]] if part in NOTES else []
+            texts += [f"## {title}", *note, *goals, *tables(part, own, found)]
     return "\n\n".join(text.strip() for text in texts) + "\n"
 
 
