@@ -8,7 +8,8 @@ from functools import lru_cache, partial
 from itertools import product
 from typing import NamedTuple
 
-from _deconvolution_sets import Case, blood, cell_lines, kang, kang_controls, newman, simulated
+from _deconvolution_mixtures import cell_lines, kang, kang_controls, simulated
+from _deconvolution_sets import Case, blood, newman
 from _deconvolution_simulated import SETTINGS
 
 __all__ = [
