@@ -1,17 +1,23 @@
 """Checks of what a user passes; each error says what was found, what is accepted, what to do."""
 
 from scovert._validation._bulk import (
+    UNKNOWN,
     check_bulk_values,
     check_condition,
     check_informative,
     check_kind,
     check_measured,
+    check_no_options,
+    check_shared_counts,
     check_sizes,
+    check_studies,
     check_subjects,
     check_types,
+    check_unknown,
     kind_of_genes,
     warn_about_conditions,
     warn_about_kind,
+    warn_about_samples,
 )
 from scovert._validation._common import (
     caller_level,
@@ -77,6 +83,12 @@ __all__ = [
     "check_size_factors",
     "check_sizes",
     "check_subjects",
+    "UNKNOWN",
+    "warn_about_samples",
+    "check_unknown",
+    "check_studies",
+    "check_shared_counts",
+    "check_no_options",
     "check_treatment",
     "check_types",
     "kind_of_genes",

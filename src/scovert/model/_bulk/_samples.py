@@ -17,7 +17,9 @@ from scovert._validation import (
     check_informative,
     check_kind,
     check_layer,
+    check_shared_counts,
     warn_about_kind,
+    warn_about_samples,
 )
 from scovert.mixing import Profiles, Signature
 
@@ -49,8 +51,8 @@ class Samples:
     @classmethod
     def read(cls, bulk: AnnData, layer: str | None, kind: str) -> Self:
         """Read and check the samples of an AnnData."""
-        where = check_layer(bulk, layer).replace("adata", "bulk")
-        check_genes(bulk)
+        where = check_layer(bulk, layer, "bulk")
+        check_genes(bulk, name="bulk")
         stored = bulk.X if layer is None else bulk.layers[layer]
         stored = stored[:] if bulk.isbacked else stored
         dense = stored.toarray() if sp.issparse(stored) else np.asarray(stored)
@@ -59,6 +61,7 @@ class Samples:
         found = check_kind(values, kind, where)
         if kind == "auto":
             warn_about_kind(found, where)
+        warn_about_samples(len(values))
         return cls(bulk.obs_names, bulk.var_names, values, found, bulk.obs.copy())
 
     def shared_with(
@@ -74,5 +77,6 @@ class Samples:
         check_informative(len(profiles.informative), profiles.genes, signature.genes, self.genes)
         own = self.values[:, self.genes.get_indexer(profiles.genes)]
         totals = own.sum(1, keepdims=True)
+        check_shared_counts(totals, self.names)
         millions = float(np.median(totals)) / 1e6 if self.kind == "counts" else None
         return profiles, own / totals * 1e6, millions
