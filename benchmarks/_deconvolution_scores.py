@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scovert.metrics import concordance
 from scovert.mixing import Measured
 
 __all__ = ["LEVELS", "after_measured", "correlation", "errors", "grouped", "interval_scores"]
@@ -29,7 +30,7 @@ def errors(estimate: pd.DataFrame, truth: pd.DataFrame) -> dict:
         "rmse": float(np.sqrt(np.mean(error**2))),
         "bias": float(np.sqrt(np.mean(bias**2))),
         "within": float(np.sqrt(np.mean((error - bias) ** 2))),
-        "ccc": concordance(estimate.to_numpy().ravel(), truth.to_numpy().ravel()),
+        "ccc": concordance(estimate, truth),
         "r": float(np.mean(list(r.values()))),
         "r_of": r,
         "ratio_of": (estimate.mean() / truth.mean()).to_dict(),
@@ -41,12 +42,6 @@ def correlation(x: NDArray | pd.Series, y: NDArray | pd.Series) -> float:
     x, y = np.asarray(x, float), np.asarray(y, float)
     varies = min(x.std(), y.std()) > 1e-9
     return float(np.corrcoef(x, y)[0, 1]) if varies else 0.0
-
-
-def concordance(x: NDArray, y: NDArray) -> float:
-    """Lin's concordance correlation coefficient."""
-    covariance = np.mean((x - x.mean()) * (y - y.mean()))
-    return float(2 * covariance / (x.var() + y.var() + (x.mean() - y.mean()) ** 2))
 
 
 def interval_scores(lower: NDArray, upper: NDArray, truth: NDArray) -> dict[str, float]:
