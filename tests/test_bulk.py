@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy import optimize, sparse, stats
 
 from scovert.data import pbmc68k
-from scovert.mixing import RNA_PER_CELL, bootstrap, fit_cohort
+from scovert.mixing import bootstrap, fit_cohort
+from scovert.mixing._sizes import RNA_PER_CELL
 from scovert.model import BulkDeconvolution, BulkResult
 from scovert.simulate import Platform
 from scovert.simulate import bulk as mix

@@ -18,7 +18,6 @@ from sklearn.metrics import adjusted_rand_score
 
 from scovert import mixing
 from scovert.mixing import (
-    RNA_PER_CELL,
     Cohort,
     JointFit,
     Measured,
@@ -41,6 +40,7 @@ from scovert.mixing import (
 )
 from scovert.mixing._joint import _Mixing
 from scovert.mixing._signature import _between_subjects
+from scovert.mixing._sizes import RNA_PER_CELL
 
 N_SAMPLES, N_TYPES, N_GENES = 9, 5, 127
 STATE_TYPE = np.array([0, 0, 1, 2, 3, 3, 4])  # seven states of five types

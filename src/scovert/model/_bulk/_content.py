@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scovert._validation import caller_level
-from scovert.mixing import RNA_PER_CELL, Profiles, match_types, size_groups, table_sizes
+from scovert.mixing import Profiles, match_types, size_groups, table_sizes
+from scovert.mixing._sizes import RNA_PER_CELL
 
 __all__ = ["Content", "find_content"]
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from scovert._validation import UNKNOWN
 from scovert.mixing import (
-    N_FITS,
     Cohort,
     JointFit,
     Measured,
@@ -25,6 +24,7 @@ from scovert.mixing import (
     to_cells,
     widen,
 )
+from scovert.mixing._draws import N_FITS
 from scovert.mixing._network import N_STEPS
 from scovert.model._bulk._content import Content, find_content
 from scovert.model._bulk._result import BulkResult, Fit

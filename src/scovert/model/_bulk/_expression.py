@@ -98,7 +98,7 @@ def layer_names(types: Sequence[str], key: str) -> dict[str, str]:
     if len(names) < len(prefixes) * len(types):
         raise ValueError(
             f"Two of the types {list(types)} would have layers of the same name, since a slash "
-            "becomes `_`. Leave `condition_key` out, and see `get_cell_type_expression`."
+            "becomes `_`. Pass `write_layer=False`, and see `get_cell_type_expression`."
         )
     return names
 

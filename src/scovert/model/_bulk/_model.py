@@ -394,18 +394,19 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         key_added: str = "bulk",
         overwrite: bool = False,
         result: BulkResult | None = None,
+        write_layer: bool = True,
         condition_key: str | None = None,
         **options: object,
     ) -> None:
         """Write the results into a bulk.
 
         Writes ``obsm["bulk_proportions"]``, ``obsm["bulk_lower"]`` and ``obsm["bulk_upper"]``
-        (unless ``interval=None``), ``obsm["bulk_mrna_fractions"]``, and ``uns["bulk"]``
-        (parameters, what was assumed, versions, time). With `condition_key` also, for every type,
+        (unless ``interval=None``), ``obsm["bulk_mrna_fractions"]``, for every type
         ``layers["bulk_<type>"]``, counts per million of the type's own RNA, one profile per
-        condition repeated over its samples, and ``layers["bulk_reliability_<type>"]``; see
-        :meth:`get_cell_type_expression`. They are missing values at genes that the reference does
-        not share.
+        condition repeated over its samples, and ``layers["bulk_reliability_<type>"]``, see
+        :meth:`get_cell_type_expression`; and ``uns["bulk"]`` (parameters, what was assumed,
+        versions, time). Layers have missing values at genes that the reference does not share,
+        whose number is ``uns["bulk"]["n_genes_without_profile"]``.
         A slash in the name of a type becomes ``_``, as files cannot hold it: ``uns["bulk"]`` has
         the names as they are, in ``"types"``, and in ``"layers"`` by layer.
 
@@ -419,8 +420,11 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             Replace slots that something else wrote.
         result
             What to write; `None` calls :meth:`deconvolve`.
+        write_layer
+            Write the layers, two dense matrices of samples x genes for every type.
         condition_key
-            Column of ``bulk.obs`` with the condition of every sample; `None` leaves layers out.
+            Column of ``bulk.obs`` with the condition of every sample; `None` takes all samples
+            for one condition.
         **options
             For :meth:`deconvolve`.
 
@@ -447,16 +451,16 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         names = ["proportions", *(("lower", "upper") if has_interval else ()), "mrna_fractions"]
         slots = {name: ("obsm", f"{key_added}_{name}") for name in names}
         layers: dict[str, str] = {}
-        if condition_key is not None:
-            check_condition(bulk.obs, condition_key)
+        check_condition(bulk.obs, condition_key)
+        if write_layer:
             layers = layer_names(self.types if result is None else types_of(result), key_added)
             remedy = "`get_cell_type_expression` returns one profile per condition."
-            check_memory(bulk, list(layers), f"Leave `condition_key` out: {remedy}")
+            check_memory(bulk, list(layers), f"Pass `write_layer=False`: {remedy}")
         wanted = [*slots.values(), *(("layers", name) for name in layers)]
         check_free(bulk, key_added, wanted, "BulkDeconvolution", overwrite=overwrite)
         result = self.deconvolve(bulk, **options) if result is None else result
         values = {slot: in_slot(getattr(result, name)) for name, slot in slots.items()}
-        if condition_key is not None:
+        if write_layer:
             found = find_expression(replace(result, obs=bulk.obs), condition_key)
             written = found.layers(bulk.var_names, key_added)
             values |= {("layers", name): table for name, table in written.items()}
@@ -464,7 +468,11 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             k: v for k, v in options.items() if isinstance(v, (str, int, float))
         }
         write_slots(bulk, key_added, values, "BulkDeconvolution", params)
-        bulk.uns[key_added] |= result.record() | ({"layers": layers} if layers else {})
+        record = result.record()
+        if write_layer:
+            is_known = bulk.var_names.isin(found.expression.columns)
+            record |= {"layers": layers, "n_genes_without_profile": int((~is_known).sum())}
+        bulk.uns[key_added] |= record
 
     def check(self) -> pd.DataFrame:
         """Return a table of what of the reference deserves a second look.
