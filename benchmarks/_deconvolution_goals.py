@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
-from _deconvolution_scenarios import AVERAGES, COUNTED, FEW_GENES, N_GENES, STUDY, VARIANTS
+from _deconvolution_scenarios import AVERAGES, COUNTED, N_GENES, OWN_VARIANTS, STUDY, VARIANTS
 from _goals import Goal
 
 __all__ = ["GATES", "GOALS", "Results"]
@@ -184,16 +184,16 @@ def mixtures() -> Iterator[Goal]:
 def simulations() -> Iterator[Goal]:
     for name, bound in {"E": 1.0, "F": 0.8, "A": 1.1, "B": 1.25}.items():
         yield Goal(f"{name}: RMSE / best peer", to_best(name), "<=", bound)
-    for name, bound in {"A": 1.1, "B": 1.25}.items():
+    for name, bound in {"E": 1.0, "F": 0.8, "A": 1.1, "B": 1.25}.items():
 
         def route(results: Results, name: str = name) -> float:
-            ours = (*VARIANTS, FEW_GENES)
-            found = [results.get(name, m, "rmse") for m in ours if results.has(name, m)]
+            ours = [m for m in OWN_VARIANTS if results.has(name, m)]
+            found = [results.get(name, m, "rmse") for m in ours]
             if not found:
                 raise KeyError(f"no variant in {name}")
             return min(found) / results.best_peer("rmse", name)
 
-        yield Goal(f"{name}: best of the variants / best peer", route, "<=", bound)
+        yield Goal(f"{name}: best of our variants / best peer", route, "<=", bound)
 
 
 def expression() -> Iterator[Goal]:

@@ -34,14 +34,18 @@ class Fit(NamedTuple):
 
 def options_of(method: str) -> tuple[dict, dict]:
     """Arguments of the model and of ``deconvolve``."""
-    if method.endswith("genes"):
-        return {"n_genes_per_type": int(method.split()[1])}, {"interval": None}
-    return {
-        "joint": ({}, {}),
-        "joint, unknown": ({}, {"unknown": True}),
-        "network": ({}, {"method": "network"}),
-        "prototype VAE": ({"signature": "prototype_vae"}, {}),
-    }[method]
+    of_model, of_bulk = {}, {}
+    for word in method.split(", ")[1:]:  # after "joint"
+        if word == "unknown":
+            of_bulk["unknown"] = True
+        else:
+            of_model["n_genes_per_type"] = int(word.split()[0])
+            of_bulk["interval"] = None
+    if method == "network":
+        of_bulk["method"] = "network"
+    if method == "prototype VAE":
+        of_model["signature"] = "prototype_vae"
+    return of_model, of_bulk
 
 
 @lru_cache(maxsize=128)

@@ -15,10 +15,10 @@ from _deconvolution_simulated import SETTINGS
 __all__ = [
     "AVERAGES",
     "COUNTED",
-    "FEW_GENES",
     "METHODS",
     "N_GENES",
     "OURS",
+    "OWN_VARIANTS",
     "PARTS",
     "QUICK",
     "SCENARIOS",
@@ -81,7 +81,8 @@ OF_VARIANTS = (*OF_VARIANTS, "finotello TPM x Hao", "finotello TPM x pbmc3k")
 SINGLE = ("Hao", "pbmc3k", "Zheng", "Kang", "Newman, 10x")
 N_GENES = (100, 200, 400, 800, 1600)  # for each type
 BY_GENES = tuple(f"joint, {n} genes" for n in N_GENES)
-FEW_GENES = "joint, 50 genes"
+FEW_GENES, UNKNOWN = "joint, 50 genes", "joint, unknown"
+FEW_GENES_UNKNOWN = "joint, unknown, 50 genes"
 STUDY = {"newman": "newman"}  # of a set of blood
 for _bulk, _reference in product(("hoek", "finotello TPM", "finotello counts"), SINGLE):
     STUDY[f"{_bulk} x {_reference}"] = _bulk.split()[0]
@@ -110,7 +111,7 @@ for _what, (_title, _batch) in product(
         own_seeds=OWN_SEEDS,
     )
 for _name in SETTINGS:
-    _more = ("joint, unknown",) if SETTINGS[_name].missing else ()
+    _more = (UNKNOWN, FEW_GENES_UNKNOWN) if SETTINGS[_name].missing else ()
     _more = ("network",) if _name in ("A", "B") else _more
     SCENARIOS[_name] = Scenario(
         "simulations",
@@ -125,7 +126,8 @@ AVERAGES = {  # sets whose fits are averaged
     for name, combined in COMBINED.items()
 }
 SPEED = "100 bulks"
-METHODS = (*OURS, "joint, unknown", *VARIANTS, FEW_GENES, *BY_GENES, *PEERS, *OTHERS)
+METHODS = (*OURS, UNKNOWN, FEW_GENES, FEW_GENES_UNKNOWN, *VARIANTS, *BY_GENES, *PEERS, *OTHERS)
+OWN_VARIANTS = (UNKNOWN, FEW_GENES, FEW_GENES_UNKNOWN, *VARIANTS)
 QUICK = ("hoek x pbmc3k", "hoek x Zheng", "hoek x pbmc3k, genes", "hoek x pbmc3k, Zheng")
 QUICK = (*QUICK, "Kang x Hao", "cells x CEL-seq2", "E", "Kang donors, expression", SPEED)
 

@@ -65,7 +65,8 @@ NOTES = {  # of parts
     "controls as they were counted. RNA content of the reference.",
     "mixtures": "RNA content of the reference for cells, none for RNA.",
     "simulations": "RNA content of the reference. The truth counts cells of a missing type, the "
-    "estimates cannot. *50 genes*: `n_genes_per_type=50`, without intervals.",
+    "estimates cannot. *unknown*: `unknown=True`; *50 genes*: `n_genes_per_type=50`, without "
+    "intervals; the best of such variants is known by hindsight only.",
     "expression": "Log fold changes of stimulated over control samples of *Kang donors*, against "
     "those of the cells that were mixed, for genes with 50 counts per million; *specific*: "
     "without the mean over the types, for genes that all of them express. Means over the types.",
