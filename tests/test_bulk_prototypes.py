@@ -99,7 +99,9 @@ def blood() -> tuple[sp.csr_matrix, pd.Index, pd.Categorical, pd.Categorical]:
 
 @pytest.fixture(scope="module")
 def fit(blood: tuple) -> training.PrototypeFit:
-    return learn_prototypes(blood[0], blood[2], 2, show_progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "WARMUP_STEPS", 150)
+        return learn_prototypes(blood[0], blood[2], 2, show_progress=False)
 
 
 def test_prototypes_find_the_kinds_within_a_type(blood: tuple, fit: object) -> None:

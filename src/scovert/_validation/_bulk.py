@@ -38,6 +38,8 @@ FEWEST_GENES, FEW_GENES = 50, 200
 LARGEST_LOG = 30.0
 """Expression on a linear scale exceeds it; logarithms of it do not."""
 MILLION = 1e6
+SMALLEST_PART, FRACTIONAL = 0.4, 0.9
+"""TPM of some of the genes sum to this share of a million, and that many are not whole."""
 UNKNOWN = "unknown"
 """Name of the component that takes what the reference lacks."""
 
@@ -142,10 +144,11 @@ def check_kind(values: NDArray, kind: str, where: str) -> str:
     is_whole = bool((values == np.rint(values)).all())
     totals = values.sum(1)
     is_share = bool((np.abs(totals / MILLION - 1) < 0.01).all())
-    if kind == "counts" and not is_whole and is_share:
+    if kind == "counts" and not is_whole and (is_share or _is_part_of_tpm(values)):
+        sums = "to a million" if is_share else f"to {totals.min():.3g} up to {totals.max():.3g}"
         raise ValueError(
-            f"{where} does not look like counts: every sample sums to a million, and not all "
-            "values are whole. Pass `kind='tpm'`, or the counts."
+            f"{where} does not look like counts: samples sum {sums}, as TPM of all or most genes "
+            "do, and values are not whole. Pass `kind='tpm'`, or the counts."
         )
     if kind == "tpm" and is_whole and not is_share:
         raise ValueError(
@@ -155,6 +158,13 @@ def check_kind(values: NDArray, kind: str, where: str) -> str:
     if kind != "auto":
         return kind
     return "counts" if is_whole else "tpm"
+
+
+def _is_part_of_tpm(values: NDArray) -> bool:
+    """Tell TPM of a part of the genes from expected counts, many of which are whole."""
+    totals, expressed = values.sum(1) / MILLION, values[values > 0]
+    is_near = totals.min() > SMALLEST_PART and totals.max() < 1.01
+    return bool(is_near and np.mean(expressed != np.rint(expressed)) > FRACTIONAL)
 
 
 def warn_about_kind(found: str, where: str) -> None:

@@ -25,7 +25,7 @@ __all__ = ["PrototypeFit", "learn_prototypes"]
 
 MIN_CELLS_PER_PROTOTYPE = 25
 MAX_EPOCHS, CELL_VISITS = 400, 8_000_000
-WARMUP_STEPS = 200
+WARMUP_STEPS = 400
 PATIENCE, HELD_OUT = 10, 0.1
 BATCH_SIZE, BLOCK = 128, 1024
 LEARNING_RATE, PROTOTYPE_RATE, N_STARTS = 2e-3, 1e-2, 5
@@ -63,7 +63,7 @@ def learn_prototypes(
 ) -> PrototypeFit:
     """Train a VAE with prototypes of every type.
 
-    The weight of the divergence rises over the first 200 steps; then the prototypes are placed by
+    The weight of the divergence rises over the first 400 steps; then the prototypes are placed by
     k-means and join the loss. Training stops when the loss on a tenth of the cells has not
     improved for 10 epochs, and the best state is kept.
 
