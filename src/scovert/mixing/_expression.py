@@ -154,7 +154,7 @@ def fit_expression(mixture: Mixture, conditions: NDArray) -> ExpressionFit:
     larger the estimated shifts, the more is taken as shift: with platforms that differ as usual
     (sd .6) nearly nine tenths, with pseudo-bulks of the reference's own platform little.
     """
-    elements_of_gene = (int(conditions.max()) + 1) * mixture.weights.shape[1] ** 2
+    elements_of_gene = (conditions.max() + 1) * mixture.weights.shape[1] ** 2
     at_once = int(np.clip(ELEMENTS_AT_ONCE // elements_of_gene, 1, GENES_AT_ONCE))
     blocks = [slice(i, i + at_once) for i in range(0, mixture.cpm.shape[1], at_once)]
     fits = [_Genes(mixture, conditions, block).run() for block in blocks]
