@@ -97,7 +97,7 @@ def model(data: Data) -> BulkDeconvolution:
 def brief_result(model: BulkDeconvolution, data: Data) -> BulkResult:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(fit_cohort.__kwdefaults__, "n_steps", 12)
-        return model.deconvolve(data.bulk, **QUICK, interval=None)
+        return model.deconvolve(data.bulk, **QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -395,30 +395,34 @@ def test_measured_groups(model: BulkDeconvolution, data: Data, result: BulkResul
 # Intervals
 
 
+def test_intervals_hold_what_is_there(result: BulkResult, data: Data) -> None:
+    inside = (result.lower <= data.truth) & (data.truth <= result.upper)
+    assert inside.mean(axis=None) > 0.7
+    relative = (result.relative_upper - result.relative_lower).mean(axis=None)
+    assert relative < 0.8 * (result.upper - result.lower).mean(axis=None)
+
+
+@pytest.mark.usefixtures("brief")
 def test_intervals_are_quantiles_of_the_draws(
-    model: BulkDeconvolution, data: Data, result: BulkResult
+    model: BulkDeconvolution, data: Data, brief_result: BulkResult
 ) -> None:
+    result = brief_result
     assert result.draws.shape == (600, 7, 5)
     np.testing.assert_allclose(result.draws.sum(-1), 1)
     low, high = np.quantile(result.draws, [0.05, 0.95], axis=0)
     np.testing.assert_allclose(result.lower, np.minimum(low, result.proportions))
     np.testing.assert_allclose(result.upper, np.maximum(high, result.proportions))
-    assert (result.lower <= result.proportions).all(axis=None)
-    assert (result.upper >= result.proportions).all(axis=None)
-    relative = (result.relative_upper - result.relative_lower).mean(axis=None)
-    assert relative < 0.8 * (result.upper - result.lower).mean(axis=None)
-    inside = (result.lower <= data.truth) & (data.truth <= result.upper)
-    assert inside.mean(axis=None) > 0.7
     narrow = model.deconvolve(data.bulk, **QUICK, interval=0.5)
     assert (narrow.upper - narrow.lower <= result.upper - result.lower + 1e-12).all(axis=None)
     np.testing.assert_array_equal(narrow.draws, result.draws)  # the same seed
 
 
+@pytest.mark.usefixtures("brief")
 def test_intervals_can_be_left_out(
-    model: BulkDeconvolution, data: Data, result: BulkResult
+    model: BulkDeconvolution, data: Data, brief_result: BulkResult
 ) -> None:
     found = model.deconvolve(data.bulk, **QUICK, interval=None)
-    pd.testing.assert_frame_equal(found.proportions, result.proportions)
+    pd.testing.assert_frame_equal(found.proportions, brief_result.proportions)
     for name in ("lower", "upper", "relative_lower", "relative_upper", "draws"):
         assert getattr(found, name) is None, name
     assert found.quality.attrs["multiplier"] is None
@@ -436,6 +440,7 @@ def test_negative_binomial_counts(model: BulkDeconvolution, data: Data) -> None:
     assert not np.allclose(found.proportions, robust, atol=1e-4)
 
 
+@pytest.mark.usefixtures("brief")
 def test_an_unknown_component(model: BulkDeconvolution, data: Data, result: BulkResult) -> None:
     found = model.deconvolve(data.bulk, **QUICK, unknown=True)
     assert found.proportions.columns.tolist() == [*TYPES, "unknown"]
@@ -462,13 +467,25 @@ def studies(data: Data) -> AnnData:
 
 @pytest.fixture(scope="module")
 def singles(studies: AnnData, data: Data) -> list[BulkResult]:
-    models = [
-        train(studies[studies.obs["study"] == name].copy(), min_cells_per_type=5)
-        for name in ("p", "q")
-    ]
-    return [m.deconvolve(data.bulk, **QUICK) for m in models]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(fit_cohort.__kwdefaults__, "n_steps", 12)
+        return [m.deconvolve(data.bulk, **QUICK) for m in of_studies(studies)]
 
 
+def of_studies(studies: AnnData) -> list[BulkDeconvolution]:
+    parts = [studies[studies.obs["study"] == name].copy() for name in ("p", "q")]
+    return [train(part, min_cells_per_type=5) for part in parts]
+
+
+@pytest.mark.slow
+def test_an_average_is_better_than_its_parts(studies: AnnData, data: Data) -> None:
+    results = [m.deconvolve(data.bulk, **QUICK, interval=None) for m in of_studies(studies)]
+    tables = [r.proportions.reindex(columns=TYPES, fill_value=0) for r in results]
+    average = BulkResult.average(results)
+    assert error(average.proportions, data.truth) < np.mean([error(t, data.truth) for t in tables])
+
+
+@pytest.mark.usefixtures("brief")
 def test_studies_are_averaged(studies: AnnData, singles: list[BulkResult], data: Data) -> None:
     model = train(studies, {"batch_key": "study"}, min_cells_per_type=5)
     found = model.deconvolve(data.bulk, **QUICK)
@@ -478,10 +495,6 @@ def test_studies_are_averaged(studies: AnnData, singles: list[BulkResult], data:
     np.testing.assert_array_equal(found.draws, expected.draws)
     assert found.proportions.columns.tolist() == TYPES == model.types
     assert found.draws.shape == (1200, 7, 5)
-    single = [
-        error(r.proportions.reindex(columns=TYPES, fill_value=0), data.truth) for r in singles
-    ]
-    assert error(found.proportions, data.truth) < np.mean(single)
 
 
 @pytest.mark.usefixtures("brief")
@@ -490,8 +503,7 @@ def test_measured_types_that_a_study_lacks(studies: AnnData, data: Data) -> None
     both = train(studies, {"batch_key": "study"}, min_cells_per_type=5)
     found = both.deconvolve(data.bulk, **options, measured=data.truth[:2])
     singles = []
-    for name in ("p", "q"):
-        single = train(studies[studies.obs["study"] == name].copy(), min_cells_per_type=5)
+    for single in of_studies(studies):
         measured = data.truth[:2][single.types]
         singles.append(single.deconvolve(data.bulk, **options, measured=measured))
     expected = BulkResult.average(singles)
@@ -580,14 +592,15 @@ def test_views_of_a_bulk(model: BulkDeconvolution, data: Data, brief_result: Bul
 SLOTS = ["proportions", "lower", "upper", "mrna_fractions"]
 
 
+@pytest.mark.usefixtures("brief")
 def test_annotate_writes_the_result(
-    model: BulkDeconvolution, data: Data, result: BulkResult, tmp_path: Path
+    model: BulkDeconvolution, data: Data, brief_result: BulkResult, tmp_path: Path
 ) -> None:
     bulk = data.bulk.copy()
     assert model.annotate(bulk, **QUICK) is None
     for name in SLOTS:
         written = bulk.obsm[f"bulk_{name}"]
-        expected = getattr(result, name)
+        expected = getattr(brief_result, name)
         assert written.columns.tolist() == ["B", "DC", "Mono_cyte", "NK", "T"]
         np.testing.assert_array_equal(written, expected)
         assert written.index.equals(bulk.obs_names)
@@ -608,36 +621,38 @@ def test_annotate_writes_the_result(
         pd.testing.assert_frame_equal(read.obsm[slot], bulk.obsm[slot])
     assert read.uns["bulk"]["types"].index.tolist() == TYPES
     pd.testing.assert_frame_equal(read.uns["bulk"]["quality"], bulk.uns["bulk"]["quality"])
-    model.annotate(read, result=result)  # its own slots, also after a file
+    model.annotate(read, result=brief_result)  # its own slots, also after a file
 
 
+@pytest.mark.usefixtures("brief")
 def test_annotate_takes_a_result(
-    model: BulkDeconvolution, data: Data, result: BulkResult, monkeypatch: pytest.MonkeyPatch
+    model: BulkDeconvolution, data: Data, brief_result: BulkResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(BulkDeconvolution, "deconvolve", None)
     bulk = data.bulk.copy()
-    model.annotate(bulk, result=result, key_added="mine")
+    model.annotate(bulk, result=brief_result, key_added="mine")
     assert set(bulk.obsm) - set(data.bulk.obsm) == {f"mine_{name}" for name in SLOTS}
     assert "bulk" not in bulk.uns
-    without = replace(result, lower=None, upper=None, interval=None)
+    without = replace(brief_result, lower=None, upper=None, interval=None)
     model.annotate(bulk, result=without, key_added="mine")  # drops what is no more
     assert set(bulk.obsm) - set(data.bulk.obsm) == {"mine_proportions", "mine_mrna_fractions"}
     with pytest.raises(ValueError, match=r"\['kind'\] are options of `deconvolve`"):
-        model.annotate(bulk, result=result, kind="counts")
+        model.annotate(bulk, result=brief_result, kind="counts")
     with pytest.raises(ValueError, match="`result` is of other samples"):
-        model.annotate(bulk[::-1].copy(), result=result)
+        model.annotate(bulk[::-1].copy(), result=brief_result)
 
 
+@pytest.mark.usefixtures("brief")
 def test_annotate_overwrites_only_its_own(
-    model: BulkDeconvolution, data: Data, result: BulkResult
+    model: BulkDeconvolution, data: Data, brief_result: BulkResult
 ) -> None:
     bulk = data.bulk.copy()
     bulk.obsm["bulk_lower"] = np.ones((7, 2))
     with pytest.raises(ValueError, match="already holds.*obsm/bulk_lower.*overwrite=True"):
-        model.annotate(bulk, result=result)
+        model.annotate(bulk, result=brief_result)
     assert "bulk_proportions" not in bulk.obsm
-    model.annotate(bulk, result=result, overwrite=True)
-    model.annotate(bulk, result=result)
+    model.annotate(bulk, result=brief_result, overwrite=True)
+    model.annotate(bulk, result=brief_result)
     assert bulk.obsm["bulk_lower"].shape == (7, 5)
 
 

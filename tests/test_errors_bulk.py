@@ -612,6 +612,31 @@ def test_references_warn(adata: AnnData) -> None:
         fit(other)
 
 
+def test_many_cells_without_counts_change_little(
+    adata: AnnData, bulk: AnnData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are no state of their own: profiles rest on the cells with counts."""
+    monkeypatch.setitem(fit_cohort.__kwdefaults__, "n_steps", 250)
+    options = {"kind": "counts", "cell_size": "none"}
+    expected = fit(adata.copy()).get_proportions(bulk, **options)
+    dense = adata.X.toarray()
+    dense[:35] = 0  # more than half of a type
+    adata.X = dense
+    with pytest.warns(UserWarning, match="35 cells have no counts"):
+        found = fit(adata).get_proportions(bulk, **options)
+    assert (found - expected).abs().max(axis=None) < 0.05
+
+
+def test_types_without_counts_are_named(adata: AnnData, bulk: AnnData) -> None:
+    dense = adata.X.toarray()
+    dense[-12:, :200] = 0
+    adata.X = dense
+    model = fit(adata)
+    model.deconvolve(bulk, **QUIET)
+    with pytest.raises(ValueError, match="cells of 'tumour' have no counts of the genes.*Leave"):
+        model.deconvolve(bulk[:, :200].copy(), **QUIET)
+
+
 # Taken without a word
 
 

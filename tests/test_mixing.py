@@ -896,3 +896,27 @@ def test_intervals_cover_the_truth_of_the_model() -> None:
         widths.append((high - low).mean())
     assert 0.8 <= np.mean(covered) <= 0.98
     assert np.mean(widths) < 0.3
+
+
+def test_the_multiplier_of_a_large_cohort_is_that_of_some_samples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    profiles = draw_profiles(rng)
+    weights = rng.dirichlet(np.ones(N_STATES), 13)
+    cpm = rng.poisson(weights @ profiles * 20) / 20
+    shares = profiles / 1e6
+    cohort = Cohort.of(cpm, shares, np.full_like(shares, 0.01), 20.0)
+    fit = fit_cohort(cohort, n_steps=30)
+    fitted = []
+
+    def count(simulated: Cohort, **_: object) -> JointFit:
+        fitted.append(len(simulated.cpm))
+        return fit_cohort(simulated, n_steps=5)
+
+    monkeypatch.setattr(_draws, "fit_cohort", count)
+    monkeypatch.setattr(_draws, "MOST_SIMULATED", 7)
+    monkeypatch.setattr(_draws, "STEPS_SIMULATED", 3)
+    member = np.eye(N_TYPES)[STATE_TYPE]
+    assert find_multiplier(cohort, fit, STATE_TYPE, lambda w: w @ member, rng) >= 1
+    assert fitted == [7, 7]

@@ -18,6 +18,7 @@ __all__ = [
     "UNKNOWN",
     "check_bulk_values",
     "check_condition",
+    "check_content",
     "check_informative",
     "check_kind",
     "check_measured",
@@ -136,6 +137,16 @@ def check_shared_counts(totals: NDArray, samples: pd.Index) -> None:
         raise ValueError(
             f"Sample {samples[empty[0]]!r} has no counts of the genes that bulk and reference "
             f"share ({len(empty)} such samples). Leave it out, or look at its names of genes."
+        )
+
+
+def check_content(rna: NDArray, types: Sequence[str]) -> None:
+    """Refuse types without counts of the genes that reference and bulk share."""
+    empty = [kind for kind, counts in zip(types, rna, strict=True) if counts == 0]
+    if empty:
+        raise ValueError(
+            f"The cells of {some_of(empty)} have no counts of the genes that bulk and reference "
+            "share. Leave these types out of the reference, or pass all genes of both."
         )
 
 

@@ -130,7 +130,7 @@ def table_sizes(profiles: Profiles, table: Mapping[str, float]) -> NDArray:
     if not known.any():
         return profiles.rna
     sizes = np.array([table.get(kind, np.nan) for kind in profiles.types])
-    unit = np.exp(np.mean(np.log(sizes[known] / counts[known])))
+    unit = np.exp(np.mean(np.log(sizes[known] / counts[known]))) if known.any() else 1.0
     return np.where(known, sizes, counts * unit) * profiles.covered
 
 

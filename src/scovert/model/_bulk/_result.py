@@ -45,7 +45,7 @@ class Fit:
 class BulkResult:
     """What a bulk holds, with intervals.
 
-    Tables have a row for every sample, and a column for every type in the order of the reference.
+    Tables have a row for every sample, and a column for every type, sorted by name.
 
     Attributes
     ----------

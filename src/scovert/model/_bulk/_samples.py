@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from scovert._validation import (
     check_bulk_values,
+    check_content,
     check_genes,
     check_informative,
     check_kind,
@@ -75,6 +76,7 @@ class Samples:
         shared = signature.genes[signature.genes.isin(expressed)]
         profiles = signature.restricted(shared, n_genes_per_type)
         check_informative(len(profiles.informative), profiles.genes, signature.genes, self.genes)
+        check_content(profiles.rna, profiles.types)
         own = self.values[:, self.genes.get_indexer(profiles.genes)]
         totals = own.sum(1, keepdims=True)
         check_shared_counts(totals, self.names)
