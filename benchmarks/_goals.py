@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -64,6 +65,8 @@ def goal_lines(goals: Iterable[Goal], results: object) -> list[list[str]]:
         try:
             value = float(goal.value(results))
         except KeyError:
+            value = math.nan
+        if math.isnan(value):
             lines.append([goal.about, goal.wanted, *aim, "not measured", "-"])
             continue
         lines.append([goal.about, goal.wanted, *aim, f"{value:.4g}", goal.met(value)])
