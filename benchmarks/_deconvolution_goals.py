@@ -148,6 +148,12 @@ def genes() -> Iterator[Goal]:
     how = "chosen on the other two studies"
     yield Goal(f"{how}: mean RMSE", rmse, "<=", 0.065, 0.055)
     yield Goal(f"{how}: mean RMSE / best single peer", to_best, "<=", 0.8, 0.6)
+    for study in STUDIES:
+
+        def chosen(results: Results, study: str = study) -> float:
+            return chosen_elsewhere(results)[study][0]
+
+        yield Goal(f"{study}: genes for each type", chosen, "<=", None)
 
 
 def averages() -> Iterator[Goal]:
