@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from _confounder_scores import STRONG_ARMS
+from _goals import Goal
 
-__all__ = ["GOALS", "Goal", "Results"]
-
-COMPARE = {"<=": operator.le, ">=": operator.ge, ">": operator.gt}
+__all__ = ["GOALS", "Results"]
 
 
 class Results:
@@ -41,26 +38,6 @@ class Results:
         own, base = (self.get(scenario, m, column) for m in (method, other))
         both = own.index.intersection(base.index)
         return own[both].mean() / base[both].mean()
-
-
-class Goal(NamedTuple):
-    """A number and what it has to be: ``"<="``, ``">="`` or ``">"`` a bound, or in a range."""
-
-    about: str
-    value: Callable[[Results], float]
-    relation: str
-    bound: float | tuple[float, float]
-
-    @property
-    def wanted(self) -> str:
-        if self.relation == "in":
-            return f"in {self.bound[0]:g} to {self.bound[1]:g}"
-        return f"{self.relation} {self.bound:g}"
-
-    def is_met(self, value: float) -> bool:
-        if self.relation == "in":
-            return self.bound[0] <= value <= self.bound[1]
-        return COMPARE[self.relation](value, self.bound)
 
 
 def mean(scenario: str, method: str, column: str) -> Callable[[Results], float]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -26,6 +24,7 @@ from _confounder_scenarios import (
     case_of,
     log_normalised,
 )
+from _runs import environment
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control, mannwhitneyu
 
@@ -232,16 +231,7 @@ def causarray_process() -> subprocess.Popen:
 
 def make_causarray_environment() -> Path:
     """Return the interpreter of an environment with causarray, made when it is not there."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    folder = cache / "scovert" / f"causarray-{CAUSARRAY_VERSION}"
-    python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        print(f"Installing causarray {CAUSARRAY_VERSION} into its own environment.", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        install = [python, "-m", "pip", "install", "--quiet", f"causarray=={CAUSARRAY_VERSION}"]
-        subprocess.run(install, check=True)
-        (folder / "complete").touch()
-    return python
+    return environment("causarray", CAUSARRAY_VERSION)
 
 
 METHODS: dict[str, Callable[[str, int], Result]] = {

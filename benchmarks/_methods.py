@@ -7,9 +7,7 @@ numbers.
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +19,7 @@ import numpy as np
 import scanpy as sc
 import scvi
 import torch
+from _runs import environment
 from anndata import AnnData
 from numpy.typing import NDArray
 from scvi.dataloaders import AnnDataLoader
@@ -85,16 +84,7 @@ def scanorama(adata: AnnData, seed: int = 0, max_epochs: int | None = None) -> F
 
 def make_scanorama_environment() -> Path:
     """Return the interpreter of an environment with Scanorama, made when it is not there."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    folder = cache / "scovert" / f"scanorama-{SCANORAMA_VERSION}"
-    python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        print(f"Installing Scanorama {SCANORAMA_VERSION} into its own environment.", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        install = [python, "-m", "pip", "install", "--quiet", f"scanorama=={SCANORAMA_VERSION}"]
-        subprocess.run(install, check=True)
-        (folder / "complete").touch()
-    return python
+    return environment("scanorama", SCANORAMA_VERSION)
 
 
 def scvi_default(adata: AnnData, seed: int, max_epochs: int | None = None) -> Fit:

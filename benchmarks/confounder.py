@@ -32,7 +32,8 @@ from _confounder_methods import CAUSARRAY_VERSION, METHODS, make_causarray_envir
 from _confounder_scaling import SIZES, measure_size
 from _confounder_scenarios import DATA, PARTS, SCENARIOS, missing_file
 from _confounder_scores import score
-from _runs import read_results, run_facts
+from _goals import goal_lines
+from _runs import header, markdown, read_results, run_facts
 
 HERE = Path(__file__).resolve().parent
 FIRST_SEED, QUICK_SEEDS, SCALING_SEEDS = 100, 2, 1
@@ -200,28 +201,8 @@ def report(results: list[dict]) -> str:
     return "\n\n".join(text.strip() for text in texts) + "\n"
 
 
-def header(results: list[dict]) -> str:
-    if not results:
-        return "No results are stored."
-    found: dict[str, set[str]] = {}
-    for result in results:
-        for name, value in result["made_with"].items():
-            found.setdefault(name, set()).add(value)
-    return "; ".join(f"{name} {', '.join(sorted(values))}" for name, values in found.items()) + "."
-
-
 def goals(part: str, rows: pd.DataFrame) -> str:
-    """One line for each goal: its number, and whether it is met."""
-    results, lines = Results(rows), [["goal", "wanted", "value", "met"]]
-    for goal in GOALS[part]:
-        try:
-            value = float(goal.value(results))
-        except KeyError:
-            lines.append([goal.about, goal.wanted, "not measured", "-"])
-            continue
-        met = "yes" if goal.is_met(value) else "**no**"
-        lines.append([goal.about, goal.wanted, f"{value:.4g}", met])
-    return _markdown(lines)
+    return markdown(goal_lines(GOALS[part], Results(rows)))
 
 
 def tables(part: str, rows: pd.DataFrame) -> Iterator[str]:
@@ -247,7 +228,7 @@ def table(rows: pd.DataFrame, by: str, order: list[str]) -> str:
         line = [name, *(_number(own, c) for c in shown)]
         choices = [_choices(own)] if has_choice else []
         lines.append([*line, *choices, str(len(own))])
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def _number(rows: pd.DataFrame, column: str) -> str:
@@ -277,12 +258,7 @@ def knock_outs(rows: pd.DataFrame) -> str:
     for arm in sorted(found.iloc[0], key=lambda a: -found.iloc[0][a]["naive"]):
         kept = (f"{t[arm]['called']}, {t[arm]['kept']}" for t in found)
         lines.append([arm, str(found.iloc[0][arm]["naive"]), *kept, found["auto"][arm]["choice"]])
-    return _markdown(lines)
-
-
-def _markdown(lines: list[list[str]]) -> str:
-    lines = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown(lines)
 
 
 def arguments() -> argparse.Namespace:

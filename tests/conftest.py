@@ -82,6 +82,55 @@ def make_treated() -> Callable[[], AnnData]:
     return make
 
 
+def _means_of_types() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    mean = np.tile(rng.gamma(2.0, 0.5, 307), (4, 1))
+    mean[np.arange(307) % 4, np.arange(307)] *= 8
+    return mean
+
+
+@pytest.fixture(scope="session")
+def make_reference() -> Callable[[], AnnData]:
+    """Make 103 cells x 307 genes of four types, with columns of a user in every slot."""
+
+    def make() -> AnnData:
+        rng = np.random.default_rng(1)
+        labels = rng.permutation(np.repeat(np.arange(4), [37, 29, 21, 16]))
+        counts = rng.poisson(_means_of_types()[labels]).astype(np.float32)
+        adata = AnnData(sparse.csr_matrix(counts))
+        adata.obs_names = [f"cell {i}" for i in range(103)]
+        adata.var_names = [f"gene {i}" for i in range(307)]
+        names = np.array(["B", "T/CD4", "T/CD8", "tumour"])[labels]
+        adata.obs["kind"] = pd.Categorical(names, ["A", *np.unique(names)[::-1], "Z"])
+        adata.obs["number"] = labels
+        adata.obs["study"] = rng.permutation(np.arange(103) % 2)
+        adata.obs["donor"] = rng.choice(["d1", "d2", "d3"], 103)
+        adata.layers["raw"] = adata.X.copy()
+        adata.obsm["X_user"] = rng.normal(size=(103, 2))
+        adata.var["length"] = np.arange(307)
+        return adata
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_bulk() -> Callable[[], AnnData]:
+    """Make five samples of the types of `make_reference`, with columns of a user."""
+
+    def make() -> AnnData:
+        rng = np.random.default_rng(2)
+        mean = rng.dirichlet(np.full(4, 2.0), 5) @ _means_of_types() * 300
+        adata = AnnData(rng.poisson(mean).astype(np.float32))
+        adata.obs_names = [f"sample {i}" for i in range(5)]
+        adata.var_names = [f"gene {i}" for i in range(307)]
+        adata.obs["day"] = np.arange(5)
+        adata.layers["raw"] = adata.X.copy()
+        adata.obsm["X_user"] = rng.normal(size=(5, 2))
+        return adata
+
+    return make
+
+
 @pytest.fixture
 def toy(make_toy: Callable[[int], AnnData]) -> AnnData:
     """Make a fresh toy in two datasets."""

@@ -431,15 +431,19 @@ def test_layers_repeat_the_profile_of_the_condition(
     bulk.write_h5ad(tmp_path / "bulk.h5ad")
     read = anndata.read_h5ad(tmp_path / "bulk.h5ad")
     np.testing.assert_array_equal(read.layers["bulk_mono"], bulk.layers["bulk_mono"])
-    study.model.annotate(bulk, result=study.result)
-    assert not set(bulk.layers)
-
-
-def test_annotating_without_a_condition_writes_no_layers(study: Study) -> None:
-    bulk = study.bulk.copy()
-    study.model.annotate(bulk, result=study.result)
+    assert bulk.uns["bulk"]["n_genes_without_profile"] == values.isna().all().sum()
+    study.model.annotate(bulk, result=study.result, write_layer=False)
     assert not set(bulk.layers)
     assert "layers" not in bulk.uns["bulk"]
+
+
+def test_without_a_condition_all_samples_have_one_profile(study: Study) -> None:
+    bulk = study.bulk.copy()
+    study.model.annotate(bulk, result=study.result)
+    values = bulk.to_df("bulk_mono").dropna(axis=1)
+    assert (values.nunique() == 1).all()
+    expected = study.model.get_cell_type_expression(study.result).expression
+    np.testing.assert_allclose(values.iloc[0], expected.loc[("all", "mono")], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -483,7 +487,7 @@ def test_layers_that_do_not_fit_are_refused(study: Study, monkeypatch: pytest.Mo
     import psutil
 
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Free", (), {"available": 10}))
-    with pytest.raises(MemoryError, match=r"and 7 more.*Leave `condition_key` out"):
+    with pytest.raises(MemoryError, match=r"and 7 more.*Pass `write_layer=False`"):
         study.model.annotate(study.bulk.copy(), result=study.result, condition_key="arm")
 
 

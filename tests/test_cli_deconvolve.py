@@ -174,6 +174,20 @@ def test_measured_samples_correct_the_others(folder: Path, tmp_path: Path) -> No
     assert errors[1] < 0.5 * errors[0]
 
 
+def test_expression_by_condition(folder: Path, tmp_path: Path) -> None:
+    samples = ad.read_h5ad(folder / "bulk.h5ad")
+    samples.obs["arm"] = ["a", "b", "a", "b", "b"]
+    samples.write_h5ad(tmp_path / "bulk.h5ad")
+    options = ("--condition-key", "arm", "--save-model", tmp_path / "model")
+    result = run(folder, tmp_path / "o.h5ad", *options, source=tmp_path / "bulk.h5ad")
+    assert result.exit_code == 0, result.output
+    layers = ad.read_h5ad(tmp_path / "o.h5ad").layers
+    assert {f"bulk_{kind}" for kind in TYPES} <= set(layers)
+    profiles = layers["bulk_Monocytes"]
+    np.testing.assert_array_equal(profiles[0], profiles[2])
+    assert not np.array_equal(profiles[0], profiles[1], equal_nan=True)
+
+
 def test_sizes_can_come_from_a_file(folder: Path, tmp_path: Path) -> None:
     sizes = tmp_path / "sizes.csv"
     sizes.write_text("type,rna\nCD4 T cells,1\nCD8 T,1\nMonocytes,4\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import anndata as ad
@@ -17,7 +18,8 @@ import torch
 from anndata import AnnData
 from scipy import sparse
 
-from scovert.model import LatentConfounder, PairedVAE
+from scovert.mixing import bootstrap, fit_cohort
+from scovert.model import BulkDeconvolution, LatentConfounder, PairedVAE
 
 COVARIATES = {
     "layer": "raw",
@@ -48,6 +50,9 @@ class Case:
     toy_options: tuple = ()
     part: tuple[str, object] = ("batch", "batch_1")  # cells that lack a level
     batched: tuple[str, ...] = (LATENT,)
+    slot: str = "X_{}"  # of obsm, the first that annotate writes
+    query: str | None = None  # what to make to ask about, if not the cells themselves
+    options: dict = field(default_factory=dict)  # of every question
 
     def set_up(self, adata: AnnData) -> AnnData:
         self.cls.setup_anndata(adata, **self.setup)
@@ -94,6 +99,22 @@ def confounder(n_latent: int = 2, setup: dict | None = None, **init: object) -> 
     )
 
 
+def bulk(setup: dict | None = None, options: dict | None = None, **init: object) -> Case:
+    return Case(
+        cls=BulkDeconvolution,
+        stem="bulk",
+        toy="make_reference",
+        n_genes=307,
+        n_latent=4,
+        setup={"labels_key": "kind", **(setup or {})},
+        init={"min_cells_per_type": 6, **init},
+        getters={"get_proportions": 4, "get_mrna_fractions": 4, "get_fit_quality": None},
+        slot="{}_proportions",
+        query="make_bulk",
+        options={"kind": "counts", "cell_size": "reference", **(options or {})},
+    )
+
+
 ARMS = {"treatment_key": "arm", "reference": "none"}
 MINIBATCHES = {
     "paired": paired(),
@@ -115,7 +136,18 @@ WHOLE = {
     "confounder, none": confounder(0),
     "confounder, none, covariates": confounder(0, setup=COVARIATES),
 }
-MODELS = MINIBATCHES | WHOLE
+CELLS = MINIBATCHES | WHOLE
+BULK = {
+    "bulk": bulk(),
+    "bulk, integers, donors, layer": bulk(
+        setup={"labels_key": "number", "layer": "raw", "subject_key": "donor"},
+        options={"interval": None, "likelihood": "nb"},
+        n_states=1,
+    ),
+    "bulk, studies": bulk(setup={"batch_key": "study"}),
+    "bulk, prototypes": bulk(signature="prototype_vae"),
+}
+MODELS = CELLS | BULK
 
 
 class WatchGradients(pl.Callback):
@@ -139,31 +171,45 @@ class Fit:
     model: Any
     before: AnnData
     gradients: WatchGradients
+    query: AnnData | None
 
-    def get(self, name: str, **options: object) -> np.ndarray:
-        return np.asarray(getattr(self.model, name)(**options))
+    def ask(self, name: str, model: Any = None, **options: object) -> Any:
+        asked = () if self.query is None else (self.query,)
+        return getattr(model or self.model, name)(*asked, **self.case.options, **options)
 
-    def getters(self) -> dict[str, np.ndarray]:
-        return {name: self.get(name) for name in self.case.getters}
+    def get(self, name: str, model: Any = None, **options: object) -> np.ndarray:
+        return np.asarray(self.ask(name, model, **options))
+
+    def getters(self, model: Any = None) -> dict[str, np.ndarray]:
+        return {name: self.get(name, model) for name in self.case.getters}
+
+    def annotate(self, adata: AnnData, **options: object) -> None:
+        return self.model.annotate(adata, **self.case.options, **options)
+
+    def target(self) -> AnnData:
+        """Copy what annotate writes to."""
+        return (self.before if self.query is None else self.query).copy()
 
     @property
     def genes(self) -> str:
         return f"of the {self.case.n_genes} genes"
 
 
-def fit(case: Case, adata: AnnData, options: dict) -> Fit:
+def fit(case: Case, adata: AnnData, options: dict, query: AnnData | None = None) -> Fit:
     scvi.settings.seed = 0
     before, gradients = adata.copy(), WatchGradients()
     model = case.make(adata)
     watched = {"callbacks": [gradients]} if case.cls is PairedVAE else {}
     model.train(**options_of(case, options), **watched)
-    return Fit(case, model, before, gradients)
+    return Fit(case, model, before, gradients, query)
 
 
 def options_of(case: Case, options: dict) -> dict:
     """Options of a fit; those without minibatches run until they have converged."""
     if case.cls is PairedVAE:
         return options
+    if case.cls is BulkDeconvolution:
+        return {"enable_progress_bar": False}
     return {name: options[name] for name in ("accelerator", "enable_progress_bar")}
 
 
@@ -175,11 +221,25 @@ def few_classes() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_steps() -> Iterator[None]:
+    """Take few steps and draws for bulks, to save time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(fit_cohort.__kwdefaults__, "n_steps", 10)
+        patch.setitem(bootstrap.__kwdefaults__, "n_draws", 3)
+        patch.setitem(bootstrap.__kwdefaults__, "n_steps", 5)
+        for name, value in (("N_COHORTS", 1), ("N_DRAWS_SIMULATED", 3), ("STEPS_SIMULATED", 5)):
+            patch.setattr(f"scovert.mixing._draws.{name}", value)
+        patch.setattr("scovert.train._prototypes.MAX_EPOCHS", 30)
+        yield
+
+
 @pytest.fixture(scope="module", params=MODELS.values(), ids=MODELS.keys())
 def fits(request: pytest.FixtureRequest, fit_options: dict) -> Fit:
     case = request.param
     make = request.getfixturevalue(case.toy)
-    return fit(case, make(*case.toy_options), fit_options)
+    query = case.query and request.getfixturevalue(case.query)()
+    return fit(case, make(*case.toy_options), fit_options, query)
 
 
 def only(cases: dict[str, Case]) -> pytest.MarkDecorator:
@@ -212,7 +272,7 @@ def test_history_has_a_row_for_every_epoch(fits: Fit, fit_options: dict) -> None
 
 
 def test_a_seed_gives_the_same_model(fits: Fit, fit_options: dict) -> None:
-    again = fit(fits.case, fits.before.copy(), fit_options)
+    again = fit(fits.case, fits.before.copy(), fit_options, fits.query)
     states = zip(
         fits.model.module.state_dict().items(),
         again.model.module.state_dict().items(),
@@ -221,6 +281,14 @@ def test_a_seed_gives_the_same_model(fits: Fit, fit_options: dict) -> None:
     assert [name for (name, a), (_, b) in states if not torch.equal(a, b)] == []
     for name, value in fits.getters().items():
         np.testing.assert_array_equal(again.get(name), value)
+
+
+@only(BULK)
+def test_the_objective_of_a_bulk_gets_better(fits: Fit) -> None:
+    objective = fits.ask("deconvolve").history["objective"]
+    assert objective.index.tolist() == list(range(10))
+    assert objective["objective"].iloc[-1] < objective["objective"].iloc[0]
+    assert np.isfinite(objective).all(axis=None)
 
 
 @only(WHOLE)
@@ -248,18 +316,20 @@ def test_another_seed_gives_another_model(fits: Fit, fit_options: dict) -> None:
 def test_shapes_and_finite_values(fits: Fit) -> None:
     for name, shape in fits.case.getters.items():
         value = fits.get(name)
-        assert value.shape == (fits.before.n_obs, shape or value.shape[1]), name
+        assert value.shape == (fits.target().n_obs, shape or value.shape[1]), name
         if name in (LATENT, MEANS):
             assert value.dtype == np.float32, name
         assert np.isfinite(value).all(), name
 
 
+@only(CELLS)
 def test_tables_are_labelled(fits: Fit) -> None:
     table = fits.model.get_normalized_expression(indices=[5, 3, 60])
     assert table.index.tolist() == fits.before.obs_names[[5, 3, 60]].tolist()
     assert table.columns.tolist() == fits.before.var_names.tolist()
 
 
+@only(CELLS)
 def test_the_order_of_indices_is_kept(fits: Fit) -> None:
     for name, value in fits.getters().items():
         np.testing.assert_allclose(
@@ -267,6 +337,7 @@ def test_the_order_of_indices_is_kept(fits: Fit) -> None:
         )
 
 
+@only(CELLS)
 @pytest.mark.parametrize("indices", ["mask", [-1, 0, 0], [], np.array([], int), range(4, 9)])
 def test_masks_and_rows_are_accepted(fits: Fit, indices: object) -> None:
     cells = np.arange(fits.before.n_obs)
@@ -277,6 +348,7 @@ def test_masks_and_rows_are_accepted(fits: Fit, indices: object) -> None:
         np.testing.assert_allclose(found, value[rows], rtol=2e-5, atol=1e-6)
 
 
+@only(CELLS)
 @pytest.mark.parametrize("batch_size", [1, 13, 10_000])
 def test_results_are_free_of_the_batch_size(fits: Fit, batch_size: int) -> None:
     for name in fits.case.batched:
@@ -293,10 +365,14 @@ def test_check_finds_nothing_broken(fits: Fit) -> None:
     table = fits.model.check()
     assert list(table) == ["value", "verdict", "advice"]
     assert set(table["verdict"]) <= {"ok", "look"}
-    assert table.loc["finite loss terms", "value"] == 1
+    if fits.case.cls is BulkDeconvolution:
+        assert np.isfinite(table["value"]).all()
+    else:
+        assert table.loc["finite loss terms", "value"] == 1
     assert ((table["advice"] == "") == (table["verdict"] == "ok")).all()
 
 
+@only(CELLS)
 def test_cells_can_come_in_another_anndata(fits: Fit) -> None:
     key, level = fits.case.part
     rows = np.flatnonzero(fits.before.obs[key] == level)[::-1]
@@ -310,12 +386,14 @@ def test_cells_can_come_in_another_anndata(fits: Fit) -> None:
 # Genes
 
 
+@only(CELLS)
 def test_permuted_and_extra_genes_give_the_same(fits: Fit) -> None:
     other = with_other_genes(fits.before)
     for name, value in fits.getters().items():
         np.testing.assert_array_equal(fits.get(name, adata=other), value)
 
 
+@only(CELLS)
 def test_missing_genes_are_refused(fits: Fit) -> None:
     fewer = fits.before[:, :-2].copy()
     for name in fits.case.getters:
@@ -330,7 +408,8 @@ def test_save_and_load_give_the_same(fits: Fit, tmp_path) -> None:
     fits.model.save(tmp_path / "model")
     loaded = fits.case.cls.load(tmp_path / "model", fits.before.copy())
     for name, value in fits.getters().items():
-        np.testing.assert_array_equal(np.asarray(getattr(loaded, name)()), value)
+        np.testing.assert_array_equal(fits.get(name, loaded), value)
+    pd.testing.assert_frame_equal(loaded.check(), fits.model.check())
     assert loaded.history.keys() == fits.model.history.keys()
     for name, frame in fits.model.history.items():
         pd.testing.assert_frame_equal(loaded.history[name], frame.astype(float))
@@ -340,8 +419,9 @@ def test_load_matches_genes_by_name(fits: Fit, tmp_path) -> None:
     fits.model.save(tmp_path / "model")
     loaded = fits.case.cls.load(tmp_path / "model", with_other_genes(fits.before))
     for name, value in fits.getters().items():
-        np.testing.assert_array_equal(np.asarray(getattr(loaded, name)()), value)
-    assert loaded.get_normalized_expression().columns.equals(fits.before.var_names)
+        np.testing.assert_array_equal(fits.get(name, loaded), value)
+    if fits.query is None:
+        assert loaded.get_normalized_expression().columns.equals(fits.before.var_names)
     with pytest.raises(ValueError, match=f"lacks 2 {fits.genes}"):
         fits.case.cls.load(tmp_path / "model", fits.before[:, 2:].copy())
 
@@ -350,7 +430,8 @@ def test_a_loaded_model_trains_on(fits: Fit, tmp_path, fit_options: dict) -> Non
     fits.model.save(tmp_path / "model")
     loaded = fits.case.cls.load(tmp_path / "model", fits.before.copy())
     loaded.train(**options_of(fits.case, fit_options))
-    assert np.isfinite(loaded.get_latent_representation()).all()
+    for name, value in fits.getters(loaded).items():
+        assert np.isfinite(value).all(), name
     if fits.case.cls is PairedVAE:
         assert len(loaded.history["train_loss"]) == 2 * fit_options["max_epochs"]
 
@@ -366,6 +447,30 @@ def test_the_data_are_untouched(fits: Fit, tmp_path) -> None:
     assert_same_anndata(after, fits.before)
 
 
+@only(BULK)
+def test_the_bulk_is_untouched(fits: Fit, make_bulk: Callable[[], AnnData]) -> None:
+    fits.ask("deconvolve")
+    assert_same_anndata(fits.query, make_bulk())
+
+
+@only(BULK)
+def test_a_bulk_is_matched_by_gene(fits: Fit) -> None:
+    value = fits.getters()
+    view = fits.query[::-1, ::-1]
+    for other, rows in (
+        (with_other_genes(fits.query), slice(None)),
+        (view, slice(None, None, -1)),
+    ):
+        asked = fit_of_query(fits, other)
+        for name, found in asked.getters().items():
+            np.testing.assert_allclose(found[rows], value[name], rtol=2e-3, atol=1e-4)
+
+
+def fit_of_query(fits: Fit, query: AnnData) -> Fit:
+    return Fit(fits.case, fits.model, fits.before, fits.gradients, query)
+
+
+@only(CELLS)
 def test_annotate_writes_what_get_returns(fits: Fit) -> None:
     adata = fits.before.copy()
     fits.model.annotate(adata)
@@ -380,17 +485,17 @@ def test_annotate_writes_what_get_returns(fits: Fit) -> None:
 
 
 def test_annotate_leaves_the_rest_alone(fits: Fit) -> None:
-    adata = fits.before.copy()
-    assert fits.model.annotate(adata) is None
+    adata = fits.target()
+    assert fits.annotate(adata) is None
     for slot in adata.uns.pop(fits.case.stem)["slots"]:
         container, name = slot.split("/")
         del getattr(adata, container)[name]
-    assert_same_anndata(adata, fits.before)
+    assert_same_anndata(adata, fits.target())
 
 
 def test_an_annotated_anndata_survives_a_file(fits: Fit, tmp_path) -> None:
-    adata = fits.before.copy()
-    fits.model.annotate(adata)
+    adata = fits.target()
+    fits.annotate(adata)
     adata.write_h5ad(tmp_path / "annotated.h5ad")
     read = ad.read_h5ad(tmp_path / "annotated.h5ad")
     for slot in adata.uns[fits.case.stem]["slots"]:
@@ -402,50 +507,53 @@ def test_an_annotated_anndata_survives_a_file(fits: Fit, tmp_path) -> None:
         else:
             np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
     assert read.uns[fits.case.stem]["params"] == adata.uns[fits.case.stem]["params"]
-    fits.model.annotate(read)  # its own slots, also after a file
+    fits.annotate(read)  # its own slots, also after a file
 
 
 def test_annotate_overwrites_only_its_own(fits: Fit) -> None:
-    adata = fits.before.copy()
-    fits.model.annotate(adata)
-    fits.model.annotate(adata)
-    foreign = fits.before.copy()
-    foreign.obsm[f"X_{fits.case.stem}"] = np.ones((foreign.n_obs, 2))
+    adata = fits.target()
+    fits.annotate(adata)
+    fits.annotate(adata)
+    foreign = fits.target()
+    slot = fits.case.slot.format(fits.case.stem)
+    foreign.obsm[slot] = np.ones((foreign.n_obs, 2))
     with pytest.raises(ValueError, match="did not write.*overwrite=True"):
-        fits.model.annotate(foreign)
-    assert foreign.obsm[f"X_{fits.case.stem}"].shape == (foreign.n_obs, 2)
+        fits.annotate(foreign)
+    assert foreign.obsm[slot].shape == (foreign.n_obs, 2)
     assert fits.case.stem not in foreign.layers
-    fits.model.annotate(foreign, overwrite=True)
-    assert foreign.obsm[f"X_{fits.case.stem}"].shape == (foreign.n_obs, fits.case.n_latent)
+    fits.annotate(foreign, overwrite=True)
+    assert foreign.obsm[slot].shape == (foreign.n_obs, fits.case.n_latent)
 
 
 @pytest.mark.parametrize(
     ("container", "name", "make"),
     [
-        ("obsm", "X_{}", lambda a: np.ones((a.n_obs, 2))),
+        ("obsm", None, lambda a: np.ones((a.n_obs, 2))),
         ("layers", "{}", lambda a: np.ones(a.shape)),
         ("uns", "{}", lambda _: {"slots": ["obsm/X_paired", "obsm/X_confounder"]}),
         ("uns", "{}", lambda _: "a string"),
     ],
 )
 def test_every_foreign_slot_is_refused(
-    fits: Fit, container: str, name: str, make: Callable[[AnnData], object]
+    fits: Fit, container: str, name: str | None, make: Callable[[AnnData], object]
 ) -> None:
-    adata, name = fits.before.copy(), name.format(fits.case.stem)
+    if container == "layers" and fits.case.cls is BulkDeconvolution:
+        name = "{}_" + fits.model.types[0]
+    adata, name = fits.target(), (name or fits.case.slot).format(fits.case.stem)
     getattr(adata, container)[name] = make(adata)
     before = adata.copy()
     with pytest.raises(ValueError, match=f"already holds.*{container}/{name}"):
-        fits.model.annotate(adata)
+        fits.annotate(adata)
     assert_same_anndata(adata, before)
 
 
 def test_annotate_can_leave_the_layer_out_and_take_another_name(fits: Fit) -> None:
-    adata = fits.before.copy()
-    fits.model.annotate(adata, key_added="mine", write_layer=False)
-    assert "X_mine" in adata.obsm
+    adata = fits.target()
+    fits.annotate(adata, key_added="mine", write_layer=False)
+    assert fits.case.slot.format("mine") in adata.obsm
     assert "mine" in adata.uns
-    assert "mine" not in adata.layers
-    assert f"X_{fits.case.stem}" not in adata.obsm
+    assert set(adata.layers) == set(fits.target().layers)
+    assert fits.case.slot.format(fits.case.stem) not in adata.obsm
 
 
 # The wrong order of calls
@@ -453,8 +561,9 @@ def test_annotate_can_leave_the_layer_out_and_take_another_name(fits: Fit) -> No
 
 def test_an_untrained_model_refuses(fits: Fit, tmp_path) -> None:
     model = fits.case.make(fits.before.copy())
-    calls = [getattr(model, name) for name in fits.case.getters]
-    calls += [model.annotate, model.check, lambda: model.save(tmp_path / "model")]
+    asked = () if fits.query is None else (fits.query,)
+    calls = [partial(getattr(model, name), *asked) for name in (*fits.case.getters, "annotate")]
+    calls += [model.check, lambda: model.save(tmp_path / "model")]
     for call in calls:
         with pytest.raises(RuntimeError, match=r"not trained.*train\(\)"):
             call()

@@ -233,16 +233,32 @@ def expression() -> pd.DataFrame:
     values = rng.gamma(2, 2, (25, 5))
     for k in range(5):
         values[3 * k : 3 * k + 3, k] += 4000 / np.arange(1, 4)
-    return pd.DataFrame(values, [f"gene {g}" for g in range(25)], TYPES)
+    return pd.DataFrame(values.T, TYPES, [f"gene {g}" for g in range(25)])
 
 
 def test_the_most_specific_genes_are_drawn(expression: pd.DataFrame) -> None:
-    ax = pl.type_expression(expression.sample(frac=1, random_state=1), n_genes=2)
+    ax = pl.type_expression(expression.sample(frac=1, axis=1, random_state=1), n_genes=2)
     names = labels(ax.get_xticklabels())
     assert names == [f"gene {3 * k + i}" for k in range(5) for i in range(2)]
-    np.testing.assert_allclose(ax.images[0].get_array(), np.log2(expression.loc[names].T + 1))
+    np.testing.assert_allclose(ax.images[0].get_array(), np.log2(expression[names] + 1))
+    assert labels(ax.get_yticklabels())[:4] == TYPES[:4]
     assert [each.get_xdata()[0] for each in ax.get_lines()] == [1.5, 3.5, 5.5, 7.5]
     assert ax.figure.axes[-1].get_ylabel() == "$\\log_2$ (CPM + 1)"
+
+
+def test_conditions_of_a_type_are_together(expression: pd.DataFrame) -> None:
+    both = pd.concat({"ctrl": expression, "stim": 3 * expression}, names=["condition", "type"])
+    ax = pl.type_expression(both, n_genes=1)
+    assert labels(ax.get_yticklabels())[:4] == [
+        "T/CD4, ctrl", "T/CD4, stim", "B, ctrl", "B, stim",
+    ]  # fmt: skip
+    names = [f"gene {3 * k}" for k in range(5)]
+    assert labels(ax.get_xticklabels()) == names
+    drawn = ax.images[0].get_array()
+    np.testing.assert_allclose(drawn[::2], np.log2(expression[names] + 1))
+    np.testing.assert_allclose(drawn[1::2], np.log2(3 * expression[names] + 1))
+    one = pl.type_expression(both.loc[["stim"]], n_genes=1)
+    assert labels(one.get_yticklabels())[:4] == TYPES[:4]
 
 
 def test_genes_can_be_named(expression: pd.DataFrame) -> None:
@@ -302,7 +318,7 @@ FIGURES: dict[str, Callable[[pd.DataFrame], object]] = {
     "proportions_heatmap": pl.proportions_heatmap,
     "agreement": lambda t: pl.agreement(t, t),
     "intervals": lambda t: pl.intervals(t, t, t),
-    "type_expression": lambda t: pl.type_expression(t),
+    "type_expression": pl.type_expression,
     "residuals": lambda t: pl.residuals(t.set_axis(["residual_sd", *t.columns[1:]], axis=1)),
 }
 
@@ -377,7 +393,7 @@ REFUSED = {
     "type": (lambda t: pl.intervals(t, t, t, types=["T"]), KeyError, r"holds \['T'\]"),
     "one type": (lambda t: pl.intervals(t, t, t, types="B"), TypeError, r"\['B'\]"),
     "one column": (
-        lambda t: pl.type_expression(t[["B"]]), ValueError, "`expression` has 1 types",
+        lambda t: pl.type_expression(t.iloc[:1]), ValueError, "`expression` has 1 types",
     ),
     "log": (lambda t: pl.type_expression(np.log(t)), ValueError, "values from -"),
     "flat": (lambda t: pl.type_expression(0 * t), ValueError, "No gene .* differs"),

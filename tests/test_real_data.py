@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
-from scovert.model import LatentConfounder, PairedVAE
+from scovert.model import BulkDeconvolution, LatentConfounder, PairedVAE
 
 pytestmark = pytest.mark.needs_data
 
@@ -178,6 +178,206 @@ def test_real_treatments_that_cannot_be_compared_are_refused(
     file, options, match = REFUSED_TREATMENTS[name]
     with pytest.raises(ValueError, match=match):
         LatentConfounder.setup_anndata(read_shared(file), **{"reference": "ctrl", **options})
+
+
+# Bulks
+
+
+HOEK = {
+    "frac_t": ["T cells CD4 conv", "T cells CD8", "Tregs"],
+    "frac_monocyte": ["Monocytes"],
+    "frac_b": ["B cells", "Plasma cells"],
+    "frac_dc": ["mDC", "pDC"],
+    "frac_nk": ["NK cells"],
+}
+FINOTELLO = {
+    "frac_nk": ["NK cells"],
+    "frac_b": ["B cells", "Plasma cells"],
+    "frac_monocyte": ["Monocytes"],
+    "frac_cd8_t": ["T cells CD8"],
+    "frac_cd4_t_conv": ["T cells CD4 conv"],
+    "frac_treg": ["Tregs"],
+    "frac_mdc": ["mDC"],
+}
+
+
+@pytest.fixture(scope="module")
+def blood(read_shared: Callable[[str], AnnData]) -> BulkDeconvolution:
+    reference = read_shared("deconv_ref_hao_pbmc")
+    BulkDeconvolution.setup_anndata(reference, "cell_type", subject_key="lane")
+    model = BulkDeconvolution(reference)
+    model.train()
+    return model
+
+
+def compare(
+    found: pd.DataFrame, bulk: AnnData, types: dict[str, list[str]]
+) -> tuple[float, float]:
+    """Return the root mean squared error and Lin's concordance with measured fractions."""
+    x = np.concatenate([found[names].sum(axis=1) for names in types.values()])
+    y = np.concatenate([bulk.obs[name].to_numpy(float) for name in types])
+    shared = 2 * np.cov(x, y, bias=True)[0, 1]
+    concordance = shared / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
+    return float(np.sqrt(np.mean((x - y) ** 2))), float(concordance)
+
+
+def test_vaccinated_donors_are_as_measured(
+    blood: BulkDeconvolution, read_shared: Callable[[str], AnnData]
+) -> None:
+    bulk = read_shared("deconv_bulk_hoek_pbmc_tpm")
+    result = blood.deconvolve(bulk, kind="tpm", interval=None)
+    error, concordance = compare(result.proportions, bulk, HOEK)
+    assert error < 0.035
+    assert concordance > 0.98
+    assert result.quality.attrs["cell_size"] == "table"
+    assert set(result.quality.attrs["matched_types"]) == set(blood.types)
+
+
+@pytest.mark.parametrize("options", [{"kind": "counts"}, {"kind": "tpm", "layer": "tpm"}])
+def test_healthy_donors_are_as_measured(
+    blood: BulkDeconvolution, read_shared: Callable[[str], AnnData], options: dict
+) -> None:
+    bulk = read_shared("deconv_bulk_finotello_pbmc")
+    bulk = bulk[bulk.obs["has_full_panel"]].copy()
+    error, concordance = compare(blood.get_proportions(bulk, **options), bulk, FINOTELLO)
+    assert error < 0.065
+    assert concordance > 0.8
+
+
+REFUSED_BULKS = {
+    "a sample without values": (
+        "deconv_bulk_finotello_pbmc",
+        {"kind": "tpm", "layer": "tpm"},
+        r"layers\['tpm'\]` holds nan \(sample 'pbmc_9', gene 'UBE2Q2P2'; 19423 such.*leave the",
+    ),
+    "counts as tpm": ("deconv_bulk_finotello_pbmc", {"kind": "tpm"}, "like TPM.*kind='counts'"),
+    "tpm as counts": ("deconv_bulk_hoek_pbmc_tpm", {"kind": "counts"}, "counts.*kind='tpm'"),
+    "some tpm as counts": (
+        "deconv_bulk_newman_wholeblood_tpm",
+        {"kind": "counts"},
+        r"like counts: samples sum to 8.23e\+05 up to 9.18e\+05.*kind='tpm'",
+    ),
+    "intensities": ("spatial_lymphoma_scimap", {}, "looks log-transformed"),
+    "another kind of genes": (
+        "microbiome_soilrep",
+        {"kind": "counts"},
+        "share 0 genes.*at least 50",
+    ),
+    "few genes": ("confounding_papalexi_perturbseq", {"kind": "counts"}, "share .*at least 50"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_BULKS)
+def test_real_bulks_that_do_not_suffice_are_refused(
+    blood: BulkDeconvolution, read_shared: Callable[[str], AnnData], case: str
+) -> None:
+    file, options, match = REFUSED_BULKS[case]
+    with pytest.raises(ValueError, match=match):
+        blood.deconvolve(read_shared(file)[:9].copy(), **options)
+
+
+def test_the_logarithm_of_a_real_bulk_is_refused(
+    blood: BulkDeconvolution, read_shared: Callable[[str], AnnData]
+) -> None:
+    bulk = read_shared("deconv_bulk_hoek_pbmc_tpm")
+    bulk.X = np.log2(bulk.X + 1)
+    with pytest.raises(ValueError, match="log-transformed: its largest value is 1"):
+        blood.deconvolve(bulk)
+
+
+REFERENCES = {
+    "deconv_ref_hao_pbmc": {"labels_key": "cell_type", "subject_key": "lane"},
+    "deconv_ref_pbmc3k": {"labels_key": "cell_type"},
+    "deconv_ref_zheng_sorted_pbmc": {"labels_key": "cell_type"},
+    "deconv_ref_wholeblood_newman": {"labels_key": "cell_type", "batch_key": "source"},
+    "integration_cellbench": {"labels_key": "cell_line", "batch_key": "batch"},
+    "kang_ifnb_pbmc": {"labels_key": "cell_type", "subject_key": "donor"},
+}
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_real_references_are_accepted(read_shared: Callable[[str], AnnData], name: str) -> None:
+    reference = read_shared(name)
+    before = reference.obs.copy()
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        BulkDeconvolution.setup_anndata(reference, **REFERENCES[name])
+    BulkDeconvolution(reference)
+    pd.testing.assert_frame_equal(reference.obs[before.columns], before)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "match"),
+    [
+        ("deconv_bulk_finotello_pbmc", "unit", "one type only, 'raw_counts'"),
+        ("deconv_bulk_hoek_pbmc_tpm", "donor", "look normalised.*raw counts"),
+        ("spatial_starmap_mpfc", "cell_typ", "columns: .*'cell_type'"),
+    ],
+)
+def test_real_references_that_do_not_suffice_are_refused(
+    read_shared: Callable[[str], AnnData], name: str, key: str, match: str
+) -> None:
+    with pytest.raises((ValueError, KeyError), match=match):
+        BulkDeconvolution.setup_anndata(read_shared(name), key)
+
+
+def test_a_log_normalised_reference_is_refused(read_shared: Callable[[str], AnnData]) -> None:
+    reference = read_shared("deconv_ref_hao_pbmc")
+    totals = np.asarray(reference.X.sum(1))
+    reference.X = reference.X.multiply(1e4 / totals).log1p().tocsr()
+    with pytest.raises(ValueError, match="look log-normalised: name the layer with raw counts"):
+        BulkDeconvolution.setup_anndata(reference, "cell_type")
+
+
+def test_small_types_of_a_real_reference_are_named(read_shared: Callable[[str], AnnData]) -> None:
+    reference = read_shared("deconv_ref_pbmc3k")
+    BulkDeconvolution.setup_anndata(reference, "cell_type")
+    with pytest.raises(ValueError, match=r"\{'Megakaryocytes': 13\}.*`min_cells_per_type=20`"):
+        BulkDeconvolution(reference, min_cells_per_type=20)
+
+
+@pytest.mark.slow
+def test_measured_donors_correct_the_others(
+    blood: BulkDeconvolution, read_shared: Callable[[str], AnnData]
+) -> None:
+    """Two measured samples of eight; the error of the other six."""
+    bulk = read_shared("deconv_bulk_finotello_pbmc")
+    bulk = bulk[bulk.obs["has_full_panel"]].copy()
+    groups = {name: types for name, types in FINOTELLO.items() if len(types) > 1}
+    names = {name: types[0] for name, types in FINOTELLO.items() if len(types) == 1}
+    truth = bulk.obs[list(FINOTELLO)].astype(float).rename(columns=names)
+    plain = blood.get_proportions(bulk, kind="counts")
+    before, after = [], []
+    for first, second in ((0, 4), (1, 5), (2, 6), (3, 7)):
+        measured = truth.iloc[[first, second]]
+        found = blood.get_proportions(bulk, kind="counts", measured=measured, groups=groups)
+        others = ~bulk.obs_names.isin(measured.index)
+        before.append(compare(plain[others], bulk[others], FINOTELLO)[0])
+        after.append(compare(found[others], bulk[others], FINOTELLO)[0])
+    assert np.mean(after) < 0.042
+    assert np.mean(after) < 0.85 * np.mean(before)
+
+
+@pytest.mark.slow
+def test_intervals_cover_what_was_measured(
+    blood: BulkDeconvolution, read_shared: Callable[[str], AnnData]
+) -> None:
+    finer = {"frac_cd4_t_conv", "frac_treg"}
+    six = {name: types for name, types in FINOTELLO.items() if name not in finer}
+    six["frac_cd4_t"] = ["T cells CD4 conv", "Tregs"]
+    for file, types, kind in (
+        ("deconv_bulk_hoek_pbmc_tpm", HOEK, "tpm"),
+        ("deconv_bulk_finotello_pbmc", six, "counts"),
+    ):
+        bulk = read_shared(file)
+        if kind == "counts":
+            bulk = bulk[bulk.obs["has_full_panel"]].copy()
+        result = blood.deconvolve(bulk, kind=kind)
+        covered = []
+        for name, members in types.items():
+            at = result.proportions.columns.get_indexer(members)
+            low, high = np.quantile(result.draws[..., at].sum(-1), [0.05, 0.95], axis=0)
+            covered.append(bulk.obs[name].between(low, high))
+        assert np.mean(covered) >= 0.75, file
 
 
 @pytest.mark.slow

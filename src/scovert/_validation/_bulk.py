@@ -10,27 +10,39 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype
 
 from scovert._validation._common import caller_level, check_categorical, check_column, some_of
 
 __all__ = [
+    "UNKNOWN",
     "check_bulk_values",
     "check_condition",
+    "check_content",
     "check_informative",
     "check_kind",
     "check_measured",
+    "check_no_options",
+    "check_shared_counts",
     "check_sizes",
+    "check_studies",
     "check_subjects",
     "check_types",
+    "check_unknown",
     "kind_of_genes",
     "warn_about_conditions",
     "warn_about_kind",
+    "warn_about_samples",
 ]
 
 FEWEST_GENES, FEW_GENES = 50, 200
 LARGEST_LOG = 30.0
 """Expression on a linear scale exceeds it; logarithms of it do not."""
 MILLION = 1e6
+SMALLEST_PART, FRACTIONAL = 0.4, 0.9
+"""TPM of some of the genes sum to this share of a million, and that many are not whole."""
+UNKNOWN = "unknown"
+"""Name of the component that takes what the reference lacks."""
 
 
 def check_types(adata: AnnData, key: str, min_cells: int) -> None:
@@ -59,6 +71,27 @@ def check_subjects(adata: AnnData, batch_key: str | None, subject_key: str | Non
             check_categorical(adata, key, argument)
 
 
+def check_studies(labels: NDArray, studies: Mapping[str, NDArray], min_cells: int) -> None:
+    """Refuse studies with one type, and types that no study has enough cells of."""
+    kept: set[str] = set()
+    for name, is_own in studies.items():
+        sizes = pd.Series(labels[is_own]).value_counts()
+        enough = sizes.index[sizes >= min_cells]
+        if len(enough) < 2:
+            raise ValueError(
+                f"Study {name!r} of the reference has fewer than two types of {min_cells} cells "
+                f"({sizes.to_dict()}). Leave it out, or `batch_key`, which fits every study."
+            )
+        kept |= set(enough)
+    lost = [kind for kind in pd.unique(labels) if kind not in kept]
+    if lost:
+        raise ValueError(
+            f"No study of the reference has {min_cells} cells of {some_of(lost)}, although all "
+            "together do. Leave these types out, merge them with a related type, pass a smaller "
+            "`min_cells_per_type`, or leave `batch_key` out."
+        )
+
+
 def check_bulk_values(values: NDArray, where: str, samples: pd.Index, genes: pd.Index) -> None:
     """Refuse a bulk that is not expression on a linear scale, naming sample and gene."""
     twice = samples[samples.duplicated()].unique()
@@ -67,15 +100,21 @@ def check_bulk_values(values: NDArray, where: str, samples: pd.Index, genes: pd.
             f"`bulk.obs_names` holds {some_of(twice)} more than once. Results are named by "
             "sample: rename them, for example with `bulk.obs_names_make_unique()`."
         )
+    if not values.size:
+        raise ValueError(
+            f"{where} has {len(samples)} samples and {len(genes)} genes. Pass one sample or more."
+        )
     bad = np.argwhere(~np.isfinite(values) | (values < 0))
     if len(bad):
         sample, gene = bad[0]
-        negative = values[sample, gene] < 0
-        what = "a logarithm or scaled, and mixing is linear" if negative else "missing"
-        remedy = "Pass counts or TPM" if negative else "Leave the sample or the gene out"
+        remedy = "Expression is a finite number: leave the sample or the gene out."
+        if values[sample, gene] < 0:
+            remedy = (
+                "It looks like a logarithm, or scaled, and mixing is linear: pass counts or TPM."
+            )
         raise ValueError(
             f"{where} holds {values[sample, gene]:.6g} (sample {samples[sample]!r}, gene "
-            f"{genes[gene]!r}; {len(bad)} such values): it looks {what}. {remedy}."
+            f"{genes[gene]!r}; {len(bad)} such values). {remedy}"
         )
     empty = np.flatnonzero(values.sum(1) == 0)
     if len(empty):
@@ -91,15 +130,36 @@ def check_bulk_values(values: NDArray, where: str, samples: pd.Index, genes: pd.
         )
 
 
+def check_shared_counts(totals: NDArray, samples: pd.Index) -> None:
+    """Refuse samples without counts of the genes that they share with the reference."""
+    empty = np.flatnonzero(totals == 0)
+    if len(empty):
+        raise ValueError(
+            f"Sample {samples[empty[0]]!r} has no counts of the genes that bulk and reference "
+            f"share ({len(empty)} such samples). Leave it out, or look at its names of genes."
+        )
+
+
+def check_content(rna: NDArray, types: Sequence[str]) -> None:
+    """Refuse types without counts of the genes that reference and bulk share."""
+    empty = [kind for kind, counts in zip(types, rna, strict=True) if counts == 0]
+    if empty:
+        raise ValueError(
+            f"The cells of {some_of(empty)} have no counts of the genes that bulk and reference "
+            "share. Leave these types out of the reference, or pass all genes of both."
+        )
+
+
 def check_kind(values: NDArray, kind: str, where: str) -> str:
     """Return ``"counts"`` or ``"tpm"``, whichever it is; refuse one given for the other."""
     is_whole = bool((values == np.rint(values)).all())
     totals = values.sum(1)
     is_share = bool((np.abs(totals / MILLION - 1) < 0.01).all())
-    if kind == "counts" and not is_whole and is_share:
+    if kind == "counts" and not is_whole and (is_share or _is_part_of_tpm(values)):
+        sums = "to a million" if is_share else f"to {totals.min():.3g} up to {totals.max():.3g}"
         raise ValueError(
-            f"{where} does not look like counts: every sample sums to a million, and not all "
-            "values are whole. Pass `kind='tpm'`, or the counts."
+            f"{where} does not look like counts: samples sum {sums}, as TPM of all or most genes "
+            "do, and values are not whole. Pass `kind='tpm'`, or the counts."
         )
     if kind == "tpm" and is_whole and not is_share:
         raise ValueError(
@@ -109,6 +169,13 @@ def check_kind(values: NDArray, kind: str, where: str) -> str:
     if kind != "auto":
         return kind
     return "counts" if is_whole else "tpm"
+
+
+def _is_part_of_tpm(values: NDArray) -> bool:
+    """Tell TPM of a part of the genes from expected counts, many of which are whole."""
+    totals, expressed = values.sum(1) / MILLION, values[values > 0]
+    is_near = totals.min() > SMALLEST_PART and totals.max() < 1.01
+    return bool(is_near and np.mean(expressed != np.rint(expressed)) > FRACTIONAL)
 
 
 def warn_about_kind(found: str, where: str) -> None:
@@ -124,6 +191,18 @@ def warn_about_kind(found: str, where: str) -> None:
         UserWarning,
         stacklevel=caller_level(),
     )
+
+
+def warn_about_samples(n_samples: int) -> None:
+    """Warn about a single sample."""
+    if n_samples == 1:
+        warnings.warn(
+            "The bulk has one sample. What differs between its protocol and that of the reference "
+            "is told from composition by several samples that share it, so its fractions are less "
+            "certain. Deconvolve samples of one protocol together, if there are more.",
+            UserWarning,
+            stacklevel=caller_level(),
+        )
 
 
 def check_informative(
@@ -199,9 +278,33 @@ def check_sizes(cell_size: object, types: Collection[str]) -> None:
             f"`cell_size` names {unknown or 'no type'}, and the types of the reference are "
             f"{list(types)}. Types that are left out take their counts in the reference."
         )
-    bad = {k: v for k, v in cell_size.items() if not (np.isfinite(v) and v > 0)}
+    bad = {k: v for k, v in cell_size.items() if not (_is_number(v) and np.isfinite(v) and v > 0)}
     if bad:
         raise ValueError(f"`cell_size` holds {bad}. RNA per cell is a positive number.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def check_unknown(unknown: object, types: Collection[str]) -> None:
+    """Refuse an unknown component beside a type of this name."""
+    if not isinstance(unknown, bool | np.bool_):
+        raise TypeError(f"`unknown={unknown!r}` is a {type(unknown).__name__}. Pass a bool.")
+    if unknown and UNKNOWN in types:
+        raise ValueError(
+            f"The reference has a type {UNKNOWN!r}, which is also the name of the component that "
+            "`unknown=True` adds. Leave these cells out, or rename the type."
+        )
+
+
+def check_no_options(options: Mapping[str, object]) -> None:
+    """Refuse options of a deconvolution that was done already."""
+    if options:
+        raise ValueError(
+            f"{sorted(options)} are options of `deconvolve`, and its result is there already. "
+            "Leave them out, or pass the bulk."
+        )
 
 
 def check_measured(
@@ -218,6 +321,11 @@ def check_measured(
         raise TypeError(
             f"`measured` is a {type(measured).__name__}. Pass a DataFrame of samples x types with "
             "measured fractions of cells."
+        )
+    if groups is not None and not isinstance(groups, Mapping):
+        raise TypeError(
+            f"`groups` is a {type(groups).__name__}. Pass a mapping from a column of `measured` "
+            'to types, such as {"T": ["CD4 T", "CD8 T"]}.'
         )
     _check_groups(groups, types)
     members = {kind: [kind] for kind in types} | dict(groups or {})
@@ -270,6 +378,11 @@ def _check_groups(groups: Mapping[str, Sequence[str]] | None, types: Sequence[st
 
 
 def _check_fractions(measured: pd.DataFrame) -> None:
+    text = [name for name, column in measured.items() if not is_numeric_dtype(column)]
+    if text:
+        raise TypeError(
+            f"The columns {text} of `measured` are not numbers. Pass fractions between 0 and 1."
+        )
     values = measured.to_numpy(float)
     bad = np.argwhere(~((values >= 0) & (values <= 1)))
     if len(bad):

@@ -96,36 +96,37 @@ def check_distributed(
         )
 
 
-def check_layer(adata: AnnData, layer: str | None) -> str:
+def check_layer(adata: AnnData, layer: str | None, name: str = "adata") -> str:
     """Return how to name the matrix of counts, or refuse a layer that does not exist."""
     if not isinstance(adata, AnnData):
-        raise TypeError(f"`adata` is a {type(adata).__name__}. Pass an AnnData.")
+        raise TypeError(f"`{name}` is a {type(adata).__name__}. Pass an AnnData.")
+    what = "raw counts" if name == "adata" else "counts or TPM"
     if layer is None:
         if adata.X is None:
-            raise ValueError("`adata.X` is empty. Put raw counts there, or name a `layer`.")
-        return "`adata.X`"
+            raise ValueError(f"`{name}.X` is empty. Put {what} there, or name a `layer`.")
+        return f"`{name}.X`"
     if layer not in adata.layers:
         there = [name for name in adata.layers if name is not None]  # anndata 0.13 lists X too
         raise KeyError(
-            f"`layer={layer!r}` is not in `adata.layers` (there are: {there}). Name "
-            "the layer that holds raw counts, or leave `layer` out if they are in `adata.X`."
+            f"`layer={layer!r}` is not in `{name}.layers` (there are: {there}). Name "
+            f"the layer that holds {what}, or leave `layer` out if they are in `{name}.X`."
         )
-    return f"`adata.layers[{layer!r}]`"
+    return f"`{name}.layers[{layer!r}]`"
 
 
-def check_genes(adata: AnnData, genes: pd.Index | None = None) -> None:
+def check_genes(adata: AnnData, genes: pd.Index | None = None, *, name: str = "adata") -> None:
     """Refuse duplicated gene names, and genes of the model that are missing from `adata`."""
     twice = adata.var_names[adata.var_names.duplicated()].unique()
     if len(twice):
         raise ValueError(
-            f"`adata.var_names` holds {len(twice)} names more than once, such as "
+            f"`{name}.var_names` holds {len(twice)} names more than once, such as "
             f"{some_of(twice)}. Genes are matched by name, so names must be unique: call "
-            "`adata.var_names_make_unique()`."
+            f"`{name}.var_names_make_unique()`."
         )
     missing = pd.Index([]) if genes is None else genes.difference(adata.var_names, sort=False)
     if len(missing):
         raise ValueError(
-            f"`adata` lacks {len(missing)} of the {len(genes)} genes of the model, such as "
+            f"`{name}` lacks {len(missing)} of the {len(genes)} genes of the model, such as "
             f"{some_of(missing)}. Pass an AnnData with all of them, in any order and named alike."
         )
 

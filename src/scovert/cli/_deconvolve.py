@@ -95,6 +95,13 @@ def deconvolve(  # noqa: PLR0913
     unknown: Annotated[
         bool, typer.Option("--unknown", help="Allow for cells that no reference has.")
     ] = False,
+    condition_key: Annotated[
+        str | None,
+        typer.Option(help="Column of obs of the samples: expression of types by condition."),
+    ] = None,
+    write_layer: Annotated[
+        bool, typer.Option(help="Write expression by type, dense layers of samples x genes.")
+    ] = True,
     interval: Annotated[
         float,
         typer.Option(min=0, max=1, help="Probability of the intervals; 0 for none, faster."),
@@ -109,8 +116,8 @@ def deconvolve(  # noqa: PLR0913
 
     With several references each is fitted alone, and the results are averaged. The output is the
     bulk, samples x genes, with obsm["bulk_proportions"], obsm["bulk_lower"] and
-    obsm["bulk_upper"] (intervals), obsm["bulk_mrna_fractions"], and what was assumed in
-    uns["bulk"].
+    obsm["bulk_upper"] (intervals), obsm["bulk_mrna_fractions"], layers["bulk_TYPE"] (what the
+    types express), layers["bulk_reliability_TYPE"] and, in uns["bulk"], what was assumed.
     """
     with session(context, quiet=quiet):
         *references, source = files
@@ -131,7 +138,8 @@ def deconvolve(  # noqa: PLR0913
         models = {file: _fit(file, setup, n_states, say) for file in references}
         bulk = _read_bulk(source, models.values(), say)
         result = _average(models.values(), bulk, options)
-        models[references[0]].annotate(bulk, result=result, overwrite=overwrite)
+        writing = {"condition_key": condition_key, "write_layer": write_layer}
+        models[references[0]].annotate(bulk, result=result, overwrite=overwrite, **writing)
         write(bulk, output)
         _save(models, save_model, overwrite=overwrite)
         _report(result, say)

@@ -1,6 +1,6 @@
 """Deconvolution of mixtures: signatures, the joint fit, its uncertainty, RNA content."""
 
-from scovert.mixing._draws import N_FITS, bootstrap, find_multiplier, simulate_cohort, widen
+from scovert.mixing._draws import bootstrap, find_multiplier, simulate_cohort, widen
 from scovert.mixing._expression import ExpressionFit, Mixture, fit_expression
 from scovert.mixing._joint import Cohort, JointFit, fit_cohort, refit_cohort
 from scovert.mixing._measured import Measured
@@ -8,7 +8,6 @@ from scovert.mixing._network import NetworkFit, fit_network
 from scovert.mixing._residual import robust_residual
 from scovert.mixing._signature import Profiles, Signature, is_housekeeping
 from scovert.mixing._sizes import (
-    RNA_PER_CELL,
     match_types,
     size_groups,
     table_sizes,
@@ -17,8 +16,6 @@ from scovert.mixing._sizes import (
 from scovert.mixing._states import find_states
 
 __all__ = [
-    "N_FITS",
-    "RNA_PER_CELL",
     "Cohort",
     "ExpressionFit",
     "JointFit",

@@ -19,6 +19,8 @@ TYPE_JITTER_SD = 0.28
 WEIGHT_JITTER_SD = 0.3
 MAX_T = 5.0
 N_BOOTSTRAP = 40
+MOST_SIMULATED = 50
+"""Samples of a simulated cohort; more would say no more."""
 N_COHORTS, N_DRAWS_SIMULATED, STEPS_SIMULATED = 2, 20, 80
 COVERAGE, QUANTILE = 0.9, 1.6449
 FLOOR = 0.002
@@ -142,6 +144,10 @@ def find_multiplier(
     on_fits
         As in :func:`bootstrap`.
     """
+    if len(fit.weights) > MOST_SIMULATED:
+        some = rng.choice(len(fit.weights), MOST_SIMULATED, replace=False)
+        cohort = replace(cohort, cpm=cohort.cpm[some])
+        fit = replace(fit, weights=fit.weights[some])
     ratios = []
     for _ in range(N_COHORTS):
         simulated, truth = simulate_cohort(cohort, fit, state_type, rng)

@@ -35,7 +35,8 @@ EVERYWHERE = 0.05
 SAMPLES_OF_PRIOR = 20
 """What the cohort's residual variance weighs against that of a gene, in samples."""
 N_STEPS, LONGEST_STEP = 10, 1.5
-GENES_AT_ONCE = 1000
+GENES_AT_ONCE, ELEMENTS_AT_ONCE = 1000, 4_000_000
+"""Of a matrix of conditions x genes x types x types, 32 MB."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +154,9 @@ def fit_expression(mixture: Mixture, conditions: NDArray) -> ExpressionFit:
     larger the estimated shifts, the more is taken as shift: with platforms that differ as usual
     (sd .6) nearly nine tenths, with pseudo-bulks of the reference's own platform little.
     """
-    n_genes = mixture.cpm.shape[1]
-    blocks = [slice(i, i + GENES_AT_ONCE) for i in range(0, n_genes, GENES_AT_ONCE)]
+    elements_of_gene = (conditions.max() + 1) * mixture.weights.shape[1] ** 2
+    at_once = int(np.clip(ELEMENTS_AT_ONCE // elements_of_gene, 1, GENES_AT_ONCE))
+    blocks = [slice(i, i + at_once) for i in range(0, mixture.cpm.shape[1], at_once)]
     fits = [_Genes(mixture, conditions, block).run() for block in blocks]
     joined = (np.concatenate(parts, -1) for parts in zip(*fits, strict=True))
     change, reliability, shift, weight = joined

@@ -136,7 +136,7 @@ class Signature:
             variance=np.minimum(variance, MAX_VARIANCE),
             informative=_informative(types, self.detected[:, at], n_genes_per_type),
             rna=by_type.sum(1) / self.n_cells,
-            covered=by_type.sum(1) / self._by_type(self.counts).sum(1),
+            covered=by_type.sum(1) / np.maximum(self._by_type(self.counts).sum(1), 1),
         )
 
     def _by_type(self, counts: NDArray) -> NDArray:
@@ -195,7 +195,7 @@ def _sums(counts: sp.csr_matrix, group: NDArray, n_groups: int) -> NDArray:
 
 def _shares(counts: NDArray) -> NDArray:
     """Return the shares of genes, drawn towards the mean profile, rows sum to one."""
-    mean = (counts / counts.sum(1, keepdims=True)).mean(0) + 1e-8
+    mean = (counts / np.maximum(counts.sum(1, keepdims=True), 1)).mean(0) + 1e-8
     drawn = counts + PRIOR_COUNTS * mean / mean.sum()
     return drawn / drawn.sum(1, keepdims=True)
 

@@ -47,7 +47,7 @@ _WORDS = (
     ("platelet", ("platelet", "megakaryocyte")),
     ("neutrophil", ("neutrophil",)),
     ("ILC", ("ilc", "ilc1", "ilc2", "ilc3", "innate lymphoid")),
-    ("T", ("nkt", "nk t", "mait", "gdt")),
+    ("T", ("nkt", "nk t", "natural killer t", "mait", "gdt")),
     ("NK", ("nk", "natural killer")),
     ("DC", ("dc", "mdc", "cdc", "cdc1", "cdc2", "dendritic")),
     ("monocyte", ("monocyte", "mono", "macrophage")),
@@ -56,11 +56,20 @@ _WORDS = (
     ("CD8 T", ("cd8", "t cytotoxic", "naive cytotoxic")),
     ("T", ("t",)),
 )
+_LINEAGES = (
+    {"CD4 T", "CD8 T", "Treg", "T"},
+    {"NK", "ILC"},
+    {"DC", "pDC"},
+    {"B", "plasma"},
+    {"monocyte"},
+    {"neutrophil"},
+    {"platelet"},
+)
 _QUALIFIERS = set(
-    "cell naive memory central effector activated resting classical nonclassical non intermediate "
+    "cell naive memory central effector activated resting classical nonclassical intermediate "
     "conventional conv myeloid fcgr3a gamma delta gd alpha beta tem tcm temra ctl immature mature "
-    "transitional switched unswitched dim bright proliferating cycling other and like follicular "
-    "killer lymphocyte peripheral blood".split()
+    "transitional switched unswitched nonswitched dim bright proliferating cycling other like "
+    "follicular lymphocyte peripheral blood m0 m1 m2".split()
 )
 _GLUED = re.compile(r"(naive|memory|regulatory|cytotoxic)(?=t\b|cytotoxic)|\b(b|t)(?=cell|helper)")
 
@@ -69,7 +78,8 @@ def match_types(types: Sequence[str]) -> dict[str, str]:
     """Find cell types in the table by their names.
 
     Case, plurals and punctuation do not matter. A name with a word that is neither the type nor
-    one of its usual qualifiers (``"malignant B"``) is not matched.
+    one of its usual qualifiers is not matched (``"malignant B"``, ``"non-T"``), nor is one with
+    types of two lineages (``"B/T"``).
 
     Examples
     --------
@@ -81,19 +91,22 @@ def match_types(types: Sequence[str]) -> dict[str, str]:
 
 
 def _match(name: str) -> str | None:
-    spaced = _GLUED.sub(lambda m: m[0] + " ", re.sub(r"[\W_]+", " ", name.lower()))
+    joined = re.sub(r"\bnon\W+", "non", name.lower())
+    spaced = _GLUED.sub(lambda m: m[0] + " ", re.sub(r"[\W_]+", " ", joined))
     words = {w if len(w) < 4 else w.removesuffix("s") for w in spaced.split()}
     words = {"dc" if w == "dcs" else w for w in words}
     for key, alternatives in _WORDS:
         for alternative in alternatives:
             needed = set(alternative.split())
-            if needed <= words and all(map(_is_qualifier, words - needed)):
+            if needed <= words and all(_is_qualifier(w, key) for w in words - needed):
                 return key
     return None
 
 
-def _is_qualifier(word: str) -> bool:
-    known = {w for _, alternatives in _WORDS for a in alternatives for w in a.split()}
+def _is_qualifier(word: str, key: str) -> bool:
+    """Tell a word that leaves a type what it is: a usual one, a marker, or one of its lineage."""
+    lineage = next(lineage for lineage in _LINEAGES if key in lineage)
+    known = {w for k, names in _WORDS if k in lineage for name in names for w in name.split()}
     return word in _QUALIFIERS or word in known or bool(re.fullmatch(r"cd\d+\w*|\d+", word))
 
 
@@ -114,8 +127,10 @@ def table_sizes(profiles: Profiles, table: Mapping[str, float]) -> NDArray:
     """
     counts = profiles.rna / profiles.covered
     known = np.array([kind in table for kind in profiles.types])
+    if not known.any():
+        return profiles.rna
     sizes = np.array([table.get(kind, np.nan) for kind in profiles.types])
-    unit = np.exp(np.mean(np.log(sizes[known] / counts[known])))
+    unit = np.exp(np.mean(np.log(sizes[known] / counts[known]))) if known.any() else 1.0
     return np.where(known, sizes, counts * unit) * profiles.covered
 
 

@@ -34,11 +34,13 @@ def find_states(
 
     Returns
     -------
-    State of every cell, numbered from 0 within its type, shape ``(n_cells,)``.
+    State of every cell, numbered from 0 within its type, shape ``(n_cells,)``; cells without
+    counts are in the first.
     """
     states = np.zeros(len(labels), np.int64)
+    has_counts = np.asarray(counts.sum(1)).ravel() > 0
     for kind in range(len(labels.categories)):
-        own = np.flatnonzero(labels.codes == kind)
+        own = np.flatnonzero((labels.codes == kind) & has_counts)
         n = min(n_states, len(own) // MIN_CELLS_PER_STATE)
         if n > 1:
             space = _components(counts[own])

@@ -40,7 +40,9 @@ def type_expression(
     Parameters
     ----------
     expression
-        Counts per million, genes x types, at least two types.
+        Counts per million of two or more types, types x genes or (condition, type) x genes, such
+        as ``model.get_cell_type_expression(bulk).expression``. The conditions of a type are drawn
+        below each other.
     genes
         Genes to draw, in this order; `None` for the most specific.
     n_genes
@@ -60,7 +62,7 @@ def type_expression(
     TypeError
         If `expression` is not a DataFrame of numbers, or `genes` is one name.
     KeyError
-        If a gene is not in the index.
+        If a gene is not a column.
     ValueError
         If a value is negative or not finite, or there is one type or no specific gene.
 
@@ -68,16 +70,19 @@ def type_expression(
     --------
     >>> import pandas as pd
     >>> from scovert.pl import type_expression
-    >>> table = pd.DataFrame({"B": [900.0, 5.0], "T": [8.0, 700.0]}, index=["CD79A", "CD3E"])
+    >>> table = pd.DataFrame({"CD79A": [900.0, 8.0], "CD3E": [5.0, 700.0]}, index=["B", "T"])
     >>> [label.get_text() for label in type_expression(table, n_genes=1).get_xticklabels()]
     ['CD79A', 'CD3E']
     """
     import matplotlib.pyplot as plt
 
-    table = _check(expression)
+    table, names = _check(expression)
     check_number("n_genes", n_genes, 1, whole=True)
-    chosen, ends = (_named(genes, table.index), []) if genes is not None else _top(table, n_genes)
-    values = np.log2(table.loc[chosen].to_numpy().T + 1)  # (n_types, n_genes)
+    if genes is None:
+        chosen, ends = _top(table.groupby(level=-1, sort=False).mean(), n_genes)
+    else:
+        chosen, ends = _named(genes, table.columns), []
+    values = np.log2(table[chosen].to_numpy() + 1)  # (n_rows, n_genes)
     top = max(np.percentile(values, _COVERED), 1)
     width = min(_PER_GENE * len(chosen) + _MARGINS[0], _WIDEST)
     ax = axes_or_new(ax, (width, _PER_TYPE * len(values) + _MARGINS[1]))
@@ -86,7 +91,7 @@ def type_expression(
     )
     for end in ends:
         ax.axvline(end - 0.5, color="0.3", linewidth=0.8)
-    ax.set_yticks(range(len(values)), [shortened(label) for label in table.columns])
+    ax.set_yticks(range(len(values)), names)
     if len(chosen) > _MOST_NAMED:
         ax.set_xticks([])
         ax.set_xlabel(f"{len(chosen):,} genes")
@@ -103,23 +108,22 @@ def type_expression(
 
 def _top(table: pd.DataFrame, n_genes: int) -> tuple[list[str], list[int]]:
     """Return the genes most specific to each type, and where the genes of a type end."""
-    logs = np.log2(table.to_numpy() + _OFFSET)  # (n_genes, n_types)
-    two = np.sort(logs, axis=1)[:, -2:]
-    others = np.where(logs == two[:, 1:], two[:, :1], two[:, 1:])  # largest of the others
-    gain = logs - others
-    best = gain.argmax(axis=1)
+    logs = np.log2(table.to_numpy() + _OFFSET)  # (n_types, n_genes)
+    two = np.sort(logs, axis=0)[-2:]
+    gain = logs - np.where(logs == two[1], two[0], two[1])  # over the largest of the others
+    best = gain.argmax(axis=0)
     chosen: list[int] = []
     ends = []
-    for k in range(table.shape[1]):
-        own = np.flatnonzero((best == k) & (gain[:, k] > 0))
-        chosen += own[np.argsort(-gain[own, k], kind="stable")][:n_genes].tolist()
+    for k, own_gain in enumerate(gain):
+        own = np.flatnonzero((best == k) & (own_gain > 0))
+        chosen += own[np.argsort(-own_gain[own], kind="stable")][:n_genes].tolist()
         ends.append(len(chosen))
     if not chosen:
         raise ValueError(
             "No gene of `expression` differs between the types, so none is specific to one. Name "
             "`genes` to draw."
         )
-    return list(table.index[chosen]), sorted(set(ends) - {0, len(chosen)})
+    return list(table.columns[chosen]), sorted(set(ends) - {0, len(chosen)})
 
 
 def _named(genes: Sequence[str], there: pd.Index) -> list[str]:
@@ -128,19 +132,29 @@ def _named(genes: Sequence[str], there: pd.Index) -> list[str]:
     missing = [gene for gene in genes if gene not in there]
     if missing:
         raise KeyError(
-            f"`genes` holds {missing[:3]}, not in the index of `expression` ({len(there)} genes, "
-            f"such as {list(there[:3])}). Genes are rows and types are columns."
+            f"`genes` holds {missing[:3]}, which are no columns of `expression` ({len(there)} "
+            f"genes, such as {list(there[:3])}). Types are rows and genes are columns."
         )
     return list(genes)
 
 
-def _check(expression: pd.DataFrame) -> pd.DataFrame:
+def _check(expression: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table with the rows of a type together, and what to call the rows."""
     table = as_table("expression", expression)
+    types = table.index.unique(-1)
     lowest = table.to_numpy().min()
-    if table.shape[1] < 2 or lowest < 0:
+    if len(types) < 2 or lowest < 0:
         raise ValueError(
-            f"`expression` has {table.shape[1]} types and values from {lowest:.3g} on. "
-            "Two or more types and counts per million of at least 0 are accepted: genes are rows "
-            "and types are columns."
+            f"`expression` has {len(types)} types and values from {lowest:.3g} on. Two or more "
+            "types in rows, genes in columns and counts per million of at least 0 are accepted."
         )
-    return table
+    if table.index.nlevels == 1:
+        return table, [shortened(label) for label in types]
+    is_single = len(table.index.unique(0)) == 1
+    rows = sorted(range(len(table)), key=lambda i: types.get_loc(table.index[i][-1]))
+    table = table.iloc[rows]
+    names = [
+        shortened(label) if is_single else f"{shortened(label)}, {condition}"
+        for condition, label in table.index
+    ]
+    return table, names

@@ -207,7 +207,7 @@ def bulk(
 
 
 def _read(reference: AnnData, labels_key: str) -> tuple[sparse.csr_matrix, pd.Categorical]:
-    """Return counts by cell and the types, in the order of their categories."""
+    """Return counts and type by cell."""
     where = check_layer(reference, None)
     reference = reference.to_memory() if reference.isbacked else reference
     check_genes(reference)
@@ -221,7 +221,7 @@ def _read(reference: AnnData, labels_key: str) -> tuple[sparse.csr_matrix, pd.Ca
             f"{reference.obs_names[empty[0]]!r}, and a bulk sample of such cells would be empty. "
             "Leave them out: `sc.pp.filter_cells(reference, min_counts=1)`."
         )
-    labels = pd.Categorical(reference.obs[labels_key]).remove_unused_categories()
+    labels = pd.Categorical(reference.obs[labels_key].astype(str))  # sorts the types by name
     return sparse.csr_matrix(counts).sorted_indices(), labels
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +25,7 @@ __all__ = ["PrototypeFit", "learn_prototypes"]
 
 MIN_CELLS_PER_PROTOTYPE = 25
 MAX_EPOCHS, CELL_VISITS = 400, 8_000_000
-WARMUP_STEPS = 200
+WARMUP_STEPS = 400
 PATIENCE, HELD_OUT = 10, 0.1
 BATCH_SIZE, BLOCK = 128, 1024
 LEARNING_RATE, PROTOTYPE_RATE, N_STARTS = 2e-3, 1e-2, 5
@@ -60,12 +59,11 @@ def learn_prototypes(
     *,
     seed: int = 0,
     max_epochs: int | None = None,
-    device: torch.device | str = "cpu",
     show_progress: bool = True,
 ) -> PrototypeFit:
     """Train a VAE with prototypes of every type.
 
-    The weight of the divergence rises over the first 200 steps; then the prototypes are placed by
+    The weight of the divergence rises over the first 400 steps; then the prototypes are placed by
     k-means and join the loss. Training stops when the loss on a tenth of the cells has not
     improved for 10 epochs, and the best state is kept.
 
@@ -81,8 +79,6 @@ def learn_prototypes(
         Of the networks, the minibatches and the held-out cells.
     max_epochs
         Longest training; `None` means 400, fewer above 20,000 cells.
-    device
-        Where to train.
     show_progress
         Show a bar over the epochs.
 
@@ -101,8 +97,8 @@ def learn_prototypes(
         max_epochs = max(1, min(MAX_EPOCHS, CELL_VISITS // len(codes)))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        module = PrototypeModule(_log_mean(counts), torch.from_numpy(kind)).to(device)
-        training = _Training(module, CellTensors(cells, device), seed, max_epochs)
+        module = PrototypeModule(_log_mean(counts), torch.from_numpy(kind))
+        training = _Training(module, CellTensors(cells), seed, max_epochs)
         training.run(show_progress)
     nearest, shares = training.result()
     return PrototypeFit(
@@ -121,7 +117,7 @@ class _Training:
         self.module, self.cells, self.seed = module, cells, seed
         self.rng = np.random.default_rng(seed)
         order = self.rng.permutation(cells.counts.shape[0])
-        n_held_out = round(HELD_OUT * len(order))
+        n_held_out = max(1, round(HELD_OUT * len(order)))
         self.held_out, self.rows = order[:n_held_out], order[n_held_out:]
         self.n_batches = math.ceil(len(self.rows) / BATCH_SIZE)
         self.max_epochs = max_epochs
@@ -166,7 +162,7 @@ class _Training:
         self._record("train", total, len(order))
 
     def _check(self, losses: LossOutput, rows: NDArray, epoch: int, step: int) -> None:
-        terms = {"loss": losses.loss} | {k: v.mean() for k, v in _terms(losses).items()}
+        terms = {k: v.mean() for k, v in _terms(losses).items()} | {"loss": losses.loss}
         is_last = step == self.n_batches - 1
         if self.watch.sees(terms, torch.from_numpy(rows), (epoch, step), is_last):
             found = self.watch.found
@@ -193,8 +189,8 @@ class _Training:
         for name, value in total.items():
             self.recorded.setdefault(f"{name}_{part}", []).append(value / n)
 
-    def _blocks(self, rows: NDArray) -> Iterator[NDArray]:
-        yield from np.array_split(rows, -(-len(rows) // BLOCK))
+    def _blocks(self, rows: NDArray) -> list[NDArray]:
+        return np.array_split(rows, -(-len(rows) // BLOCK))
 
     @torch.no_grad()
     def _place_prototypes(self) -> None:
@@ -203,29 +199,27 @@ class _Training:
         kinds = self.module.prototype_type
         for kind in kinds.unique():
             own = (kinds == kind).nonzero().squeeze(-1)
-            cells = mean[label.squeeze(-1) == kind].cpu().numpy()
-            n = min(len(own), len(cells))
-            centers = KMeans(n, n_init=N_STARTS, random_state=self.seed).fit(cells)
-            self.module.prototypes[own] = self.module.prototypes.new_tensor(
-                centers.cluster_centers_
-            )
+            means = KMeans(len(own), n_init=N_STARTS, random_state=self.seed)
+            means.fit(mean[label.squeeze(-1) == kind].numpy())
+            self.module.prototypes[own] = torch.from_numpy(means.cluster_centers_)
 
     @torch.no_grad()
     def _means(self) -> tuple[Tensor, Tensor]:
         """Return posterior means and labels of all cells."""
         self.module.eval()
-        batches = [
-            self.cells[rows] for rows in self._blocks(np.arange(self.cells.counts.shape[0]))
-        ]
-        label = torch.cat([batch[REGISTRY_KEYS.LABELS_KEY] for batch in batches])
-        return torch.cat([self.module.posterior_mean(batch) for batch in batches]), label
+        parts = []
+        for rows in self._blocks(np.arange(self.cells.counts.shape[0])):
+            batch = self.cells[rows]
+            parts.append((self.module.posterior_mean(batch), batch[REGISTRY_KEYS.LABELS_KEY]))
+        means, labels = zip(*parts, strict=True)
+        return torch.cat(means), torch.cat(labels)
 
     @torch.no_grad()
     def result(self) -> tuple[NDArray, NDArray]:
         """Return the nearest prototype of every cell, and the shares of all prototypes."""
         nearest = self.module.distances(*self._means()).argmin(1)
         shares = self.module.prototype_shares().double()
-        return nearest.cpu().numpy(), (shares / shares.sum(1, keepdim=True)).cpu().numpy()
+        return nearest.numpy(), (shares / shares.sum(1, keepdim=True)).numpy()
 
     def history(self) -> dict[str, pd.DataFrame]:
         """Return every term by epoch."""

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scovert._validation import UNKNOWN
 from scovert.mixing import (
-    N_FITS,
     Cohort,
     JointFit,
     Measured,
@@ -24,14 +24,14 @@ from scovert.mixing import (
     to_cells,
     widen,
 )
+from scovert.mixing._draws import N_FITS
 from scovert.mixing._network import N_STEPS
 from scovert.model._bulk._content import Content, find_content
 from scovert.model._bulk._result import BulkResult, Fit
 from scovert.model._bulk._samples import Samples
 
-__all__ = ["UNKNOWN", "Question", "answer", "work_of"]
+__all__ = ["Question", "answer", "work_of"]
 
-UNKNOWN = "unknown"
 UNKNOWN_SD = 1.0
 """Log sd of the profile of the unknown component when intervals are drawn."""
 N_DRAWS = 600
@@ -83,6 +83,7 @@ def answer(
     profiles, cpm, millions = samples.shared_with(signature, n_genes_per_type)
     at = profiles.informative
     cohort = Cohort.of(cpm[:, at], profiles.shares[:, at], profiles.variance[:, at], millions)
+    content = find_content(profiles, signature.n_cells, question.cell_size)
     network = None
     if question.method == "network":
         step = partial(on_fits, 1)
@@ -91,7 +92,6 @@ def answer(
     else:
         joint = fit_cohort(cohort, likelihood=question.likelihood, has_unknown=question.unknown)
         on_fits(1)
-    content = find_content(profiles, signature.n_cells, question.cell_size)
     types, state_type = list(profiles.types), profiles.state_type
     if question.unknown:
         types, content = [*types, UNKNOWN], content.with_unknown()
@@ -163,7 +163,7 @@ class _Mixture:
         rng = np.random.default_rng(seed)
         rna, factor = self._rna_draws(cohort, rng, on_fits)
         relative = to_cells(rna, self.content.sizes)
-        absolute = to_cells(rna, self.content.draw(N_DRAWS, rng)[:, None, :])
+        absolute = self.content.cells(rna, rng)
         if self.measured is not None:
             relative = self.measured.correct(relative)
             absolute = self.measured.correct(absolute, rng)
@@ -187,7 +187,8 @@ def _measured(question: Question, samples: Samples, types: list[str]) -> Measure
         return None
     positions = samples.names.get_indexer(question.measured.index)
     member = question.member.reindex(columns=types, fill_value=False).to_numpy()
-    return Measured(positions, question.measured.to_numpy(float), member)
+    is_there = member.any(1)  # a study may lack the types of a column
+    return Measured(positions, question.measured.to_numpy(float)[:, is_there], member[is_there])
 
 
 def _residual_sd(joint: JointFit) -> NDArray:

@@ -98,7 +98,7 @@ def layer_names(types: Sequence[str], key: str) -> dict[str, str]:
     if len(names) < len(prefixes) * len(types):
         raise ValueError(
             f"Two of the types {list(types)} would have layers of the same name, since a slash "
-            "becomes `_`. Leave `condition_key` out, and see `get_cell_type_expression`."
+            "becomes `_`. Pass `write_layer=False`, and see `get_cell_type_expression`."
         )
     return names
 
@@ -136,7 +136,7 @@ def find_expression(result: BulkResult, condition_key: str | None) -> TypeExpres
 def _tables(fit: Fit, condition: pd.Series) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return expression and reliability of the types of one reference."""
     mixture = Mixture.of(fit.cpm, fit.millions, fit.profiles, fit.joint)
-    found = fit_expression(mixture, condition.cat.codes.to_numpy())
+    found = fit_expression(mixture, condition.cat.codes.to_numpy(np.int64))
     names = [condition.cat.categories, fit.profiles.types]
     index = pd.MultiIndex.from_product(names, names=["condition", "type"])
     expression, reliability = (

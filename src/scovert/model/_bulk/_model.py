@@ -28,10 +28,12 @@ from scovert._validation import (
     check_genes,
     check_layer,
     check_measured,
+    check_no_options,
     check_number,
     check_sizes,
     check_subjects,
     check_types,
+    check_unknown,
     warn_about_cells,
 )
 from scovert.mixing import Signature
@@ -43,7 +45,7 @@ from scovert.model._bulk._expression import (
     types_of,
 )
 from scovert.model._bulk._reference import Learning, find_signatures, restored, stored
-from scovert.model._bulk._result import BulkResult
+from scovert.model._bulk._result import BulkResult, in_slot
 from scovert.model._bulk._samples import Samples
 from scovert.model._shared import SaveLoadMixin
 from scovert.module import BulkModule
@@ -88,7 +90,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
     >>> reference = scovert.data.pbmc68k()
     >>> bulk = scovert.simulate.bulk(reference, "cell_type", n_samples=5)
     >>> BulkDeconvolution.setup_anndata(reference, labels_key="cell_type")
-    >>> model = BulkDeconvolution(reference)
+    >>> model = BulkDeconvolution(reference, min_cells_per_type=8)
     >>> model.train()
     >>> result = model.deconvolve(bulk, kind="counts", cell_size="reference", interval=None)
     >>> result.proportions.shape
@@ -281,6 +283,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         check_choice("kind", kind, ("auto", "counts", "tpm"))
         _check_method(method, likelihood, unknown)
         check_sizes(cell_size, self.types)
+        check_unknown(unknown, self.types)
         if interval is not None:
             check_number("interval", interval, 0.01, 0.999)
         samples = Samples.read(bulk, layer, kind)
@@ -318,7 +321,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         -------
         DataFrame of samples x types, rows sum to one.
         """
-        return self._result(bulk, {"interval": None} | options).proportions
+        return self._result(bulk, options).proportions
 
     def get_mrna_fractions(self, bulk: AnnData | BulkResult, **options: object) -> pd.DataFrame:
         """Return fractions of RNA of the genes that bulk and reference share.
@@ -332,7 +335,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         -------
         DataFrame of samples x types, rows sum to one.
         """
-        return self._result(bulk, {"interval": None} | options).mrna_fractions
+        return self._result(bulk, options).mrna_fractions
 
     def get_fit_quality(self, bulk: AnnData | BulkResult, **options: object) -> pd.DataFrame:
         """Return how well mixtures explain the samples, and what was assumed.
@@ -347,7 +350,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         DataFrame with a row for every sample, ``attrs`` with what holds for all of them; see
         ``quality`` of :class:`BulkResult`.
         """
-        return self._result(bulk, {"interval": None} | options).quality
+        return self._result(bulk, options).quality
 
     def get_cell_type_expression(
         self, bulk: AnnData | BulkResult, condition_key: str | None = None, **options: object
@@ -382,7 +385,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         ValueError
             If a sample has no condition.
         """
-        return find_expression(self._result(bulk, {"interval": None} | options), condition_key)
+        return find_expression(self._result(bulk, options), condition_key)
 
     def annotate(
         self,
@@ -391,18 +394,21 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         key_added: str = "bulk",
         overwrite: bool = False,
         result: BulkResult | None = None,
+        write_layer: bool = True,
         condition_key: str | None = None,
         **options: object,
     ) -> None:
         """Write the results into a bulk.
 
         Writes ``obsm["bulk_proportions"]``, ``obsm["bulk_lower"]`` and ``obsm["bulk_upper"]``
-        (unless ``interval=None``), ``obsm["bulk_mrna_fractions"]``, and ``uns["bulk"]``
-        (parameters, what was assumed, versions, time). With `condition_key` also, for every type,
+        (unless ``interval=None``), ``obsm["bulk_mrna_fractions"]``, for every type
         ``layers["bulk_<type>"]``, counts per million of the type's own RNA, one profile per
-        condition repeated over its samples, and ``layers["bulk_reliability_<type>"]``; see
-        :meth:`get_cell_type_expression`. They are missing values at genes that the reference does
-        not share. A slash in a type becomes ``_``, and ``uns["bulk"]["layers"]`` has the types.
+        condition repeated over its samples, and ``layers["bulk_reliability_<type>"]``, see
+        :meth:`get_cell_type_expression`; and ``uns["bulk"]`` (parameters, what was assumed,
+        versions, time). Layers have missing values at genes that the reference does not share,
+        whose number is ``uns["bulk"]["n_genes_without_profile"]``.
+        A slash in the name of a type becomes ``_``, as files cannot hold it: ``uns["bulk"]`` has
+        the names as they are, in ``"types"``, and in ``"layers"`` by layer.
 
         Parameters
         ----------
@@ -414,8 +420,11 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             Replace slots that something else wrote.
         result
             What to write; `None` calls :meth:`deconvolve`.
+        write_layer
+            Write the layers, two dense matrices of samples x genes for every type.
         condition_key
-            Column of ``bulk.obs`` with the condition of every sample; `None` leaves layers out.
+            Column of ``bulk.obs`` with the condition of every sample; `None` takes all samples
+            for one condition.
         **options
             For :meth:`deconvolve`.
 
@@ -429,27 +438,29 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             If the layers would not fit.
         """
         check_trained(self)
-        check_layer(bulk, options.get("layer"))
+        check_layer(bulk, options.get("layer"), "bulk")
         has_interval = options.get("interval", 0.9) is not None
         if result is not None:
             has_interval = result.lower is not None
-            if options:
-                raise ValueError(f"`result` is there already, so {sorted(options)} say nothing.")
+            check_no_options(options)
             if not result.proportions.index.equals(bulk.obs_names):
-                raise ValueError("`result` is of other samples than those of `bulk`.")
+                raise ValueError(
+                    "`result` is of other samples than those of `bulk`. Pass the bulk that was "
+                    "deconvolved, with its samples in the same order."
+                )
         names = ["proportions", *(("lower", "upper") if has_interval else ()), "mrna_fractions"]
         slots = {name: ("obsm", f"{key_added}_{name}") for name in names}
         layers: dict[str, str] = {}
-        if condition_key is not None:
-            check_condition(bulk.obs, condition_key)
+        check_condition(bulk.obs, condition_key)
+        if write_layer:
             layers = layer_names(self.types if result is None else types_of(result), key_added)
             remedy = "`get_cell_type_expression` returns one profile per condition."
-            check_memory(bulk, list(layers), f"Leave `condition_key` out: {remedy}")
+            check_memory(bulk, list(layers), f"Pass `write_layer=False`: {remedy}")
         wanted = [*slots.values(), *(("layers", name) for name in layers)]
         check_free(bulk, key_added, wanted, "BulkDeconvolution", overwrite=overwrite)
         result = self.deconvolve(bulk, **options) if result is None else result
-        values = {slot: getattr(result, name) for name, slot in slots.items()}
-        if condition_key is not None:
+        values = {slot: in_slot(getattr(result, name)) for name, slot in slots.items()}
+        if write_layer:
             found = find_expression(replace(result, obs=bulk.obs), condition_key)
             written = found.layers(bulk.var_names, key_added)
             values |= {("layers", name): table for name, table in written.items()}
@@ -457,7 +468,11 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             k: v for k, v in options.items() if isinstance(v, (str, int, float))
         }
         write_slots(bulk, key_added, values, "BulkDeconvolution", params)
-        bulk.uns[key_added] |= result.record() | ({"layers": layers} if layers else {})
+        record = result.record()
+        if write_layer:
+            is_known = bulk.var_names.isin(found.expression.columns)
+            record |= {"layers": layers, "n_genes_without_profile": int((~is_known).sum())}
+        bulk.uns[key_added] |= record
 
     def check(self) -> pd.DataFrame:
         """Return a table of what of the reference deserves a second look.
@@ -492,9 +507,11 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         return GENES_OF_FEW if len(signature.types) <= FEW_TYPES else GENES_OF_MANY
 
     def _result(self, bulk: AnnData | BulkResult, options: dict) -> BulkResult:
-        if isinstance(bulk, BulkResult):
-            return bulk
-        return self.deconvolve(bulk, **options)
+        if not isinstance(bulk, BulkResult):
+            return self.deconvolve(bulk, **{"interval": None} | options)
+        check_trained(self)
+        check_no_options(options)
+        return bulk
 
 
 def _check_method(method: str, likelihood: str, unknown: bool) -> None:

@@ -11,6 +11,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scovert._counts import get_counts, is_in_memory, row_blocks
+from scovert._validation import check_studies
 from scovert.mixing import Signature, find_states, is_housekeeping
 from scovert.train import learn_prototypes
 
@@ -50,16 +51,11 @@ def find_signatures(
     studies = {"": np.ones(len(labels), bool)}
     if batch is not None:
         studies = {str(name): batch == name for name in pd.unique(batch)}
+    check_studies(labels, studies, learning.min_cells)
     signatures, history = {}, {}
     for name, is_own in studies.items():
         sizes = pd.Series(labels[is_own]).value_counts()
         enough = sizes.index[sizes >= learning.min_cells]
-        if len(enough) < 2:
-            raise ValueError(
-                f"Study {name!r} of the reference has fewer than two types of "
-                f"{learning.min_cells} cells ({sizes.to_dict()}). Leave it out, or `batch_key`, "
-                "which fits every study."
-            )
         rows = np.flatnonzero(is_own & np.isin(labels, enough))
         types = pd.Categorical(labels[rows])
         own = counts[rows]
@@ -80,8 +76,13 @@ def find_signatures(
 
 def _in_memory(counts: object) -> sp.csr_matrix:
     if is_in_memory(counts):
-        return sp.csr_matrix(counts)
-    return sp.vstack([sp.csr_matrix(block) for _, block in row_blocks(counts)], "csr")
+        return _sparse(counts)
+    return sp.vstack([_sparse(block) for _, block in row_blocks(counts)], "csr")
+
+
+def _sparse(counts: NDArray | sp.csr_matrix) -> sp.csr_matrix:
+    """Return a sparse matrix of a type that scipy has, which is not float16."""
+    return sp.csr_matrix(counts, dtype=np.result_type(counts.dtype, np.float32))
 
 
 def stored(signatures: dict[str, Signature]) -> dict[str, NDArray]:

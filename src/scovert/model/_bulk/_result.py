@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scovert._slots import slot_name
+from scovert._validation import UNKNOWN
 from scovert.mixing import JointFit, Profiles
 
-__all__ = ["BulkResult", "Fit"]
+__all__ = ["BulkResult", "Fit", "in_slot"]
 
 FLOOR = 0.001
 """Added to fractions before the geometric mean over references."""
@@ -43,7 +45,7 @@ class Fit:
 class BulkResult:
     """What a bulk holds, with intervals.
 
-    Tables have a row for every sample, and a column for every type in the order of the reference.
+    Tables have a row for every sample, and a column for every type, sorted by name.
 
     Attributes
     ----------
@@ -108,12 +110,14 @@ class BulkResult:
         TypeError
             If one is not a BulkResult.
         """
+        if isinstance(results, BulkResult):
+            raise TypeError("`results` is one BulkResult. Pass a list of them.")
         results = list(results)
         _check(results)
         if len(results) == 1:
             return results[0]
         first = results[0]
-        types = pd.unique(np.concatenate([r.proportions.columns for r in results]))
+        types = _ordered({kind for r in results for kind in r.proportions})
         proportions = _mean([r.proportions for r in results], types)
         draws, relative = (
             _pooled([(getattr(r, name), r.proportions.columns) for r in results], proportions)
@@ -147,6 +151,8 @@ class BulkResult:
     def record(self) -> dict[str, object]:
         """Return what was assumed and fitted, as ``uns`` of an AnnData can hold it."""
         facts = {k: v for k, v in self.quality.attrs.items() if v is not None}
+        if self.interval is not None:
+            facts["interval"] = self.interval
         matched = pd.Series(facts.pop("matched_types"), dtype=object)
         types = pd.DataFrame({"cell_size": self.cell_sizes})
         types["table_name"] = matched.reindex(types.index).fillna("")
@@ -155,6 +161,16 @@ class BulkResult:
     def _table(self, values: object) -> pd.DataFrame:
         frame = self.proportions
         return pd.DataFrame(np.asarray(values), frame.index, frame.columns)
+
+
+def _ordered(types: set[str]) -> NDArray:
+    """Sort types as one reference does, the unknown component last."""
+    return np.array(sorted(types, key=lambda kind: (kind == UNKNOWN, kind)), dtype=object)
+
+
+def in_slot(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of types with columns that h5ad can hold."""
+    return table.set_axis([slot_name(kind) for kind in table.columns], axis=1)
 
 
 def _check(results: list[BulkResult]) -> None:

@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 
 from scovert._validation import (
     check_bulk_values,
+    check_content,
     check_genes,
     check_informative,
     check_kind,
     check_layer,
+    check_shared_counts,
     warn_about_kind,
+    warn_about_samples,
 )
 from scovert.mixing import Profiles, Signature
 
@@ -49,8 +52,8 @@ class Samples:
     @classmethod
     def read(cls, bulk: AnnData, layer: str | None, kind: str) -> Self:
         """Read and check the samples of an AnnData."""
-        where = check_layer(bulk, layer).replace("adata", "bulk")
-        check_genes(bulk)
+        where = check_layer(bulk, layer, "bulk")
+        check_genes(bulk, name="bulk")
         stored = bulk.X if layer is None else bulk.layers[layer]
         stored = stored[:] if bulk.isbacked else stored
         dense = stored.toarray() if sp.issparse(stored) else np.asarray(stored)
@@ -59,6 +62,7 @@ class Samples:
         found = check_kind(values, kind, where)
         if kind == "auto":
             warn_about_kind(found, where)
+        warn_about_samples(len(values))
         return cls(bulk.obs_names, bulk.var_names, values, found, bulk.obs.copy())
 
     def shared_with(
@@ -72,7 +76,9 @@ class Samples:
         shared = signature.genes[signature.genes.isin(expressed)]
         profiles = signature.restricted(shared, n_genes_per_type)
         check_informative(len(profiles.informative), profiles.genes, signature.genes, self.genes)
+        check_content(profiles.rna, profiles.types)
         own = self.values[:, self.genes.get_indexer(profiles.genes)]
         totals = own.sum(1, keepdims=True)
+        check_shared_counts(totals, self.names)
         millions = float(np.median(totals)) / 1e6 if self.kind == "counts" else None
         return profiles, own / totals * 1e6, millions

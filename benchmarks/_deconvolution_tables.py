@@ -1,0 +1,172 @@
+"""Tables of the benchmark of deconvolution, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+from _deconvolution_goals import GATES, GOALS, Results
+from _deconvolution_scenarios import (
+    AVERAGES,
+    COUNTED,
+    METHODS,
+    OURS,
+    PARTS,
+    SCENARIOS,
+    SPEED,
+    STUDY,
+)
+from _goals import goal_lines
+from _runs import header, markdown
+
+__all__ = ["COLUMNS", "report"]
+
+COLUMNS = {  # of the tables: heading and digits
+    "rmse": ("RMSE", 3),
+    "rmse_single": ("RMSE, single", 3),
+    "bias": ("bias", 3),
+    "within": ("within", 3),
+    "ccc": ("CCC", 3),
+    "r": ("r", 2),
+    "measured_1": ("1 measured", 3),
+    "measured_2": ("2 measured", 3),
+    "measured_3": ("3 measured", 3),
+    "measured_2_coverage": ("coverage, 2 measured", 2),
+    "measured_2_half_width": ("half-width, 2 measured", 3),
+    "coverage": ("coverage", 2),
+    "half_width": ("half-width", 3),
+    "disagreement": ("disagreement", 3),
+    "r_response": ("r", 2),
+    "r_specific": ("r, specific", 2),
+    "cpu": ("CPU s", 1),
+    "gib": ("GiB", 2),
+}
+NAMES = {"CD4 T": "CD4", "CD8 T": "CD8", "Monocyte": "Mono"}  # one name for a type
+LEGEND = """\
+Errors of cell fractions. *RMSE*: over all samples and types; *bias*: its part that is constant
+over the samples, by type; *within*: the rest. *CCC*: Lin's concordance over all entries; *r*: mean
+over the types of the correlation over the samples. *1, 2, 3 measured*: RMSE of the other samples
+when so many have measured fractions, mean of 20 random choices. *coverage* and *half-width*: of
+90 % intervals. *CPU s*, *GiB*: one run on one thread, and the memory that it adds. Means over the
+seeds; means over studies are means over the references of a study first.
+
+*joint* is `BulkDeconvolution` as it comes; *network* has `method="network"`, *prototype VAE*
+`signature="prototype_vae"`. MuSiC, BayesPrism (fixed point, reference updated), nu-SVR,
+dtangle and NNLS (on the genes of ours) are written for the benchmark; fractions of RNA become
+fractions of cells by the table and formula of ours, and measured samples correct them by the same
+rule. rectangle and Scaden are their packages with their own corrections.
+"""
+NOTES = {  # of parts
+    "genes": "The table of RNA content is fixed, and so is the offset of the logarithm, 10 counts "
+    "per million: it is no option of the model.",
+    "averages": "*RMSE, single*: mean over the fits with one reference that are averaged.",
+    "pseudobulks": "*Kang donors*: controls and stimulated cells of four donors with a gene "
+    "shift, three samples of each, reference of four other donors, controls only. *Kang x Hao*: "
+    "controls as they were counted. RNA content of the reference.",
+    "mixtures": "RNA content of the reference for cells, none for RNA.",
+    "simulations": "RNA content of the reference. The truth counts cells of a missing type, the "
+    "estimates cannot. *unknown*: `unknown=True`; *50 genes*: `n_genes_per_type=50`, without "
+    "intervals; the best of such variants is known by hindsight only.",
+    "expression": "Log fold changes of stimulated over control samples of *Kang donors*, against "
+    "those of the cells that were mixed, for genes with 50 counts per million; *specific*: "
+    "without the mean over the types, for genes that all of them express. Means over the types.",
+    "speed": "100 bulks, 30 states of 10 types, about 1,000 informative genes, without intervals; "
+    "the memory is that of a process that does nothing else.",
+}
+
+
+def report(results: list[dict]) -> str:
+    """Goals and tables of all parts, in Markdown, with versions and machine in the header."""
+    texts = ["# Deconvolution of bulks", header(results), LEGEND]
+    if not results:
+        return "\n\n".join(texts)
+    rows = in_order(pd.DataFrame(results))
+    found = Results(rows)
+    for part, title in PARTS.items():
+        own = rows[rows["part"] == part]
+        if len(own):
+            goals = [markdown(goal_lines(GOALS[part], found))] if GOALS[part] else []
+            note = [NOTES[part]] if part in NOTES else []
+            texts += [f"## {title}", *note, *goals, *tables(part, own, found)]
+    return "\n\n".join(text.strip() for text in texts) + "\n"
+
+
+def in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    """Sort by set and method, whatever ran first."""
+    sets = {name: i for i, name in enumerate((*SCENARIOS, *AVERAGES, SPEED))}
+    methods = {name: i for i, name in enumerate(METHODS)}
+    keys = pd.DataFrame({"set": rows["scenario"].map(sets), "method": rows["method"].map(methods)})
+    return rows.loc[keys.sort_values(["set", "method"], kind="stable").index]
+
+
+def tables(part: str, rows: pd.DataFrame, found: Results) -> Iterator[str]:
+    """RMSE of each set and method; means, and of blood the types and the gate of the variants."""
+    methods = [m for m in METHODS if m in set(rows["method"])]
+    if part in ("averages", "expression", "speed"):
+        yield by_set(rows)
+        return
+    yield "RMSE:"
+    yield wide(rows, methods, "rmse")
+    if part == "genes":
+        return
+    if part == "blood":
+        yield "Means over the three studies, of the methods that were run on all sets:"
+        yield by_method(rows.assign(study=rows["scenario"].map(STUDY)), methods)
+        yield "Correlation of each type, mean over the references:"
+        yield by_type(rows)
+        yield "What a variant needs to become the default:"
+        yield markdown(goal_lines(GATES, found))
+        return
+    yield "Means over the sets:"
+    yield by_method(rows.assign(study=rows["scenario"]), methods)
+
+
+def wide(rows: pd.DataFrame, methods: list[str], column: str) -> str:
+    """One line for each set, one column for each method; the best is bold."""
+    table = rows.groupby(["scenario", "method"], sort=False)[column].mean().unstack("method")
+    lines = [["set", *methods]]
+    for name in dict.fromkeys(rows["scenario"]):
+        values = table.loc[name].reindex(methods)
+        shown = [f"**{v:.3f}**" if v == values.min() else _shown(v, 3) for v in values]
+        lines.append([name.removesuffix(", genes"), *shown])
+    return markdown(lines)
+
+
+def by_method(rows: pd.DataFrame, methods: list[str]) -> str:
+    """One line for each method: means over the sets of a study, then over the studies."""
+    sets = rows["scenario"].nunique()
+    columns = [c for c in COLUMNS if c in rows and rows[c].notna().any()]
+    lines = [["method", *(COLUMNS[c][0] for c in columns)]]
+    for method in methods:
+        own = rows[rows["method"] == method]
+        if own["scenario"].nunique() == sets:
+            means = own.groupby(["study", "scenario"])[columns].mean().groupby("study").mean()
+            lines.append([method, *(_shown(means[c].mean(), COLUMNS[c][1]) for c in columns)])
+    return markdown(lines)
+
+
+def by_set(rows: pd.DataFrame) -> str:
+    """One line for each set and method, with all that was measured."""
+    columns = [c for c in COLUMNS if c in rows and rows[c].notna().any()]
+    lines = [["set", "method", *(COLUMNS[c][0] for c in columns), "seeds"]]
+    for (name, method), own in rows.groupby(["scenario", "method"], sort=False):
+        shown = [_shown(own[c].mean(), COLUMNS[c][1]) for c in columns]
+        lines.append([name, method, *shown, str(len(own))])
+    return markdown(lines)
+
+
+def by_type(rows: pd.DataFrame) -> str:
+    """One line for each study and method, one column for each type."""
+    rows = rows[rows["method"].isin((*OURS, *COUNTED))]
+    rows = rows.assign(study=rows["scenario"].map(STUDY))
+    r = pd.DataFrame(list(rows["r_of"]), rows.index).rename(columns=NAMES)
+    r = r.T.groupby(level=0, sort=False).first().T
+    table = r.groupby([rows["study"], rows["method"]], sort=False).mean()
+    lines = [["study", "method", *table.columns]]
+    for (study, method), values in table.iterrows():
+        lines.append([study, method, *(_shown(v, 2) for v in values)])
+    return markdown(lines)
+
+
+def _shown(value: float, digits: int) -> str:
+    return "-" if pd.isna(value) else f"{value:.{digits}f}"
