@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -63,6 +64,19 @@ def test_the_confounder_is_found(model: LatentConfounder, data: AnnData) -> None
     assert true_leakage > 0.2
     assert model.get_leakage() == pytest.approx(true_leakage, abs=0.06)
     assert model.get_leakage() == pytest.approx(correlation(given(found, data), d), abs=1e-5)
+
+
+def test_a_model_says_how_many_it_found(
+    model: LatentConfounder, data: AnnData, tmp_path: Path
+) -> None:
+    setup = {"size_factor_key": "size_factor", "continuous_covariate_keys": COVARIATES}
+    other = data.copy()
+    LatentConfounder.setup_anndata(other, "treatment", **setup)
+    assert "n_latent=auto," in LatentConfounder(other).summary_string
+    model.save(tmp_path / "model")
+    for trained in (model, LatentConfounder.load(tmp_path / "model", other)):
+        assert "n_latent=1," in trained.summary_string
+        assert "auto" not in trained.summary_string
 
 
 def test_classes_are_the_states(model: LatentConfounder, data: AnnData) -> None:

@@ -5,7 +5,11 @@ from importlib import import_module
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
+
+from scovert import _health, simulate
+from scovert.model import LatentConfounder
 
 ROOT = Path(__file__).parents[1]
 
@@ -16,6 +20,54 @@ def test_api_page_lists_every_public_name(namespace):
     section = re.search(rf"currentmodule:: scovert\.{namespace}\n(.*?)```", page, re.DOTALL)[1]
     listed = set(re.findall(r"^ +(\w+)$", section, re.MULTILINE))
     assert listed == set(import_module(f"scovert.{namespace}").__all__)
+
+
+def rows_of_check():
+    """Rows that the theory of confounders has in its table, with their limits."""
+    page = (ROOT / "docs" / "models" / "confounder.md").read_text()
+    table = page.split("The rows of `check()`")[1].split("\n## ")[0]
+    cells = [line.strip("| ").split(" | ") for line in table.splitlines() if line[:3] == "| `"]
+    return {name: limit for first, *_, limit in cells for name in re.findall("`(.*?)`", first)}
+
+
+@pytest.mark.parametrize("init", [{"n_latent": 0}, {}, {"z_type": "binary"}])
+def test_every_row_of_check_is_explained(seed, monkeypatch, init):
+    monkeypatch.setattr("scovert.effects._mixture.N_CLASSES", (1, 2))
+    adata = simulate.confounder("sparse", n_cells=301, n_genes=97, seed=2)
+    LatentConfounder.setup_anndata(adata, "treatment", size_factor_key="size_factor")
+    model = LatentConfounder(adata, **({"n_latent": 1} | init))
+    model.train(accelerator="cpu", enable_progress_bar=False)
+    names = [row.split(": ")[-1] for row in model.check().index]
+    names = [re.sub("^identified by .*", "identified by ...", name) for name in names]
+    assert set(names) <= set(rows_of_check())
+
+
+LIMITED = {name: rule for name, rule in rows_of_check().items() if rule.startswith("above")}
+
+
+@pytest.mark.parametrize(("name", "rule"), LIMITED.items(), ids=LIMITED)
+def test_limits_of_check_are_as_explained(name, rule):
+    limit = float(rule.split()[1])
+
+    def verdict(value):
+        if name == "leakage":
+            return _health.leakage_row(value).verdict
+        return _health.identification_rows("b v. a", "classes", {name: value}, "")[1].verdict
+
+    assert (verdict(limit), verdict(limit + 1e-6)) == ("ok", "look")
+
+
+def test_other_limits_of_check_are_as_explained():
+    rows = rows_of_check()
+    assert rows["plausible dispersions"] == "below 0.99"
+    verdicts = [_health.dispersion_row(np.r_[np.ones(n), 1e5]).verdict for n in (98, 99)]
+    assert verdicts == ["look", "ok"]
+    assert rows["confounders"].startswith("15 or more")
+    assert [_health.latent_number_row(n).verdict for n in (14, 15)] == ["ok", "look"]
+    never = [name for name, rule in rows.items() if rule.startswith("never")]
+    facts = dict.fromkeys(never, 1e6)
+    shown = _health.identification_rows("b v. a", "classes", facts, "")
+    assert {row.verdict for row in shown} == {"ok"}
 
 
 @pytest.mark.slow

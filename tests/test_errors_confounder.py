@@ -110,6 +110,14 @@ def with_log(adata: AnnData) -> None:
     adata.X = adata.X.log1p()
 
 
+def with_scaled(adata: AnnData) -> None:
+    """As scanpy does it after its logarithm; the first value is above zero."""
+    values = adata.X.log1p().toarray()
+    adata.X = (values - values.mean(0)) / values.std(0)
+    adata.X[0, 0] = 0.5
+    adata.uns["log1p"] = {"base": None}
+
+
 def at(row: int, value: object, key: str) -> Callable[[AnnData], None]:
     """Put a value into a column of obs, in one cell."""
     return column(key, lambda a: a.obs[key].where(np.arange(a.n_obs) != row, value))
@@ -247,6 +255,7 @@ REFUSED_AT_SETUP = {
     "size infinite": (at(7, np.inf, "size"), {"size_factor_key": "size"}, ValueError, "inf"),
     "size text": (nothing, {"size_factor_key": "lane"}, TypeError, "'lane'.*are numbers"),
     "logs": (with_log, {}, ValueError, "look log-normalised.*`layer=...`"),
+    "scaled": (with_scaled, {}, ValueError, r"holds 0\.5 \(.*look scaled.*`layer=...`"),
     "nan": (with_value(np.nan), {}, ValueError, rf"holds nan \({PLACE}"),
     "infinite": (with_value(np.inf), {}, ValueError, rf"holds inf \({PLACE}"),
     "negative": (with_value(-1), {}, ValueError, rf"holds -1 \({PLACE}.*scaled"),
@@ -283,8 +292,29 @@ def test_setup_refuses_what_is_no_anndata(wrong: object) -> None:
 
 def test_twenty_cells_are_enough(adata: AnnData) -> None:
     adata.obs["treated"] = [True] * 20 + [False] * (N_CELLS - 20)
-    with no_warning():
+    with pytest.warns(UserWarning, match=r"Few cells in \{True: 20\}") as caught:
         assert_finite(fit(adata))
+    assert len(caught) == 1
+    assert_points_here(caught)
+
+
+@pytest.mark.parametrize(("n", "warns"), [(49, True), (50, False)])
+def test_small_arms_warn(adata: AnnData, n: int, warns: bool, tmp_path: Path) -> None:
+    adata.obs["arm"] = ["x"] * n + ["ctrl"] * 50 + ["y"] * (N_CELLS - n - 50)
+    setup = {"treatment_key": "arm", "reference": "ctrl"}
+    adata = adata[adata.obs["arm"] != "y"].copy()
+    if not warns:
+        with no_warning():
+            set_up(adata, **setup)
+        return
+    with pytest.warns(
+        UserWarning, match=r"Few cells in \{'x': 49\}.*\(under 50\).*few cells"
+    ) as caught:
+        model = fit(adata, setup=setup)
+    assert_points_here(caught)
+    model.save(tmp_path / "model")
+    with no_warning():  # it was said when the cells were set up
+        LatentConfounder.load(tmp_path / "model", adata)
 
 
 # Refused when a model is made or trained
@@ -554,16 +584,19 @@ def test_columns_that_are_no_donors_do_not_warn(adata: AnnData) -> None:
         set_up(adata)
 
 
-@pytest.mark.parametrize(("n", "warns"), [(60, True), (99, True), (100, False)])
-def test_few_controls_warn(model: LatentConfounder, n: int, warns: bool) -> None:
-    for ask in (model.get_treatment_effects, model.get_normalized_expression):
-        if warns:
-            with pytest.warns(UserWarning, match=f"holds {n} genes.*fewer than 100") as caught:
-                ask(negative_controls=controls(n))
-            assert_points_here(caught)
-        else:
-            with no_warning():
-                ask(negative_controls=controls(n))
+@pytest.mark.parametrize(("n", "warns"), [(61, True), (99, True), (100, False)])
+@pytest.mark.parametrize("asks", [(EFFECTS, MEANS), (MEANS, EFFECTS)])
+def test_few_controls_warn_once(n: int, warns: bool, asks: tuple[str, str]) -> None:
+    model = fit(make())
+    first, second = (getattr(model, name) for name in asks)
+    if warns:
+        with pytest.warns(UserWarning, match=f"holds {n} genes.*fewer than 100") as caught:
+            first(negative_controls=controls(n))
+        assert_points_here(caught)
+        with pytest.warns(UserWarning, match="holds 60 genes"):
+            first(negative_controls=controls(60))
+    with no_warning():
+        second(negative_controls=controls(n))
 
 
 def test_controls_mean_controls(model: LatentConfounder) -> None:
@@ -613,13 +646,17 @@ def test_effects_that_nothing_identifies_warn() -> None:
     setup = {CONTINUOUS: [f"covariate_{i}" for i in range(1, 5)], "size_factor_key": "size_factor"}
     LatentConfounder.setup_anndata(adata, "treatment", **setup)
     model = LatentConfounder(adata, n_latent=1)
-    model.train(accelerator="cpu", enable_progress_bar=False)
-    for ask in (model.get_treatment_effects, model.annotate):
+    asks = (model.get_treatment_effects, model.annotate)
+    for ask, again in (asks, asks[::-1]):
+        model.train(accelerator="cpu", enable_progress_bar=False)
         with pytest.warns(UserWarning, match="True v. False.*p-values are refused") as caught:
             ask()
         assert_points_here(caught)
-    with pytest.warns(UserWarning, match="p-values are refused"):
-        table = model.get_treatment_effects()
+        with no_warning():  # once for each estimate
+            again()
+            table = model.get_treatment_effects()
+        with pytest.warns(UserWarning, match="few genes respond does not hold"):
+            model.get_treatment_effects(identification="sparse")
     assert (table["reason"] == "dense effects, not identified").all()
     assert table[["p_value", "q_value"]].isna().all(axis=None)
     assert np.isfinite(table[["log2_fc", "se"]]).all(axis=None)

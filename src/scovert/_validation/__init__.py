@@ -53,7 +53,9 @@ from scovert._validation._treatment import (
     check_latents,
     check_size_factors,
     check_treatment,
+    warn_about_arms,
     warn_about_clusters,
+    warn_about_controls,
     warn_about_leakage,
 )
 
@@ -101,8 +103,10 @@ __all__ = [
     "some_of",
     "standardised",
     "warn_about_anchors",
+    "warn_about_arms",
     "warn_about_cells",
     "warn_about_clusters",
+    "warn_about_controls",
     "warn_about_file",
     "warn_about_conditions",
     "warn_about_kind",

@@ -274,7 +274,8 @@ def check_counts(counts: object, where: str, adata: AnnData) -> NDArray:
     `counts` has rows to read, shape ``(n_cells, n_genes)``; `where` names it in messages. Returns
     the total of every cell.
     """
-    totals, n_bad, highest, first = np.zeros(counts.shape[0]), 0, 0.0, None
+    totals, n_bad, first = np.zeros(counts.shape[0]), 0, None
+    lowest = highest = 0.0
     for start, block in row_blocks(counts):
         values = block.data if sp.issparse(block) else block.ravel()
         is_bad = _is_no_count(values)
@@ -284,6 +285,7 @@ def check_counts(counts: object, where: str, adata: AnnData) -> NDArray:
             row, gene = _place(block, at)
             first = start + row, gene, values[at]
         if n_bad:
+            lowest = min(lowest, np.nanmin(values, initial=0.0))
             highest = max(highest, np.nanmax(values, initial=0.0))
         totals[start : start + block.shape[0]] = np.asarray(block.sum(axis=1, dtype=float)).ravel()
     if first is None:
@@ -292,7 +294,7 @@ def check_counts(counts: object, where: str, adata: AnnData) -> NDArray:
     raise ValueError(
         f"{where} holds {value:.6g} (cell {adata.obs_names[cell]!r}, gene "
         f"{adata.var_names[gene]!r}; {n_bad} such values). scovert models raw counts, "
-        f"non-negative whole numbers.{_likely_cause(value, highest, adata)}"
+        f"non-negative whole numbers.{_likely_cause(value, (lowest, highest), adata)}"
     )
 
 
@@ -310,10 +312,11 @@ def _place(block: NDArray | sp.csr_matrix, at: int) -> tuple[int, int]:
     return divmod(at, block.shape[1])
 
 
-def _likely_cause(value: float, highest: float, adata: AnnData) -> str:
+def _likely_cause(value: float, span: tuple[float, float], adata: AnnData) -> str:
+    lowest, highest = span
     if not np.isfinite(value):
         return " Find out where NaN or Inf came from, and start again from the raw counts."
-    if value < 0:
+    if lowest < 0:
         return " The values look scaled: name the layer with raw counts, `layer=...`."
     if "log1p" in adata.uns or highest < 30:
         return " The values look log-normalised: name the layer with raw counts, `layer=...`."

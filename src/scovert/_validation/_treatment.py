@@ -11,6 +11,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scovert._validation._common import (
+    FEW_CELLS,
     caller_level,
     check_categorical,
     check_column,
@@ -28,7 +29,9 @@ __all__ = [
     "check_latents",
     "check_size_factors",
     "check_treatment",
+    "warn_about_arms",
     "warn_about_clusters",
+    "warn_about_controls",
     "warn_about_leakage",
 ]
 
@@ -79,6 +82,19 @@ def check_treatment(adata: AnnData, key: str, reference: object) -> list[object]
             + (f"Leave these cells out: {without}." if is_enough else "Pass more cells.")
         )
     return [reference, *[level for level in levels if level != reference]]
+
+
+def warn_about_arms(adata: AnnData, key: str) -> None:
+    """Warn about arms of few cells."""
+    sizes = adata.obs[key].value_counts()
+    few = sizes[(sizes > 0) & (sizes < FEW_CELLS)]
+    if len(few):
+        warnings.warn(
+            f"Few cells in {few.to_dict()} of `adata.obs[{key!r}]` (under {FEW_CELLS}): p-values "
+            "that compare them rest on few cells. Pass more, or take the result for a screen.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def check_design(
@@ -223,7 +239,7 @@ def check_latents(n_latent: object, z_type: str, limit: int) -> None:
 
 
 def check_controls(controls: object, var: pd.DataFrame, tested: NDArray) -> NDArray:
-    """Return which genes are negative controls; refuse unknown and too few, warn about few.
+    """Return which genes are negative controls; refuse unknown and too few.
 
     Parameters
     ----------
@@ -257,6 +273,11 @@ def check_controls(controls: object, var: pd.DataFrame, tested: NDArray) -> NDAr
             f"{MIN_CONTROLS} are needed, {FEW_CONTROLS} or more are better: add genes that the "
             "treatment leaves alone, such as housekeeping genes."
         )
+    return is_control
+
+
+def warn_about_controls(n: int) -> None:
+    """Warn about few negative controls with counts enough."""
     if n < FEW_CONTROLS:
         warnings.warn(
             f"`negative_controls` holds {n} genes with counts enough: with fewer than "
@@ -264,4 +285,3 @@ def check_controls(controls: object, var: pd.DataFrame, tested: NDArray) -> NDAr
             UserWarning,
             stacklevel=caller_level(),
         )
-    return is_control

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -133,9 +132,7 @@ def deconfound(  # noqa: PLR0913
         training = {"accelerator": accelerator, "enable_progress_bar": not quiet}
         model = _fit(adata, setup, init, training, seed)
         table = model.get_treatment_effects(**options)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # given for the table
-            model.annotate(write_layer=write_layer, **options)
+        model.annotate(write_layer=write_layer, **options)
         write(adata, output)
         save(model, save_model, overwrite=overwrite)
         _report(model, table, identification, say)

@@ -104,7 +104,7 @@ class Classes:
 
     def assign(self, scores: NDArray, arms: Arms) -> NDArray:
         """Return class probabilities of cells, shape ``(n_cells, n_classes)``."""
-        return softmax(_log_joint(self, scores, arms), axis=1)
+        return softmax(_log_joint(self, _residuals(self, scores, arms), arms), axis=1)
 
     def equal_in_arms(self, probabilities: NDArray, level: NDArray) -> NDArray:
         """Return class probabilities as if all classes were equally frequent in all arms."""
@@ -200,8 +200,8 @@ def _fit(scores: NDArray, arms: Arms, labels: NDArray) -> Classes:
     products = [(d[:, :, None] * v[:, None]).reshape(n, -1) for v in (d, scores)]
     before = -np.inf
     for _ in range(MAX_STEPS):
-        classes = _maximise(scores, arms, products, probabilities, covariances)
-        log_joint = _log_joint(classes, scores, arms)
+        classes, residuals = _maximise(scores, arms, products, probabilities, covariances)
+        log_joint = _log_joint(classes, residuals, arms)
         evidence = logsumexp(log_joint, axis=1)
         probabilities, covariances = np.exp(log_joint - evidence[:, None]), classes.covariances
         total = float(evidence.sum())
@@ -217,7 +217,7 @@ def _maximise(
     products: Sequence[NDArray],
     probabilities: NDArray,
     covariances: NDArray,
-) -> Classes:
+) -> tuple[Classes, list[NDArray]]:
     """Fit the classes to their cells: regressions on the arms, their shrinkage, covariances.
 
     Parameters
@@ -228,6 +228,10 @@ def _maximise(
         Every arm's residual times every arm's, and times every score, one row for each cell.
     probabilities, covariances
         Of the classes, from the step before.
+
+    Returns
+    -------
+    The classes, and the scores less what each of them expects.
     """
     k, n_arms = scores.shape[1], arms.residual.shape[1]
     sizes = probabilities.sum(0) + 1e-9
@@ -265,14 +269,15 @@ def _maximise(
         frequency=frequency,
         overall=probabilities.mean(0),
     )
-    return replace(fitted, covariances=_covariances(fitted, scores, arms))
+    residuals = _residuals(fitted, scores, arms)
+    return replace(fitted, covariances=_covariances(fitted, residuals)), residuals
 
 
-def _covariances(classes: Classes, scores: NDArray, arms: Arms) -> NDArray:
+def _covariances(classes: Classes, residuals: list[NDArray]) -> NDArray:
     """Covariances of the classes, shrunken by 2k cells towards that of all."""
-    n, k = scores.shape
+    n, k = residuals[0].shape
     products = np.empty((classes.n_classes, k, k))
-    for c, residual in enumerate(_residuals(classes, scores, arms)):
+    for c, residual in enumerate(residuals):
         products[c] = (residual * classes.probabilities[:, [c]]).T @ residual
     pooled = products.sum(0) / n
     target = 0.7 * np.diag(np.diag(pooled)) + 0.3 * pooled
@@ -288,11 +293,11 @@ def _residuals(classes: Classes, scores: NDArray, arms: Arms) -> list[NDArray]:
     ]
 
 
-def _log_joint(classes: Classes, scores: NDArray, arms: Arms) -> NDArray:
+def _log_joint(classes: Classes, residuals: list[NDArray], arms: Arms) -> NDArray:
     """Log of the joint density of scores and classes, but for a constant."""
     joint = np.log(classes.proportions)[arms.level]
     roots = np.linalg.cholesky(classes.covariances)
-    for c, residual in enumerate(_residuals(classes, scores, arms)):
+    for c, residual in enumerate(residuals):
         white = residual @ np.linalg.inv(roots[c]).T
         joint[:, c] -= (white**2).sum(1) / 2 + np.log(np.diag(roots[c])).sum()
     return joint

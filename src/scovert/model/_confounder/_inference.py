@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 from functools import cached_property
 
@@ -100,6 +101,7 @@ class Inference:
             seed=seed,
         )
         self._estimates: dict[tuple, list[Estimate]] = {}
+        self._said: set[Hashable] = set()
         self._projected: tuple[Treated, NDArray] | None = None
 
     @property
@@ -148,6 +150,12 @@ class Inference:
                 estimates = doubly_robust(self.study, hidden, estimates)
             self._estimates[key] = estimates
         return self._estimates[key]
+
+    def is_news(self, what: Hashable) -> bool:
+        """Whether this is asked for the first time, so that there is something to be said."""
+        is_news = what not in self._said
+        self._said.add(what)
+        return is_news
 
     def table(self, arm: int, estimate: Estimate, genes: pd.Index) -> pd.DataFrame:
         """Return the effects of an arm, counted from 0, on all genes."""

@@ -44,8 +44,10 @@ from scovert._validation import (
     check_size_factors,
     check_treatment,
     select_rows,
+    warn_about_arms,
     warn_about_cells,
     warn_about_clusters,
+    warn_about_controls,
     warn_about_file,
     warn_about_leakage,
 )
@@ -65,6 +67,7 @@ from scovert.model._confounder._tables import (
     for_genes,
     joined_table,
     say_what_was_assumed,
+    warn_of_doubts,
 )
 from scovert.model._shared import SaveLoadMixin
 from scovert.module import ConfounderModule
@@ -194,6 +197,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         totals = check_counts(get_counts(adata, layer), where, adata)
         if "source_registry" not in kwargs:
             warn_about_cells(adata, totals)
+            warn_about_arms(adata, treatment_key)
             warn_about_file(adata, layer)
             if cluster_key is None:
                 known = [key for keys in covariates for key in keys or []]
@@ -394,7 +398,8 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         """Return the effect of the treatment on every gene.
 
         What tells an effect from a shift of the unmeasured confounders is an assumption. It is
-        logged, and stored in ``attrs`` with what speaks for and against it.
+        logged, and stored in ``attrs`` with what speaks for and against it. What speaks against
+        it is warned of once, with the first table of an identification.
 
         Parameters
         ----------
@@ -430,8 +435,11 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         inference, genes = self._inference, genes_of(self.registry)
         said, tables = [], {}
         for arm, estimate in enumerate(estimates):
-            said.append(say_what_was_assumed(estimate, self._comparisons[arm], self.n_latent))
+            comparison = self._comparisons[arm]
+            said.append(say_what_was_assumed(estimate, comparison, self.n_latent))
             logger.info(said[-1])
+            if inference.is_news(id(estimate)):
+                warn_of_doubts(estimate, comparison)
             tables[self.levels_[arm + 1]] = inference.table(arm, estimate, genes)
         table = joined_table(tables, estimates)
         table.attrs |= {
@@ -642,6 +650,14 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         return slots
 
     @property
+    def summary_string(self) -> str:
+        """What the model is; once it is trained, with the number of confounders it found."""
+        text = super().summary_string
+        if not self.is_trained_:
+            return text
+        return text.replace("n_latent=auto", f"n_latent={self.n_latent}", 1)
+
+    @property
     def n_latent(self) -> int:
         """Number of inferred confounders."""
         check_trained(self)
@@ -744,6 +760,8 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             )
         tested = (inference.reasons == "").all(0)
         is_control = check_controls(negative_controls, self.adata.var, tested)
+        if inference.is_news(is_control.tobytes()):
+            warn_about_controls(int((is_control & tested).sum()))
         return inference.estimate("controls", is_control, method)
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "joined_table",
     "reasons",
     "say_what_was_assumed",
+    "warn_of_doubts",
 ]
 
 MIN_COUNTS = 10
@@ -135,7 +136,14 @@ def _q_values(p_values: pd.Series) -> NDArray:
 
 
 def say_what_was_assumed(estimate: Estimate, comparison: str, n_latent: int) -> str:
-    """Return a sentence on what identifies the effects; warn of what speaks against it."""
+    """Return a sentence on what identifies the effects."""
+    if n_latent == 0:
+        return f"{comparison}: no unmeasured confounders in the model, effects of plain regression"
+    return f"{comparison}: identified by {estimate.choice!r}: {ASSUMPTIONS[estimate.choice]}"
+
+
+def warn_of_doubts(estimate: Estimate, comparison: str) -> None:
+    """Warn of what speaks against that which identifies the effects."""
     if estimate.refused:
         warnings.warn(
             f"{comparison}: small effects are everywhere, and nothing in the data tells them from "
@@ -168,6 +176,3 @@ def say_what_was_assumed(estimate: Estimate, comparison: str, n_latent: int) -> 
             UserWarning,
             stacklevel=caller_level(),
         )
-    if n_latent == 0:
-        return f"{comparison}: no unmeasured confounders in the model, effects of plain regression"
-    return f"{comparison}: identified by {estimate.choice!r}: {ASSUMPTIONS[estimate.choice]}"
