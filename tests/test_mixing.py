@@ -733,11 +733,11 @@ def test_draws_carry_the_error_of_the_correction_and_of_a_sample() -> None:
     drawn = measured.correct(estimates, np.random.default_rng(0))
     log_ratio = np.log(drawn[:, 1, 0] / drawn[:, 1, 1])
     shrinkage = 0.35**2 / (0.35**2 + 0.25**2)
-    expected = 0.25 * np.sqrt(2 * (shrinkage**2 + 1))
+    expected = 0.25 * np.sqrt(2 * (shrinkage**2 + 0.5))
     assert log_ratio.std() == pytest.approx(expected, rel=0.05)
     np.testing.assert_allclose(drawn.sum(-1), 1)
     of_both = np.corrcoef(np.log(drawn[:, 0, 0] / drawn[:, 0, 1]), log_ratio)[0, 1]
-    assert of_both == pytest.approx(shrinkage**2 / (shrinkage**2 + 1), abs=0.05)
+    assert of_both == pytest.approx(shrinkage**2 / (shrinkage**2 + 0.5), abs=0.05)
 
 
 def test_samples_that_differ_are_trusted_less() -> None:

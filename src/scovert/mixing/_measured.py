@@ -13,6 +13,8 @@ FLOOR = 0.003
 """Added to fractions before logarithms: flow cytometry does not see less."""
 BIAS_SD, SAMPLE_SD = 0.35, 0.25
 """Log sd of what is wrong with a type in a whole cohort, and in one sample of it."""
+SAMPLE_SHARE = 0.5
+"""Part of a sample's error that draws of proportions do not hold already."""
 PRIOR_DF = 8
 """Degrees of freedom that the second is worth, beside the measured samples."""
 
@@ -54,8 +56,8 @@ class Measured:
         proportions
             Estimates, shape ``(..., n_samples, n_types)``.
         rng
-            For draws of proportions: adds the error of the bias, :math:`s / \sqrt n`, and that of
-            a sample, :math:`s`. `None` adds none.
+            For draws of proportions: adds the error of the bias, :math:`s / \sqrt n`, and half
+            the variance of a sample's, :math:`s^2 / 2`. `None` adds none.
         """
         n, n_groups = self.fractions.shape
         found = proportions[..., self.samples, :] @ self.member.T  # (..., n_measured, n_groups)
@@ -70,7 +72,7 @@ class Measured:
         change = -(shrinkage * bias)[..., None, :]  # (..., 1, n_groups)
         if rng is not None:
             shape = (*proportions.shape[:-1], n_groups)
-            change = change + rng.normal(size=shape) * np.sqrt(variance)[..., None]
+            change = change + rng.normal(size=shape) * np.sqrt(SAMPLE_SHARE * variance)[..., None]
         return self._scaled(proportions, np.exp(change @ self.member))
 
     def _scaled(self, proportions: NDArray, factor: NDArray) -> NDArray:

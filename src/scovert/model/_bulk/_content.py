@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scovert._validation import caller_level
-from scovert.mixing import Profiles, match_types, size_groups, table_sizes
+from scovert.mixing import Profiles, match_types, size_groups, table_sizes, to_cells
 from scovert.mixing._sizes import RNA_PER_CELL
 
 __all__ = ["Content", "find_content"]
@@ -19,6 +19,9 @@ SIZE_SD, TRANSFER_SD = 0.45, 0.35
 """Log sd of what is wrong with a type in all samples: with RNA contents that are not known, so
 that measured fractions of blood are covered; and with known ones, so that fractions in mixtures
 of another study's cells are, which differ from those of the reference."""
+MOVED_SD = 0.0125
+"""Sd of the fraction of all cells that a type has from others, or gives to them, in all samples:
+rare types are then covered."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,22 @@ class Content:
     groups: NDArray
     error_sd: float
 
-    def draw(self, n_draws: int, rng: np.random.Generator) -> NDArray:
-        """Return sizes with the error of the type, shape ``(n_draws, n_types)``."""
+    def cells(self, rna: NDArray, rng: np.random.Generator) -> NDArray:
+        """Return draws of fractions of cells, with the errors that all samples share.
+
+        Parameters
+        ----------
+        rna
+            Draws of fractions of RNA, shape ``(n_draws, n_samples, n_types)``.
+        rng
+            Source of the errors.
+        """
+        n_draws, _, n_types = rna.shape
         error = rng.normal(0, self.error_sd, (n_draws, self.groups.max() + 1))
-        return self.sizes * np.exp(error)[:, self.groups]
+        sizes = self.sizes * np.exp(error)[:, self.groups]
+        moved = rng.normal(0, MOVED_SD, (n_draws, 1, n_types))
+        cells = np.maximum(to_cells(rna, sizes[:, None, :]) + moved, 0)
+        return cells / cells.sum(-1, keepdims=True)
 
     def with_unknown(self) -> Content:
         """Return the sizes with those of an unknown type, the geometric mean."""

@@ -113,6 +113,10 @@ def answer(
         "shift_sd": joint.shift_sd,
         "residual_sd": joint.residual_sd,
         "multiplier": multiplier,
+        "method": question.method,
+        "likelihood": question.likelihood,
+        "unknown": question.unknown,
+        "n_measured": 0 if question.measured is None else len(question.measured),
     }
     objective = pd.DataFrame({"objective": (network or joint).objective}).rename_axis("step")
     result = BulkResult(
@@ -163,7 +167,7 @@ class _Mixture:
         rng = np.random.default_rng(seed)
         rna, factor = self._rna_draws(cohort, rng, on_fits)
         relative = to_cells(rna, self.content.sizes)
-        absolute = to_cells(rna, self.content.draw(N_DRAWS, rng)[:, None, :])
+        absolute = self.content.cells(rna, rng)
         if self.measured is not None:
             relative = self.measured.correct(relative)
             absolute = self.measured.correct(absolute, rng)
