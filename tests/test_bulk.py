@@ -732,7 +732,7 @@ def test_errors_of_all_samples_are_as_large_as_documented() -> None:
     found = Content(np.ones(3), "none", {}, np.arange(3), 0.35).cells(
         rare, np.random.default_rng(0)
     )
-    assert np.quantile(found[:, 0, 0], 0.95) == pytest.approx(0.0125 * 1.645, rel=0.05)
+    assert np.quantile(found[:, 0, 0], 0.95) == pytest.approx(0.01 * 1.645, rel=0.05)
 
 
 def renamed(result: BulkResult, names: dict[str, str]) -> BulkResult:
