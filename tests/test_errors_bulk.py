@@ -435,7 +435,7 @@ REFUSED_MEASURED = {
         fractions(("sample 2", "sample 9")),
         None,
         ValueError,
-        "samples 'sample 2', 'sample 9', of which 'sample 9' is unknown.*'sample 0', 'sample 1'",
+        "of which 1 is unknown, such as 'sample 9'.*'sample 0', 'sample 1'",
     ),
     "sample twice": (
         fractions(("sample 2", "sample 2")),
@@ -448,7 +448,7 @@ REFUSED_MEASURED = {
         fractions(NK=[0.1, 0.2], DC=[0.3, 0.3]),
         None,
         ValueError,
-        "types 'NK', 'DC', of which 'DC' is unknown.*'B cells', 'NK'.*`groups` can name",
+        "of which 1 is unknown, such as 'DC'.*'B cells', 'NK'.*`groups` can name",
     ),
     "one type": (fractions(NK=[0.1, 0.2]), None, ValueError, "one type only, 'NK'.*two or more"),
     "negative": (

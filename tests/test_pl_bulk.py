@@ -410,3 +410,8 @@ def test_what_is_refused(name: str, table: pd.DataFrame) -> None:
     call, exception, match = REFUSED[name]
     with pytest.raises(exception, match=match):
         call(table)
+
+
+def test_marks_of_other_types_are_refused(table: pd.DataFrame) -> None:
+    with pytest.raises(ValueError, match="`proportions` and `measured` have no type in common"):
+        pl.intervals(table, table, table, measured=table.add_prefix("frac_"))

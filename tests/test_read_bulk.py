@@ -203,3 +203,10 @@ def test_real_samples_are_read_either_way_round(
             assert list(found.obs_names) == list(bulk.obs_names)
             assert list(found.var_names) == list(bulk.var_names)
             np.testing.assert_allclose(found.X, bulk.X, rtol=1e-6)
+
+
+def test_descriptions_of_genes_are_no_samples(table: pd.DataFrame, tmp_path: Path) -> None:
+    by_gene = table.T.assign(Length=1000)
+    by_gene.to_csv(tmp_path / "counts.csv")
+    with pytest.raises(ValueError, match="a sample called 'Length'.*Leave out"):
+        read_bulk(tmp_path / "counts.csv", table.columns)

@@ -241,7 +241,14 @@ def reference_rows(
             f"{first!r} and {second!r} express almost alike: read their sum rather than each, or "
             "merge them."
         )
-    return [*rows, _row(f"{prefix}correlation of the closest types", likeness.max(), advice)]
+    return [
+        *rows,
+        _row(
+            f"{prefix}correlation of {first} and {second}, the closest types",
+            likeness.max(),
+            advice,
+        ),
+    ]
 
 
 def _row(quantity: str, value: float, advice: str) -> HealthRow:

@@ -19,6 +19,7 @@ from scovert._validation._bulk import (
     warn_about_conditions,
     warn_about_kind,
     warn_about_samples,
+    warn_about_unknown,
 )
 from scovert._validation._common import (
     caller_level,
@@ -110,4 +111,5 @@ __all__ = [
     "warn_about_conditions",
     "warn_about_kind",
     "warn_about_leakage",
+    "warn_about_unknown",
 ]

@@ -32,10 +32,12 @@ __all__ = [
     "kind_of_genes",
     "warn_about_conditions",
     "warn_about_kind",
+    "warn_about_unknown",
     "warn_about_samples",
 ]
 
 FEWEST_GENES, FEW_GENES = 50, 200
+LARGE_UNKNOWN = 0.25
 LARGEST_LOG = 30.0
 """Expression on a linear scale exceeds it; logarithms of it do not."""
 MILLION = 1e6
@@ -337,9 +339,10 @@ def check_measured(
         if len(unknown) or not len(axis) or axis.has_duplicates:
             hint = "; `groups` can name several types together" if what == "types" else ""
             raise ValueError(
-                f"`measured` has {what} {some_of(list(axis), 6)}, of which "
-                f"{some_of(list(unknown)) or 'none'} is unknown. It takes {what} among "
-                f"{some_of(list(known), 20)}, each once{hint}."
+                f"`measured` has {what} {some_of(list(axis), 6)}, of which {len(unknown)} "
+                f"{'is' if len(unknown) == 1 else 'are'} unknown"
+                f"{', such as ' if len(unknown) else ''}{some_of(list(unknown))}. It takes {what} "
+                f"among {some_of(list(known), 20)}, each once{hint}."
             )
     if measured.shape[1] < 2:
         raise ValueError(
@@ -398,6 +401,19 @@ def _check_fractions(measured: pd.DataFrame) -> None:
         raise ValueError(
             f"The fractions of sample {measured.index[worst]!r} in `measured` sum to "
             f"{totals[worst]:.4g}. They are fractions of all cells and sum to 1 at most."
+        )
+
+
+def warn_about_unknown(share: pd.Series) -> None:
+    """Warn that the unknown component took a large part of a sample."""
+    if share.max() > LARGE_UNKNOWN:
+        warnings.warn(
+            f"The unknown component is {share.max():.0%} of sample {share.idxmax()!r} (above "
+            f"{LARGE_UNKNOWN:.0%} in {(share > LARGE_UNKNOWN).sum()} samples). It takes what the "
+            "types of the reference explain less well, content that they lack or not, and a small "
+            "residual proves nothing. Compare with `unknown=False` before you believe it.",
+            UserWarning,
+            stacklevel=caller_level(),
         )
 
 

@@ -295,7 +295,11 @@ def _summary(result: BulkResult) -> pd.DataFrame:
     """Mean over the samples, with the mean ends of the intervals, in per cent."""
     import pandas as pd
 
-    columns = {"mean %": result.proportions, "from": result.lower, "to": result.upper}
+    columns = {
+        "mean %": result.proportions,
+        "mean lower %": result.lower,
+        "mean upper %": result.upper,
+    }
     there = {name: values for name, values in columns.items() if values is not None}
     table = pd.DataFrame({name: 100 * values.mean() for name, values in there.items()})
     return table.sort_values("mean %", ascending=False).round(1)

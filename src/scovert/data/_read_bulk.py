@@ -20,6 +20,8 @@ __all__ = ["read_bulk"]
 logger = logging.getLogger(__name__)
 
 _TABLES = (".csv", ".tsv", ".txt", ".tab")
+_OF_GENES = ("length", "width", "start", "end", "gene_length", "entrezid", "entrez_id")
+"""Names of columns with numbers that describe a gene."""
 _SEPARATORS = "\t,;"
 
 
@@ -88,6 +90,12 @@ def _assemble(
     values: NDArray, rows: pd.Index, columns: pd.Index, in_rows: bool, path: Path
 ) -> AnnData:
     samples, names = (columns, rows) if in_rows else (rows, columns)
+    described = [name for name in samples if name.lower() in _OF_GENES]
+    if described:
+        raise ValueError(
+            f"{path} has a sample called {described[0]!r}, which looks like a description of the "
+            "genes. Leave out all but the names of the genes and the samples."
+        )
     axes = ("rows", "columns") if in_rows else ("columns", "rows")
     source = f"{path.name}: {len(names)} genes in {axes[0]}, {len(samples)} samples in {axes[1]}"
     logger.info("%s.", source)

@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scovert.pl._samples import as_fractions, height_of, name_samples, shortened, width_of
+from scovert.pl._samples import (
+    as_fractions,
+    height_of,
+    name_samples,
+    same_entries,
+    shortened,
+    width_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,6 +86,7 @@ def intervals(
     marks = None
     if measured is not None:
         marks = as_fractions("measured", measured, allow_missing=True)
+        same_entries("proportions", proportions, "measured", marks)
         marks = marks.reindex(index=proportions.index, columns=chosen)
     axes = _panels(len(chosen), proportions.index)
     for ax, label in zip(axes, chosen, strict=True):

@@ -111,7 +111,14 @@ def _caption(attrs: dict) -> str:
     """Say what holds for all samples, as far as it is known."""
     parts = []
     if "n_informative_genes" in attrs:
-        parts.append(f"{attrs['n_informative_genes']:,} informative genes")
+        numbers = [f"{n:,}" for n in _by_reference(attrs["n_informative_genes"])]
+        parts.append(f"{' and '.join(numbers)} informative genes")
     if "shift_sd" in attrs:
-        parts.append(f"shift of the genes: sd {attrs['shift_sd']:.2f}")
+        sds = [f"{sd:.2f}" for sd in _by_reference(attrs["shift_sd"])]
+        parts.append(f"shift of the genes: sd {' and '.join(sds)}")
     return "\n".join(parts)
+
+
+def _by_reference(fact: object) -> list:
+    """Return a fact of every reference; one that all have is there once."""
+    return fact if isinstance(fact, list) else [fact]

@@ -19,7 +19,7 @@ SIZE_SD, TRANSFER_SD = 0.45, 0.35
 """Log sd of what is wrong with a type in all samples: with RNA contents that are not known, so
 that measured fractions of blood are covered; and with known ones, so that fractions in mixtures
 of another study's cells are, which differ from those of the reference."""
-MOVED_SD = 0.0125
+MOVED_SD = 0.01
 """Sd of the fraction of all cells that a type has from others, or gives to them, in all samples:
 rare types are then covered."""
 

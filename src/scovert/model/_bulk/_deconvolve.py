@@ -113,6 +113,10 @@ def answer(
         "shift_sd": joint.shift_sd,
         "residual_sd": joint.residual_sd,
         "multiplier": multiplier,
+        "method": question.method,
+        "likelihood": question.likelihood,
+        "unknown": question.unknown,
+        "n_measured": 0 if question.measured is None else len(question.measured),
     }
     objective = pd.DataFrame({"objective": (network or joint).objective}).rename_axis("step")
     result = BulkResult(

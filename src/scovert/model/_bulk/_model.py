@@ -22,6 +22,7 @@ from scovert._minibatch import check_trained, genes_of
 from scovert._setup import give_identity
 from scovert._slots import check_free, check_memory, write_slots
 from scovert._validation import (
+    UNKNOWN,
     check_choice,
     check_condition,
     check_counts,
@@ -35,6 +36,7 @@ from scovert._validation import (
     check_types,
     check_unknown,
     warn_about_cells,
+    warn_about_unknown,
 )
 from scovert.mixing import Signature
 from scovert.model._bulk._deconvolve import Question, answer, work_of
@@ -260,7 +262,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             or more, else the reference, with a warning.
         measured
             Fractions of cells measured in some of the samples (flow cytometry), samples x types.
-            They correct what is wrong with a type in all samples.
+            They correct what is wrong with a type in all samples; the estimates of measured
+            samples are not set to them.
         groups
             Names of measured columns that hold several types, ``{"T": ["CD4 T", "CD8 T"]}``.
         unknown
@@ -305,7 +308,10 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
                 answer(s, samples, self._n_genes(s), question, bar.update)
                 for s in signatures.values()
             ]
-        return BulkResult.average(results)
+        result = BulkResult.average(results)
+        if unknown:
+            warn_about_unknown(result.proportions[UNKNOWN])
+        return result
 
     def get_proportions(self, bulk: AnnData | BulkResult, **options: object) -> pd.DataFrame:
         """Return fractions of cells.

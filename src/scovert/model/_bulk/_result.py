@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scovert._slots import slot_name
-from scovert._validation import UNKNOWN
-from scovert.mixing import JointFit, Profiles
+from scovert._validation import UNKNOWN, caller_level
+from scovert.mixing import JointFit, Profiles, match_types
 
 __all__ = ["BulkResult", "Fit", "in_slot"]
 
@@ -65,7 +66,10 @@ class BulkResult:
         of several references also ``disagreement``, the largest total variation distance of
         one's fractions from the average: the one number here that warns of a bad reference.
         ``attrs`` hold what was assumed and fitted: ``n_shared_genes``, ``n_informative_genes``,
-        ``kind``, ``cell_size``, ``matched_types``, ``shift_sd``, ``residual_sd``, ``multiplier``.
+        ``kind``, ``cell_size``, ``matched_types``, ``shift_sd``, ``residual_sd``, ``multiplier``;
+        and what was asked: ``method``, ``likelihood``, ``unknown``, ``n_measured``. Genes are
+        shared if they are neither ribosomal nor mitochondrial, and have more than 10 counts in the
+        reference.
     draws
         Draws that the intervals are quantiles of, shape ``(n_draws, n_samples, n_types)``.
     history
@@ -192,6 +196,37 @@ def _check(results: list[BulkResult]) -> None:
                 f"The results have intervals of {results[0].interval} and {result.interval}. Pass "
                 "the same `interval` to every `deconvolve`."
             )
+    sources = [result.quality.attrs["cell_size"] for result in results]
+    if "none" in sources and len(set(map(str, sources))) > 1:
+        raise ValueError(
+            f"The results have `cell_size` {sources}: fractions of RNA and of cells cannot be "
+            "averaged. Pass the same `cell_size` to every `deconvolve`."
+        )
+    _check_types(results)
+
+
+def _check_types(results: list[BulkResult]) -> None:
+    """Refuse references without a type in common; warn about names that may be of one type."""
+    names = [list(result.proportions) for result in results]
+    if not set.intersection(*map(set, names)) - {UNKNOWN}:
+        raise ValueError(
+            f"The references have no type in common: {names[0]} and {names[1]}. Types are matched "
+            "by name: call them alike in all references."
+        )
+    for i, own in enumerate(names):
+        others = {kind for other in names[:i] + names[i + 1 :] for kind in other} - set(own)
+        known, alike = match_types(own), match_types(sorted(others))
+        pairs = [(a, b) for a, x in known.items() for b, y in alike.items() if x == y]
+        pairs = [(a, b) for a, b in pairs if any(a not in n for n in names)]
+        if pairs:
+            warnings.warn(
+                f"References name types differently: {pairs[0][0]!r} and {pairs[0][1]!r} "
+                f"look like one ({len(pairs)} such pairs). Each would be a type of its own: "
+                "call them alike, or merge what one reference splits.",
+                UserWarning,
+                stacklevel=caller_level(),
+            )
+            return
 
 
 def _mean(tables: list[pd.DataFrame], types: NDArray) -> pd.DataFrame:
