@@ -83,6 +83,8 @@ def test_readme_examples_run():
     effects, is_de = variables["effects"], variables["cells"].var["truth_is_de"]
     called = effects["q_value"] < 0.05
     assert (called & ~is_de).sum() < 0.15 * called.sum() < 0.15 * is_de.sum()
+    found, truth = variables["result"].proportions, variables["bulk"].obsm["truth_proportions"]
+    assert ((found - truth) ** 2).to_numpy().mean() < 0.05**2
 
 
 @pytest.mark.slow

@@ -90,10 +90,9 @@ def test_datasets_mix_and_types_stay_apart(name: str, alignment: str, seed: int)
     assert found.mixing() > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(
-    ("name", "margin"), [("simulated", 0.1), pytest.param("blood", 0.2, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("name", "margin"), [("simulated", 0.1), ("blood", 0.2)])
 def test_reversed_gradients_mix_too(name: str, margin: float, seed: int) -> None:
     # The reversed gradient overshoots while its weight rises and needs more epochs to settle
     found = fit(name, seed, max_epochs=200, alignment="grl")
@@ -110,6 +109,7 @@ def test_anchors_mix_better_than_no_alignment(seed: int) -> None:
     assert aligned.transfer() > alone.transfer() - 0.03
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_separate_networks_need_the_anchors(seed: int) -> None:
     # Without anchors nothing says which type of one dataset belongs to which of the other
