@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Collection
 from importlib.metadata import version
 from pathlib import Path
 
@@ -113,3 +115,29 @@ def markdown(lines: list[list[str]]) -> str:
     """Table with the first line as its head."""
     lines = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def benchmark_parser(
+    doc: str, parts: Collection[str], methods: Collection[str], name: str
+) -> argparse.ArgumentParser:
+    """Options of every benchmark that keeps its runs by line, under `name` in the results."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    for option, choices in (("--parts", parts), ("--methods", methods)):
+        parser.add_argument(
+            option, nargs="+", choices=choices, default=list(choices), metavar="NAME"
+        )
+    parser.add_argument("--jobs", type=int, default=1, help="runs in parallel processes")
+    parser.add_argument("--threads", type=int, default=1, help="threads of one run")
+    parser.add_argument("--table", action="store_true", help="only render the stored results")
+    parser.add_argument("--results", type=Path, help=f"default: results/{name}.jsonl")
+    parser.add_argument("--out", type=Path, help=f"default: results/{name}.md")
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser, name: str) -> argparse.Namespace:
+    """Parse the options; a quick run keeps its results in a folder of its own."""
+    args = parser.parse_args()
+    folder = Path(tempfile.mkdtemp()) if args.quick else HERE / "results"
+    args.results = args.results or folder / f"{name}.jsonl"
+    args.out = args.out or folder / f"{name}.md"
+    return args

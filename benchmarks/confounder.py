@@ -17,7 +17,6 @@ import json
 import logging
 import os
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -33,9 +32,8 @@ from _confounder_scaling import SIZES, measure_size
 from _confounder_scenarios import DATA, PARTS, SCENARIOS, missing_file
 from _confounder_scores import score
 from _goals import goal_lines
-from _runs import header, markdown, read_results, run_facts
+from _runs import benchmark_parser, header, markdown, parsed, read_results, run_facts
 
-HERE = Path(__file__).resolve().parent
 FIRST_SEED, QUICK_SEEDS, SCALING_SEEDS = 100, 2, 1
 EXACT = "exact"  # the method of the part on scaling
 PEERS = ("causarray", "causarray, tight")
@@ -262,23 +260,10 @@ def knock_outs(rows: pd.DataFrame) -> str:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parts = {"nargs": "+", "choices": PARTS, "metavar": "NAME"}
-    parser.add_argument("--parts", default=list(PARTS), **parts)
-    parser.add_argument(
-        "--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="NAME"
-    )
+    parser = benchmark_parser(__doc__, PARTS, METHODS, "confounder")
     parser.add_argument("--n-seeds", type=int, help="at most so many, from 100; default: all")
-    parser.add_argument("--jobs", type=int, default=1, help="fits in parallel processes")
-    parser.add_argument("--threads", type=int, default=1, help="threads of one fit")
     parser.add_argument("--quick", action="store_true", help="two seeds, few cells for scaling")
-    parser.add_argument("--table", action="store_true", help="only render the stored results")
-    parser.add_argument("--results", type=Path, help="default: results/confounder.jsonl")
-    parser.add_argument("--out", type=Path, help="default: results/confounder.md")
-    args = parser.parse_args()
-    folder = Path(tempfile.mkdtemp()) if args.quick else HERE / "results"
-    args.results = args.results or folder / "confounder.jsonl"
-    args.out = args.out or folder / "confounder.md"
+    args = parsed(parser, "confounder")
     if args.quick:
         args.n_seeds = args.n_seeds or QUICK_SEEDS
     return args

@@ -17,7 +17,6 @@ import json
 import logging
 import os
 import sys
-import tempfile
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -36,9 +35,7 @@ from _deconvolution_scenarios import (
 )
 from _deconvolution_sets import DATA, missing_file
 from _deconvolution_tables import COLUMNS, report
-from _runs import read_results, run_facts
-
-HERE = Path(__file__).resolve().parent
+from _runs import benchmark_parser, parsed, read_results, run_facts
 
 
 def run_one(task: Task) -> dict:
@@ -107,22 +104,10 @@ def _numbers(result: dict) -> str:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parts = {"nargs": "+", "choices": PARTS, "metavar": "NAME"}
-    parser.add_argument("--parts", default=list(PARTS), **parts)
-    methods = {"nargs": "+", "choices": METHODS, "metavar": "NAME"}
-    parser.add_argument("--methods", default=list(METHODS), **methods)
+    parser = benchmark_parser(__doc__, PARTS, METHODS, "deconvolution")
     parser.add_argument("--n-seeds", type=int, default=5, help="at most so many, from 0")
-    parser.add_argument("--jobs", type=int, default=1, help="parallel processes")
-    parser.add_argument("--threads", type=int, default=1, help="threads of one run")
     parser.add_argument("--quick", action="store_true", help="one seed, a set of each part")
-    parser.add_argument("--table", action="store_true", help="only render the stored results")
-    parser.add_argument("--results", type=Path, help="default: results/deconvolution.jsonl")
-    parser.add_argument("--out", type=Path, help="default: results/deconvolution.md")
-    args = parser.parse_args()
-    folder = Path(tempfile.mkdtemp()) if args.quick else HERE / "results"
-    args.results = args.results or folder / "deconvolution.jsonl"
-    args.out = args.out or folder / "deconvolution.md"
+    args = parsed(parser, "deconvolution")
     if args.quick:
         args.n_seeds = 1
     return args

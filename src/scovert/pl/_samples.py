@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scovert._validation import some_of
+from scovert._validation import UNKNOWN, some_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,8 +33,6 @@ _PALETTES = ("tab20", "tab20b", "tab20c")
 _LEGEND_ROWS = 20
 _LINE, _PER_CHARACTER, _KEY, _BETWEEN = 0.21, 0.084, 0.5, 0.3  # of text and legends, in inches
 _ROUNDING = 1e-6  # by which fractions may exceed 1
-UNKNOWN = "unknown"
-"""Column of what is in no type of the reference."""
 
 
 def as_table(name: str, table: pd.DataFrame, *, allow_missing: bool = False) -> pd.DataFrame:

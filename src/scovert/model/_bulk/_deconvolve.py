@@ -32,7 +32,7 @@ from scovert.model._bulk._samples import Samples
 
 __all__ = ["Question", "answer", "work_of"]
 
-UNKNOWN_SD = 1.0
+DRAWN_UNKNOWN_SD = 1.0
 """Log sd of the profile of the unknown component when intervals are drawn."""
 N_DRAWS = 600
 
@@ -96,7 +96,7 @@ def answer(
     if question.unknown:
         types, content = [*types, UNKNOWN], content.with_unknown()
         state_type = np.append(state_type, len(types) - 1)
-        cohort = cohort.with_profile(joint.unknown, UNKNOWN_SD)
+        cohort = cohort.with_profile(joint.unknown, DRAWN_UNKNOWN_SD)
     measured = _measured(question, samples, types)
     mixture = _Mixture(joint, network, types, state_type, content, measured)
     tables = mixture.tables(samples.names)
