@@ -392,6 +392,15 @@ def test_a_bulk_that_does_not_suffice(model: BulkDeconvolution, bulk: AnnData, c
     assert "bulk" not in bulk.uns
 
 
+def test_a_transposed_bulk(model: BulkDeconvolution, bulk: AnnData) -> None:
+    turned = bulk.T.copy()
+    for call in (model.deconvolve, model.get_proportions, model.annotate):
+        with pytest.raises(ValueError, match=r"`bulk` looks transposed: 419 .*pass `bulk.T`"):
+            call(turned, **QUIET)
+    with no_warning():
+        model.get_proportions(turned.T, **QUIET)
+
+
 def test_a_bulk_without_samples_or_genes(model: BulkDeconvolution, bulk: AnnData) -> None:
     with pytest.raises(ValueError, match="has 0 samples and 419 genes. Pass one sample or more"):
         model.deconvolve(bulk[:0].copy(), **QUIET)
@@ -458,7 +467,25 @@ REFUSED_MEASURED = {
         r"holds -0.1 \(sample 'sample 0', type 'NK'\).*between 0 and 1",
     ),
     "percent": (changed(0, 1, 50), None, ValueError, "holds 50 .*divide percentages by 100"),
-    "nan": (changed(0, 1, np.nan), None, ValueError, "holds nan .*'sample 2', type 'T/4'.*leave"),
+    "infinite": (changed(0, 1, np.inf), None, ValueError, "holds inf .*'sample 2', type 'T/4'"),
+    "all nan": (
+        fractions(NK=[np.nan, 0.2], **{"T/4": [0.1, np.nan]}),
+        None,
+        ValueError,
+        "No sample in `measured` has fractions of two types or more",
+    ),
+    "sum with nan": (
+        fractions(NK=[np.nan, 0.2], tumour=[0.6, 0.2], **{"T/4": [0.7, 0.2]}),
+        None,
+        ValueError,
+        "sample 'sample 2' .* sum to 1.3.*sum to 1 at",
+    ),
+    "transposed": (
+        fractions().T,
+        None,
+        ValueError,
+        r"looks transposed: its rows are types \('NK', 'T/4'\).*samples.*`measured.T`",
+    ),
     "sum": (changed(1, 1, 0.8), None, ValueError, "sample 'sample 0' .* sum to 1.1.*sum to 1 at"),
     "text": (
         fractions(NK=["a", "b"], **{"T/4": [0.1, 0.2]}),
@@ -508,6 +535,25 @@ def test_measured_fractions_of_any_kind(model: BulkDeconvolution, bulk: AnnData)
     groups = {"x": ["NK", "B cells"]}
     found = model.get_proportions(bulk, **QUIET, measured=whole, groups=groups)
     assert np.isfinite(found).all(axis=None)
+
+
+def test_what_was_not_measured_is_nan(model: BulkDeconvolution, bulk: AnnData) -> None:
+    expected = model.deconvolve(bulk, **QUIET, measured=fractions())
+    gaps = fractions(("sample 2", "sample 0"), NK=[0.2, 0.3], **{"T/4": [0.5, 0.1]}, tumour=np.nan)
+    gaps.loc["sample 4"] = [np.nan, 0.3, np.nan]
+    with pytest.warns(UserWarning, match="`measured`") as caught:
+        found = model.deconvolve(bulk, **QUIET, measured=gaps)
+    pd.testing.assert_frame_equal(found.proportions, expected.proportions)
+    assert found.quality.attrs["n_measured"] == 2
+    messages = [str(w.message) for w in caught]
+    assert messages[0].startswith("'sample 4' of `measured` (1 in all) left out: fewer than two")
+    assert messages[1] == "'tumour' of `measured` (1 in all) left out: no number."
+    assert_points_here(caught)
+    gaps = fractions(NK=[0.2, 0.3], **{"T/4": [0.5, 0.1]}, tumour=[np.nan, 0.1])
+    with no_warning():
+        found = model.deconvolve(bulk, **QUIET, measured=gaps)
+    assert np.isfinite(found.proportions).all(axis=None)
+    assert not np.allclose(found.proportions, expected.proportions)
 
 
 # Results and slots
@@ -589,6 +635,15 @@ def test_few_genes_warn(
         assert_points_here(caught)
     with pytest.raises(ValueError, match="share 49 genes.*at least 50"):
         model.deconvolve(bulk[:, :49].copy(), **QUIET)
+
+
+def test_sizes_of_some_types_warn(model: BulkDeconvolution, bulk: AnnData) -> None:
+    options = {**QUIET, "cell_size": {"NK": 1.0, "tumour": 2.0}}
+    with pytest.warns(UserWarning, match=r"\['B cells', 'T/4'\].*in the reference") as caught:
+        model.deconvolve(bulk, **options)
+    assert_points_here(caught)
+    with no_warning():
+        model.deconvolve(bulk, **{**options, "cell_size": dict.fromkeys(TYPES, 1.0)})
 
 
 def test_content_of_the_reference_warns(adata: AnnData, bulk: AnnData) -> None:

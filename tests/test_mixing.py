@@ -700,6 +700,69 @@ def test_two_measured_samples_and_a_type_that_was_not_measured() -> None:
     np.testing.assert_allclose(found.sum(1), 1)
 
 
+def test_a_group_that_one_sample_lacks_by_hand() -> None:
+    """The level of that sample is told from the groups that it has, given what the others say."""
+    truth = np.array([[0.3, 0.4, 0.2, 0.1], [0.2, 0.2, 0.5, 0.1]])
+    log_bias = np.log([1.7, 1.0, 1.0, 0.6])
+    estimates = truth * np.exp(log_bias)
+    estimates /= estimates.sum(1, keepdims=True)
+    gap = truth.copy()
+    gap[1, 1:3] = np.nan  # its median would be half way between the other two
+    found = Measured.of(np.arange(2), gap, np.eye(4, dtype=bool)).correct(estimates)
+    error = 0.25**2 / np.array([2, 1, 1, 2])  # by the number of samples with the group
+    bias = log_bias * 0.35**2 / (0.35**2 + error * 8 / (8 + 6 - 2 - 4 + 1))
+    expected = estimates / np.exp(bias)
+    expected /= expected.sum(1, keepdims=True)
+    np.testing.assert_allclose(found, expected, atol=0.01)
+    full = Measured.of(np.arange(2), truth, np.eye(4, dtype=bool)).correct(estimates)
+    assert np.abs(full - truth).mean() < np.abs(found - truth).mean()
+
+
+def test_what_says_nothing_is_left_out() -> None:
+    fractions = np.array([[0.2, np.nan, 0.3, 0.1], [np.nan, np.nan, 0.4, np.nan]])
+    member = np.eye(4, dtype=bool)
+    member[3] = False  # the reference lacks its types
+    found = Measured.of(np.array([5, 3]), fractions, member)
+    assert found.samples.tolist() == [5]
+    np.testing.assert_array_equal(found.fractions, [[0.2, 0.3]])
+    np.testing.assert_array_equal(found.member, member[[0, 2]])
+    assert Measured.of(np.array([3]), fractions[1:], member) is None
+
+
+def test_fractions_with_gaps_correct_nearly_as_well_as_without() -> None:
+    """Samples that were not measured, over many cohorts with a bias that samples share."""
+    rng = np.random.default_rng(0)
+    errors = []
+    for _ in range(60):
+        truth = rng.dirichlet(np.full(5, 3.0), 12)
+        estimates = truth * np.exp(rng.normal(0, 0.45, 5) + rng.normal(0, 0.2, truth.shape))
+        estimates /= estimates.sum(1, keepdims=True)
+        gaps = truth[:3].copy()
+        gaps[0, rng.choice(5, 2, replace=False)] = np.nan
+        gaps[1, rng.integers(5)] = np.nan
+        found = [Measured.of(np.arange(3), f, np.eye(5, dtype=bool)) for f in (truth[:3], gaps)]
+        tables = [estimates, *(m.correct(estimates) for m in found)]
+        errors.append([((table - truth)[3:] ** 2).mean() for table in tables])
+    none, full, gaps = np.sqrt(np.mean(errors, axis=0))
+    assert full < gaps < 1.1 * full
+    assert gaps < 0.65 * none
+
+
+def test_groups_measured_less_often_are_less_certain() -> None:
+    estimates = np.tile([0.3, 0.3, 0.4], (20_000, 4, 1))
+    fractions = estimates[0].copy()
+    fractions[1:, 0] = np.nan
+    measured = Measured.of(np.arange(4), fractions, np.eye(3, dtype=bool))
+    drawn = measured.correct(estimates, np.random.default_rng(0))
+    logs = np.log(drawn).mean(1)  # what samples share, over what is their own
+    variance = 0.25**2 * 8 / (8 + 9 - 4 - 3 + 1)
+    found = [(logs[:, k] - logs[:, 2]).var() for k in (0, 1)]
+    error = variance / np.array([1, 4, 4])
+    shared = (0.35**2 / (0.35**2 + error)) ** 2 * error
+    expected = [shared[k] + shared[2] + 2 * 0.5 * variance / 4 for k in (0, 1)]
+    np.testing.assert_allclose(found, expected, rtol=0.05)
+
+
 def test_no_bias_means_no_change() -> None:
     rng = np.random.default_rng(0)
     estimates = rng.dirichlet(np.ones(4), 6)

@@ -23,6 +23,7 @@ __all__ = [
     "check_kind",
     "check_measured",
     "check_no_options",
+    "check_orientation",
     "check_shared_counts",
     "check_sizes",
     "check_studies",
@@ -91,6 +92,18 @@ def check_studies(labels: NDArray, studies: Mapping[str, NDArray], min_cells: in
             f"No study of the reference has {min_cells} cells of {some_of(lost)}, although all "
             "together do. Leave these types out, merge them with a related type, pass a smaller "
             "`min_cells_per_type`, or leave `batch_key` out."
+        )
+
+
+def check_orientation(bulk: AnnData, genes: pd.Index) -> None:
+    """Refuse a bulk of genes x samples."""
+    n_rows, n_columns = (names.isin(genes).sum() for names in (bulk.obs_names, bulk.var_names))
+    if n_rows > 2 * n_columns:
+        raise ValueError(
+            f"`bulk` looks transposed: {n_rows} of `bulk.obs_names` (such as "
+            f"{some_of(bulk.obs_names)}) are genes of the reference, and {n_columns} of "
+            f"`bulk.var_names` (such as {some_of(bulk.var_names)}). Samples x genes are accepted: "
+            "pass `bulk.T`."
         )
 
 
@@ -314,10 +327,11 @@ def check_measured(
     groups: Mapping[str, Sequence[str]] | None,
     samples: pd.Index,
     types: Sequence[str],
-) -> NDArray:
-    """Return which types belong to every measured column, shape ``(n_columns, n_types)``.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return what was measured, and which types belong to every column, columns x types.
 
-    Refuses fractions that are none, and columns or samples that are not known.
+    Refuses fractions that are none, and columns or samples that are not known; leaves samples and
+    columns out that say nothing, with a warning.
     """
     if not isinstance(measured, pd.DataFrame):
         raise TypeError(
@@ -331,6 +345,7 @@ def check_measured(
         )
     _check_groups(groups, types)
     members = {kind: [kind] for kind in types} | dict(groups or {})
+    _check_orientation(measured, samples, list(members))
     for axis, what, known in (
         (measured.index, "samples", samples),
         (measured.columns, "types", list(members)),
@@ -357,7 +372,41 @@ def check_measured(
             "its own. Every type belongs to one column at most."
         )
     _check_fractions(measured)
-    return member
+    table = pd.DataFrame(member, measured.columns, types)
+    measured = _without_gaps(measured)
+    return measured, table.loc[measured.columns]
+
+
+def _check_orientation(measured: pd.DataFrame, samples: pd.Index, members: list[str]) -> None:
+    if measured.index.isin(members).any() and measured.columns.isin(samples).any():
+        raise ValueError(
+            f"`measured` looks transposed: its rows are types ({some_of(list(measured.index))}) "
+            f"and its columns samples ({some_of(list(measured.columns))}). Samples x types are "
+            "accepted: pass `measured.T`."
+        )
+
+
+def _without_gaps(measured: pd.DataFrame) -> pd.DataFrame:
+    """Leave out samples with fewer than two fractions, and columns without any, and say so."""
+    rows = measured.index[measured.notna().sum(axis=1) < 2]
+    kept = measured.drop(index=rows)
+    columns = kept.columns[kept.isna().all()]
+    if kept.empty:
+        raise ValueError(
+            "No sample in `measured` has fractions of two types or more: the others are NaN. What "
+            "one type is too large by is seen against others."
+        )
+    for names, why in (
+        (rows, "fewer than two numbers, and what one type is too large by is seen against others"),
+        (columns, "no number"),
+    ):
+        if len(names):
+            warnings.warn(
+                f"{some_of(list(names), 6)} of `measured` ({len(names)} in all) left out: {why}.",
+                UserWarning,
+                stacklevel=caller_level(),
+            )
+    return kept.drop(columns=columns)
 
 
 def _check_groups(groups: Mapping[str, Sequence[str]] | None, types: Sequence[str]) -> None:
@@ -387,15 +436,15 @@ def _check_fractions(measured: pd.DataFrame) -> None:
             f"The columns {text} of `measured` are not numbers. Pass fractions between 0 and 1."
         )
     values = measured.to_numpy(float)
-    bad = np.argwhere(~((values >= 0) & (values <= 1)))
+    bad = np.argwhere((values < 0) | (values > 1))
     if len(bad):
         row, column = bad[0]
         raise ValueError(
             f"`measured` holds {values[row, column]:.6g} (sample {measured.index[row]!r}, type "
             f"{measured.columns[column]!r}). Fractions are between 0 and 1: divide percentages by "
-            "100, and leave samples or types out that were not measured."
+            "100, and let what was not measured be NaN."
         )
-    totals = values.sum(1)
+    totals = np.nansum(values, axis=1)
     if (totals > 1.001).any():
         worst = int(totals.argmax())
         raise ValueError(

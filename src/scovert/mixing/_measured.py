@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ SAMPLE_SHARE = 0.5
 """Part of a sample's error that draws of proportions do not hold already."""
 PRIOR_DF = 8
 """Degrees of freedom that the second is worth, beside the measured samples."""
+N_ROUNDS = 3
+"""Rounds between levels of samples with gaps and biases of groups."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Measured:
     samples
         Positions of the samples.
     fractions
-        Fractions of all cells by measured group, shape ``(n_measured, n_groups)``.
+        Fractions of all cells by measured group, shape ``(n_measured, n_groups)``; NaN where a
+        group was not measured in a sample. Every sample has two numbers or more, every group one.
     member
         Whether a type belongs to a group, shape ``(n_groups, n_types)``; a type belongs to one at
         most.
@@ -38,42 +42,69 @@ class Measured:
     fractions: NDArray
     member: NDArray
 
+    @classmethod
+    def of(cls, samples: NDArray, fractions: NDArray, member: NDArray) -> Self | None:
+        """Take the samples in which two groups were measured; `None` if there are none.
+
+        One group alone says nothing: what it is too large by is seen against others.
+        """
+        fractions = np.where(member.any(1), fractions, np.nan)
+        rows = (~np.isnan(fractions)).sum(1) > 1
+        columns = ~np.isnan(fractions[rows]).all(0)
+        if not rows.any():
+            return None
+        return cls(samples[rows], fractions[rows][:, columns], member[columns])
+
     def correct(self, proportions: NDArray, rng: np.random.Generator | None = None) -> NDArray:
         r"""Divide every type by what the measured samples say it is too large by.
 
         .. math::
             r_{ik} &= \log \frac{\hat p_{ik} + .003}{p_{ik} + .003}
                 - \mathrm{median}_j \left( \ldots \right), \qquad
-            \log b_k = \frac{.35^2}{.35^2 + s^2 / n} \bar r_k, \\
-            s^2 &= \frac{8 \times .25^2 + \sum_{ik} (r_{ik} - \bar r_k)^2}{8 + (n - 1)(K - 1)},
+            \log b_k = \frac{.35^2}{.35^2 + s^2 / n_k} \bar r_k, \\
+            s^2 &= \frac{8 \times .25^2 + \sum_{ik} (r_{ik} - \bar r_k)^2}{8 + N - n - K + 1},
 
-        the posterior mean of a bias that all samples share, from :math:`n` measured ones and
-        :math:`K` measured groups. Types that were measured keep their sum in every sample, the
-        others keep their fraction.
+        the posterior mean of a bias that all samples share, from :math:`N` fractions of :math:`n`
+        samples and :math:`K` groups, :math:`n_k` of them of the group. Types that were measured
+        keep their sum in every sample, the others keep their fraction. In a sample in which groups
+        are missing, the median is that of the differences from :math:`\bar r_k`, so that it does
+        not matter which ones.
 
         Parameters
         ----------
         proportions
             Estimates, shape ``(..., n_samples, n_types)``.
         rng
-            For draws of proportions: adds the error of the bias, :math:`s / \sqrt n`, and half
+            For draws of proportions: adds the error of the bias, :math:`s / \sqrt{n_k}`, and half
             the variance of a sample's, :math:`s^2 / 2`. `None` adds none.
         """
         n, n_groups = self.fractions.shape
+        is_known = ~np.isnan(self.fractions)
         found = proportions[..., self.samples, :] @ self.member.T  # (..., n_measured, n_groups)
-        ratio = np.log((found + FLOOR) / (self.fractions + FLOOR))
-        ratio -= np.median(ratio, -1, keepdims=True)
-        bias = ratio.mean(-2)  # (..., n_groups)
-        squares = ((ratio - bias[..., None, :]) ** 2).sum((-1, -2))[..., None]
-        variance = (PRIOR_DF * SAMPLE_SD**2 + squares) / (PRIOR_DF + (n - 1) * (n_groups - 1))
-        shrinkage = BIAS_SD**2 / (BIAS_SD**2 + variance / n)
+        ratio = self._centred(np.log((found + FLOOR) / (self.fractions + FLOOR)))
+        bias = np.nanmean(ratio, -2)  # (..., n_groups)
+        squares = np.nansum((ratio - bias[..., None, :]) ** 2, (-1, -2))[..., None]
+        freedom = max(is_known.sum() - n - n_groups + 1, 0)
+        variance = (PRIOR_DF * SAMPLE_SD**2 + squares) / (PRIOR_DF + freedom)
+        error = variance / is_known.sum(0)  # (..., n_groups)
+        shrinkage = BIAS_SD**2 / (BIAS_SD**2 + error)
         if rng is not None:
-            bias = bias + rng.normal(size=bias.shape) * np.sqrt(variance / n)
+            bias = bias + rng.normal(size=bias.shape) * np.sqrt(error)
         change = -(shrinkage * bias)[..., None, :]  # (..., 1, n_groups)
         if rng is not None:
             shape = (*proportions.shape[:-1], n_groups)
             change = change + rng.normal(size=shape) * np.sqrt(SAMPLE_SHARE * variance)[..., None]
         return self._scaled(proportions, np.exp(change @ self.member))
+
+    def _centred(self, ratio: NDArray) -> NDArray:
+        """Take a sample's own level from its ratios, NaN where there is none."""
+        has_gap = np.isnan(self.fractions).any(1)
+        ratio = ratio - np.nanmedian(ratio, -1, keepdims=True)
+        for _ in range(N_ROUNDS if has_gap.any() else 0):
+            bias = np.nanmean(ratio, -2, keepdims=True)
+            level = np.nanmedian(ratio - bias, -1, keepdims=True)
+            ratio = ratio - np.where(has_gap[:, None], level, 0)
+        return ratio
 
     def _scaled(self, proportions: NDArray, factor: NDArray) -> NDArray:
         """Multiply measured types by a factor, and keep their sum in every sample."""

@@ -81,6 +81,7 @@ def find_content(
     if cell_size == "auto":
         cell_size = _choose(profiles, n_cells, matched)
     if isinstance(cell_size, Mapping):
+        _warn_about_others([kind for kind in profiles.types if kind not in cell_size])
         return Content(table_sizes(profiles, cell_size), "mapping", {}, each, TRANSFER_SD)
     if cell_size == "none":
         return Content(np.ones(len(profiles.types)), "none", {}, each, TRANSFER_SD)
@@ -94,6 +95,17 @@ def find_content(
     groups = size_groups(profiles.types)
     table = {kind: RNA_PER_CELL[key] for kind, key in matched.items()}
     return Content(table_sizes(profiles, table), "table", matched, groups, SIZE_SD)
+
+
+def _warn_about_others(types: list[str]) -> None:
+    if types:
+        warnings.warn(
+            f"`cell_size` has no number for {types}. They take their counts per cell in the "
+            "reference, in the unit that fits the types which have one: see `cell_sizes` of the "
+            "result. Counts per cell depend on the chemistry, so name all types if you can.",
+            UserWarning,
+            stacklevel=caller_level(),
+        )
 
 
 def _choose(profiles: Profiles, n_cells: NDArray, matched: dict[str, str]) -> str:

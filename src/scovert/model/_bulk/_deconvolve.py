@@ -191,8 +191,7 @@ def _measured(question: Question, samples: Samples, types: list[str]) -> Measure
         return None
     positions = samples.names.get_indexer(question.measured.index)
     member = question.member.reindex(columns=types, fill_value=False).to_numpy()
-    is_there = member.any(1)  # a study may lack the types of a column
-    return Measured(positions, question.measured.to_numpy(float)[:, is_there], member[is_there])
+    return Measured.of(positions, question.measured.to_numpy(float), member)
 
 
 def _residual_sd(joint: JointFit) -> NDArray:

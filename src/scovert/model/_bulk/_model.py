@@ -261,9 +261,9 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             as known. ``"auto"``: the table if it has the types of half of the reference's cells
             or more, else the reference, with a warning.
         measured
-            Fractions of cells measured in some of the samples (flow cytometry), samples x types.
-            They correct what is wrong with a type in all samples; the estimates of measured
-            samples are not set to them.
+            Fractions of cells measured in some of the samples (flow cytometry), samples x types;
+            NaN where a type was not measured in a sample. They correct what is wrong with a type
+            in all samples; the estimates of measured samples are not set to them.
         groups
             Names of measured columns that hold several types, ``{"T": ["CD4 T", "CD8 T"]}``.
         unknown
@@ -289,11 +289,10 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         check_unknown(unknown, self.types)
         if interval is not None:
             check_number("interval", interval, 0.01, 0.999)
-        samples = Samples.read(bulk, layer, kind)
+        samples = Samples.read(bulk, layer, kind, genes_of(self.registry))
         member = None
         if measured is not None:
-            member = check_measured(measured, groups, samples.names, self.types)
-            member = pd.DataFrame(member, measured.columns, self.types)
+            measured, member = check_measured(measured, groups, samples.names, self.types)
         elif groups is not None:
             raise ValueError("`groups` names columns of `measured`, which is missing. Pass both.")
         question = Question(

@@ -18,6 +18,7 @@ from scovert._validation import (
     check_informative,
     check_kind,
     check_layer,
+    check_orientation,
     check_shared_counts,
     warn_about_kind,
     warn_about_samples,
@@ -50,9 +51,10 @@ class Samples:
     obs: pd.DataFrame
 
     @classmethod
-    def read(cls, bulk: AnnData, layer: str | None, kind: str) -> Self:
-        """Read and check the samples of an AnnData."""
+    def read(cls, bulk: AnnData, layer: str | None, kind: str, genes: pd.Index) -> Self:
+        """Read and check the samples of an AnnData, for a reference with these genes."""
         where = check_layer(bulk, layer, "bulk")
+        check_orientation(bulk, genes)
         check_genes(bulk, name="bulk")
         stored = bulk.X if layer is None else bulk.layers[layer]
         stored = stored[:] if bulk.isbacked else stored
