@@ -160,6 +160,25 @@ def test_fractions_of_cells_are_those_of_rna_by_its_content(
     assert ratio.max() / ratio.min() < 1.3  # ribosomal genes are left out
 
 
+def test_it_is_shown_in_a_few_lines(
+    brief_result: BulkResult, singles: list[BulkResult], data: Data
+) -> None:
+    shown = repr(brief_result).splitlines()
+    assert shown[0] == "BulkResult: 7 sample(s), 5 types, 1 reference(s)"
+    assert shown[1].strip() == "types: B, DC, Mono/cyte, NK, T"
+    assert "90% intervals; method='joint', kind='counts', cell_size='reference'" in shown[2]
+    residual = brief_result.quality["residual_sd"].mean()
+    assert shown[3].strip() == f"mean residual sd {residual:.2f}"
+    assert shown[4].strip() == "next: .proportions, .lower and .upper, .quality"
+    average = BulkResult.average(singles)
+    assert "2 reference(s)" in repr(average)
+    assert f"disagreement {average.quality['disagreement'].mean():.0%}" in repr(average)
+    assert len(repr(average)) < 300
+    plain = repr(replace(brief_result, lower=None, upper=None, draws=None, interval=None))
+    assert "no intervals; " in plain
+    assert ".lower" not in plain
+
+
 def test_the_quality_says_what_was_done(result: BulkResult, data: Data) -> None:
     facts = result.quality.attrs
     is_housekeeping = data.bulk.var_names.str.contains("^(?:RPL|RPS|MT-)")

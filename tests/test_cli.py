@@ -255,6 +255,7 @@ SAID = {
     "Pass `overwrite=True`.": "Pass --overwrite.",
     "See `categorical_covariate_keys`.": "See --categorical-covariate.",
     "See `negative_controls`.": "See --negative-controls.",
+    "Compare with `overwrite=False`.": "Compare with no --overwrite.",
     "See `get_class_probabilities()`, `solver='exact'`, `file`, `adata.obs`.": None,
 }
 
@@ -274,7 +275,7 @@ def test_messages_name_options(
     assert f"{kind}: {SAID[text] or text}\n" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["demo", "integrate", "deconfound"])
+@pytest.mark.parametrize("command", ["demo", "integrate", "deconfound", "deconvolve"])
 def test_help_shows_every_option_in_full(command: str) -> None:
     options = get_command(app).commands[command].params
     result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "80"})

@@ -30,6 +30,7 @@ def make_reference(seed: int) -> AnnData:
         "kind": np.array(list(TYPES))[labels],
         "study": rng.choice(["s1", "s2"], len(labels)),
         "donor": rng.choice(["d1", "d2", "d3"], len(labels)),
+        "species": "human",
     }
     cells = AnnData(
         sparse.csr_matrix(rng.poisson(profile[labels]).astype(np.float32)),
@@ -52,6 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table.T.to_csv(folder / "genes.tsv.gz", sep="\t")
     samples.layers["tpm"] = samples.X / samples.X.sum(axis=1, keepdims=True) * 1e6
     samples.write_h5ad(folder / "bulk.h5ad")
+    (folder / "other_intervals.csv").touch()
     truth = samples.obsm["truth_proportions"]
     measured = truth.iloc[:2].rename(columns={"Monocytes": "Mono"})
     measured.insert(0, "T", measured.pop("CD4 T cells") + measured.pop("CD8 T"))
@@ -87,6 +89,14 @@ def test_it_writes_what_the_model_finds(folder: Path, tmp_path: Path) -> None:
     assert (written.obsm["bulk_lower"] <= proportions).all(axis=None)
     assert (written.obsm["bulk_upper"] >= proportions).all(axis=None)
     assert (proportions - truth_of(folder)[proportions.columns]).abs().max(axis=None) < 0.05
+    rows = pd.read_csv(tmp_path / "tables" / "p_intervals.csv")
+    assert len(rows) == N_SAMPLES * len(TYPES)
+    for column, expected in {"proportion": "bulk_proportions", "upper": "bulk_upper"}.items():
+        wide = rows.pivot(index="sample", columns="type", values=column)
+        pd.testing.assert_frame_equal(wide, written.obsm[expected], check_names=False)
+    ends = rows[["relative_lower", "proportion", "relative_upper"]]
+    assert (ends.diff(axis=1).iloc[:, 1:] >= 0).all(axis=None)
+    assert f"{output}, {table}, {tmp_path / 'tables' / 'p_intervals.csv'}." in result.stdout
     model = BulkDeconvolution.load(saved, ad.read_h5ad(folder / "ref1.h5ad"))
     again = model.get_proportions(
         ad.read_h5ad(folder / "bulk.h5ad"), kind="counts", cell_size="reference"
@@ -110,8 +120,8 @@ def test_it_says_what_was_assumed_and_found(folder: Path, tmp_path: Path) -> Non
     mean = pd.read_csv(table, index_col="sample").mean()
     for label in TYPES:
         assert re.search(rf"{label} +{100 * mean[label]:.1f}\n", said)
-    assert f"Written to {tmp_path / 'o.h5ad'} and {table}." in said
-    assert "taken as --kind counts" in result.stderr
+    assert f"Written to {tmp_path / 'o.h5ad'}, {table}." in said
+    assert f"warning: X of {folder / 'samples.csv'} is taken as --kind counts" in result.stderr
     assert "`kind" not in result.output
 
 
@@ -155,6 +165,7 @@ def test_several_references_are_averaged(folder: Path, tmp_path: Path) -> None:
     found = ad.read_h5ad(tmp_path / "o.h5ad").obsm["bulk_proportions"]
     np.testing.assert_allclose(found, mean.div(mean.sum(axis=1), axis=0), atol=1e-6)
     assert "The references disagree on" in result.stdout
+    assert result.stderr.count("is taken as --kind counts") == 1
     assert "ref2.h5ad: 161 cells" in result.stdout
     assert {path.name for path in (tmp_path / "both").iterdir()} == {"ref1", "ref2"}
 
@@ -172,6 +183,16 @@ def test_measured_samples_correct_the_others(folder: Path, tmp_path: Path) -> No
         found = ad.read_h5ad(tmp_path / "o.h5ad").obsm["bulk_proportions"]
         errors.append((found - truth_of(folder)).iloc[2:]["Monocytes"].abs().mean())
     assert errors[1] < 0.5 * errors[0]
+
+
+def test_empty_fields_were_not_measured(folder: Path, tmp_path: Path) -> None:
+    table, file = truth_of(folder)[:3], tmp_path / "measured.csv"
+    table.iloc[0, 1] = table.iloc[2] = np.nan
+    table.to_csv(file)
+    result = run(folder, tmp_path / "o.h5ad", "--measured", file)
+    assert result.exit_code == 0, result.output
+    assert f"warning: '{table.index[2]}' of --measured (1 in all) left out" in result.stderr
+    assert ad.read_h5ad(tmp_path / "o.h5ad").uns["bulk"]["n_measured"] == 2
 
 
 def test_expression_by_condition(folder: Path, tmp_path: Path) -> None:
@@ -203,11 +224,13 @@ def test_sizes_can_come_from_a_file(folder: Path, tmp_path: Path) -> None:
 
 def test_other_options_arrive(folder: Path, tmp_path: Path) -> None:
     options = ("--bulk-layer", "tpm", "--kind", "tpm", "--unknown", "--n-states", 1)
+    options += ("--min-cells-per-type", 7)
     result = run(folder, tmp_path / "o.h5ad", *options, "--batch-key", "study", source="bulk.h5ad")
     assert result.exit_code == 0, result.output
     written = ad.read_h5ad(tmp_path / "o.h5ad")
     assert written.obsm["bulk_proportions"].columns[-1] == "unknown"
     assert written.uns["bulk"]["params"]["n_states"] == 1
+    assert written.uns["bulk"]["params"]["min_cells_per_type"] == 7
     assert "taken as tpm" in result.stdout
     assert "disagree" in result.stdout  # one fit for each study
 
@@ -218,12 +241,75 @@ REFUSED: dict[str, tuple[dict, tuple[object, ...], str]] = {
     "no reference": ({"source": ("no.h5ad", "samples.csv")}, (), "no.h5ad is not a file"),
     "no samples": ({"source": "no.csv"}, (), "no.csv is not a file"),
     "other genes": ({"source": "measured.csv"}, (), "has none of the 403 genes"),
-    "key": ({}, ("--labels-key", "x"), "--labels-key x is not a column of `adata.obs`"),
-    "layer": ({}, ("--layer", "x"), "--layer x is not in `adata.layers`"),
-    "kind": ({"source": "bulk.h5ad"}, ("--kind", "tpm"), "Pass --kind counts"),
+    "key": (
+        {},
+        ("--labels-key", "x"),
+        "--labels-key x is not a column of obs of {folder}/ref1.h5ad (columns: ['kind', 'study', "
+        "'donor', 'species']). Name the annotated cells first, and the bulk samples at last",
+    ),
+    "swapped": (
+        {"source": ("bulk.h5ad", "ref1.h5ad")},
+        (),
+        "of {folder}/bulk.h5ad (columns: []). Name the annotated cells first",
+    ),
+    "swapped table": (
+        {"source": ("samples.csv", "ref1.h5ad")},
+        (),
+        "{folder}/samples.csv is a table, and annotated cells are .h5ad files. Name the",
+    ),
+    "layer": ({}, ("--layer", "x"), "--layer x is not in layers of {folder}/ref1.h5ad"),
+    "bulk layer": (
+        {"source": "bulk.h5ad"},
+        ("--bulk-layer", "x"),
+        "--bulk-layer x is not in layers of {folder}/bulk.h5ad",
+    ),
+    "donor": ({}, ("--subject-key", "x"), "is not a column of obs of {folder}/ref1.h5ad"),
+    "condition": (
+        {},
+        ("--condition-key", "x"),
+        "--condition-key x is not a column of obs of {folder}/samples.csv",
+    ),
+    "kind": (
+        {"source": "bulk.h5ad"},
+        ("--kind", "tpm"),
+        "error: X of {folder}/bulk.h5ad does not look like TPM: ",
+    ),
+    "kind, way out": ({"source": "bulk.h5ad"}, ("--kind", "tpm"), "Pass --kind counts"),
+    "one type": (
+        {},
+        ("--labels-key", "species"),
+        "error: obs['species'] of {folder}/ref1.h5ad holds one type only",
+    ),
+    "few cells": (
+        {},
+        ("--min-cells-per-type", 50),
+        "The types {{'CD8 T': 47}} of obs['kind'] of {folder}/ref1.h5ad have fewer than "
+        "--min-cells-per-type 50 cells",
+    ),
+    "sizes": ({}, ("--cell-size", "{folder}/measured.csv"), "--cell-size names ['sample_"),
+    "measured": ({}, ("--measured", "{folder}/measured.csv"), "--measured has types 'T', 'Mono'"),
+    "measured and groups": (
+        {},
+        ("--measured", "{folder}/measured.csv"),
+        "--group can name several types together",
+    ),
+    "group of others": (
+        {},
+        ("--measured", "{folder}/measured.csv", "--group", "T=CD8"),
+        "--group T names ['CD8']",
+    ),
+    "table of intervals exists": (
+        {},
+        ("--table", "{folder}/other.csv", "--interval", 0.9),
+        "other_intervals.csv exists. Name another output",
+    ),
     "size": ({}, ("--cell-size", "big"), "--cell-size big is neither one of auto, table"),
     "group": ({}, ("--group", "T"), "--group T is no group"),
-    "groups alone": ({}, ("--group", "T=CD8 T"), "measured"),
+    "groups alone": (
+        {},
+        ("--group", "T=CD8 T"),
+        "--group names columns of --measured, which is missing",
+    ),
     "no measured": ({}, ("--measured", "no.csv"), "no.csv is not a file"),
     "words": ({}, ("--measured", __file__), "is not a table of numbers"),
     "table exists": ({}, ("--table", __file__), "exists. Name another output"),
@@ -237,9 +323,10 @@ def test_it_refuses_with_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     keywords, arguments, message = REFUSED[name]
+    arguments = [str(argument).format(folder=folder) for argument in arguments]
     result = run(folder, Path("o.h5ad"), *arguments, **keywords)
     assert result.exit_code == 1
-    assert message in result.stderr
+    assert message.format(folder=folder) in result.stderr
     assert result.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in result.output
     assert list(tmp_path.iterdir()) == []

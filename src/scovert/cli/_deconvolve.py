@@ -18,6 +18,7 @@ from scovert.cli._options import (
     Seed,
 )
 from scovert.cli._session import (
+    Subject,
     check_output,
     narrator,
     read,
@@ -25,6 +26,7 @@ from scovert.cli._session import (
     say_what_to_check,
     session,
     set_seed,
+    speak_about,
     write,
 )
 
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["deconvolve"]
 
 SIZES = ("auto", "table", "reference", "none")
+TABLES = (".csv", ".tsv", ".txt", ".tab", ".gz")
+ORDER = "Name the annotated cells first, and the bulk samples at last: REF.h5ad BULK.h5ad."
 
 
 class Kind(StrEnum):
@@ -62,7 +66,11 @@ def deconvolve(  # noqa: PLR0913
     output: OutputFile,
     table: Annotated[
         Path | None,
-        typer.Option(metavar="TABLE.csv", help="Where to write the proportions as a table."),
+        typer.Option(
+            metavar="TABLE.csv",
+            help="Where to write the proportions, samples x types; TABLE_intervals.csv beside it "
+            "receives them with the intervals, a row for each sample and type.",
+        ),
     ] = None,
     batch_key: Annotated[
         str | None, typer.Option(help="Column of obs with studies or chemistries: one fit each.")
@@ -83,7 +91,9 @@ def deconvolve(  # noqa: PLR0913
     measured: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Table of measured fractions, some samples x types or groups."
+            metavar="FILE",
+            help="Table of measured fractions, some samples x types or groups; empty where not "
+            "measured.",
         ),
     ] = None,
     group: Annotated[
@@ -107,6 +117,7 @@ def deconvolve(  # noqa: PLR0913
         typer.Option(min=0, max=1, help="Probability of the intervals; 0 for none, faster."),
     ] = 0.9,
     n_states: Annotated[int, typer.Option(min=1, help="Most states of a type.")] = 3,
+    min_cells_per_type: Annotated[int, typer.Option(min=1, help="Fewest cells of a type.")] = 10,
     seed: Seed = 0,
     quiet: Quiet = False,
     overwrite: Overwrite = False,
@@ -118,10 +129,12 @@ def deconvolve(  # noqa: PLR0913
     bulk, samples x genes, with obsm["bulk_proportions"], obsm["bulk_lower"] and
     obsm["bulk_upper"] (intervals), obsm["bulk_mrna_fractions"], layers["bulk_TYPE"] (what the
     types express), layers["bulk_reliability_TYPE"] and, in uns["bulk"], what was assumed.
+    With --table, intervals are in TABLE_intervals.csv too; relative ones compare samples.
     """
     with session(context, quiet=quiet):
         *references, source = files
-        _check_files(references, source, output, table, overwrite=overwrite)
+        tables = _tables(table, interval)
+        _check_files(references, source, [output, *tables], overwrite=overwrite)
         options = {
             "layer": bulk_layer,
             "kind": kind.value,
@@ -133,9 +146,14 @@ def deconvolve(  # noqa: PLR0913
         }
         setup = {"labels_key": labels_key, "batch_key": batch_key, "layer": layer}
         setup |= {"subject_key": subject_key}
+        init = {"n_states": n_states, "min_cells_per_type": min_cells_per_type}
         say = narrator(context, quiet=quiet)
         set_seed(seed)
-        models = {file: _fit(file, setup, n_states, say) for file in references}
+        models = {}
+        for file in references:
+            speak_about(context, Subject(file))
+            models[file] = _fit(file, setup, init, say)
+        speak_about(context, Subject(source, layer="bulk_layer", is_alone=False))
         bulk = _read_bulk(source, models.values(), say)
         result = _average(models.values(), bulk, options)
         writing = {"condition_key": condition_key, "write_layer": write_layer}
@@ -145,27 +163,35 @@ def deconvolve(  # noqa: PLR0913
         _report(result, say)
         for file, model in models.items():
             _say_what_to_check(model, file if len(models) > 1 else None, say)
-        say(f"Written to {output}{_write_table(result, table)}.")
+        _write_tables(result, tables)
+        say(f"Written to {', '.join(map(str, [output, *tables]))}.")
+
+
+def _tables(table: Path | None, interval: float) -> list[Path]:
+    """Return the files of tables: of proportions, and of intervals if there are any."""
+    if table is None:
+        return []
+    return [table, table.with_stem(f"{table.stem}_intervals")] if interval else [table]
 
 
 def _check_files(
-    references: list[Path], source: Path, output: Path, table: Path | None, *, overwrite: bool
+    references: list[Path], source: Path, outputs: list[Path], *, overwrite: bool
 ) -> None:
     if not references:
-        raise ValueError(
-            f"{source} is the only file. Name the annotated cells first, then the bulk samples: "
-            "REF.h5ad BULK.h5ad."
-        )
+        raise ValueError(f"{source} is the only file. {ORDER}")
+    for file in references:
+        if file.suffix.lower() in TABLES:
+            raise ValueError(f"{file} is a table, and annotated cells are .h5ad files. {ORDER}")
     names = [file.stem for file in references]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"Two references are called {twice!r}. Give them different names.")
-    for path in (output, table):
+    for path in outputs:
         for file in (*references, source):
-            if path is not None:
-                check_output(path, overwrite=overwrite, source=file)
-    if table is not None and table.absolute() == output.absolute():
-        raise FileExistsError(f"{table} is the output of the samples too. Name another file.")
+            check_output(path, overwrite=overwrite, source=file)
+    output, *tables = [path.absolute() for path in outputs]
+    if output in tables:
+        raise FileExistsError(f"{output} is the output of the samples too. Name another file.")
 
 
 def _read_table(file: Path) -> pd.DataFrame:
@@ -211,12 +237,17 @@ def _groups(texts: list[str] | None) -> dict[str, list[str]] | None:
     return groups or None
 
 
-def _fit(file: Path, setup: dict, n_states: int, say: Callable[[str], None]) -> BulkDeconvolution:
+def _fit(file: Path, setup: dict, init: dict, say: Callable[[str], None]) -> BulkDeconvolution:
     from scovert.model import BulkDeconvolution
 
-    reference = read(file)
+    reference, key = read(file), setup["labels_key"]
+    if key not in reference.obs:
+        raise KeyError(
+            f"`labels_key={key!r}` is not a column of obs of {file} (columns: "
+            f"{list(reference.obs)}). {ORDER}"
+        )
     BulkDeconvolution.setup_anndata(reference, **setup)
-    model = BulkDeconvolution(reference, n_states=n_states)
+    model = BulkDeconvolution(reference, **init)
     model.train()
     say(f"{file}: {reference.n_obs} cells of {len(model.types)} types, {reference.n_vars} genes.")
     return model
@@ -313,10 +344,28 @@ def _say_what_to_check(
     say_what_to_check(model.check(), lambda text: say(f"{prefix}{text}"))
 
 
-def _write_table(result: BulkResult, file: Path | None) -> str:
-    """Write the proportions, if there is a place for them, and return how to say so."""
-    if file is None:
-        return ""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    result.proportions.rename_axis("sample").to_csv(file)
-    return f" and {file}"
+def _write_tables(result: BulkResult, files: list[Path]) -> None:
+    """Write the proportions and the intervals, as far as there are places for them."""
+    tables = [result.proportions.rename_axis("sample")]
+    if result.lower is not None:
+        tables.append(_in_rows(result).set_index("sample"))
+    for file, table in zip(files, tables[: len(files)], strict=True):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(file)
+
+
+def _in_rows(result: BulkResult) -> pd.DataFrame:
+    """Return fractions and intervals, a row for every sample and type."""
+    import numpy as np
+    import pandas as pd
+
+    found = result.proportions
+    values = {
+        "proportion": found,
+        "lower": result.lower,
+        "upper": result.upper,
+        "relative_lower": result.relative_lower,
+        "relative_upper": result.relative_upper,
+    }
+    place = {"sample": np.repeat(found.index, found.shape[1]), "type": [*found] * len(found)}
+    return pd.DataFrame(place | {name: table.to_numpy().ravel() for name, table in values.items()})

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from scovert.model._shared import SaveLoadMixin
 
 __all__ = [
+    "Subject",
     "check_output",
     "narrator",
     "read",
@@ -26,16 +28,25 @@ __all__ = [
     "say_what_to_check",
     "session",
     "set_seed",
+    "speak_about",
     "write",
 ]
+
+ARGUMENT = r"`(?P<name>\w+)(\[(?P<key>[^`]*)\])?(=(?P<value>[^`]*))?`"
+SLOT = r"`(?:adata|bulk)\.((?:X|layers|obs|var|obs_names|var_names)(?:\[[^`]*\])?)`"
+SUBJECT = "scovert.subject"
 
 
 @contextmanager
 def session(context: typer.Context, *, quiet: bool) -> Iterator[None]:
     """Show what the package refuses and warns about as one line each."""
+    said = set()
 
     def show_warning(message: Warning | str, *_: object) -> None:
-        typer.echo(f"warning: {_with_options(str(message), context)}", err=True)
+        text = _with_options(str(message), context)
+        if text not in said:  # of several references
+            typer.echo(f"warning: {text}", err=True)
+        said.add(text)
 
     try:
         with warnings.catch_warnings():
@@ -52,20 +63,55 @@ def session(context: typer.Context, *, quiet: bool) -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What messages are about.
+
+    Attributes
+    ----------
+    file
+        The file that ``adata`` or ``bulk`` was read from.
+    layer
+        Name of the parameter of the command that is its ``layer``.
+    is_alone
+        Whether all messages are about this file.
+    """
+
+    file: Path
+    layer: str = "layer"
+    is_alone: bool = True
+
+
+def speak_about(context: typer.Context, subject: Subject) -> None:
+    """Let messages from here on name the file."""
+    context.meta[SUBJECT] = subject
+
+
 def _with_options(text: str, context: typer.Context) -> str:
-    """Write arguments of the package as options of the command: `reference='a'`, --reference a."""
+    """Write arguments of the package as options of the command: `reference='a'`, --reference a.
+
+    Likewise slots of an AnnData as those of the file, if it is known: `adata.obs`, obs of FILE.
+    """
+    subject: Subject | None = context.meta.get(SUBJECT)
     options = {parameter.name: parameter for parameter in context.command.params}
+    several = {k: p for k, p in options.items() if getattr(p, "multiple", False)}
+    several = {f"{k}{end}": p for k, p in several.items() for end in ("s", "_keys")}
+    if subject is not None:
+        options["layer"] = options[subject.layer]
+        text = re.sub(SLOT, lambda match: f"{match[1]} of {subject.file}", text)
 
     def replace(match: re.Match[str]) -> str:
-        name, value = match["name"], (match["value"] or "").strip("'\"")
-        option = options.get(name, options.get(name.removesuffix("_keys")))
+        value = (match["value"] or match["key"] or "").strip("'\"")
+        option = options.get(match["name"], several.get(match["name"]))
         if option is None or not option.opts[0].startswith("--"):
             return match[0]
-        if value == "False" and option.secondary_opts:
-            return option.secondary_opts[0]
+        if value == "False":
+            return option.secondary_opts[0] if option.secondary_opts else f"no {option.opts[0]}"
         return option.opts[0] if value == "True" else f"{option.opts[0]} {value}".strip()
 
-    return re.sub(r"`(?P<name>\w+)(=(?P<value>[^`]*))?`", replace, text)
+    text = re.sub(ARGUMENT, replace, text)
+    is_named = subject is None or not subject.is_alone or str(subject.file) in text
+    return text if is_named else f"{subject.file}: {text}"
 
 
 def set_seed(seed: int) -> None:

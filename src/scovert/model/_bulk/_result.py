@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,8 @@ __all__ = ["BulkResult", "Fit", "in_slot"]
 
 FLOOR = 0.001
 """Added to fractions before the geometric mean over references."""
+SHOWN = 8
+"""Most types that are shown."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,29 @@ class BulkResult:
     quality: pd.DataFrame
     draws: NDArray | None
     history: dict[str, pd.DataFrame]
-    fits: tuple[Fit, ...] = field(repr=False)
-    obs: pd.DataFrame = field(repr=False)
-    relative_draws: NDArray | None = field(repr=False, default=None)
+    fits: tuple[Fit, ...]
+    obs: pd.DataFrame
+    relative_draws: NDArray | None = None
     interval: float | None = None
+
+    def __repr__(self) -> str:
+        """Say in a few lines what the result is of, and where to look."""
+        names, n_fits = list(self.proportions), len(self.fits)
+        facts = self.quality.attrs
+        asked = ", ".join(f"{name}={facts[name]!r}" for name in ("method", "kind", "cell_size"))
+        interval, ends = "no intervals", ""
+        if self.interval is not None:
+            interval, ends = f"{self.interval:.0%} intervals", ".lower and .upper, "
+        lines = [
+            f"BulkResult: {len(self.obs)} sample(s), {len(names)} types, {n_fits} reference(s)",
+            f"types: {', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}",
+            f"{interval}; {asked}",
+            f"mean residual sd {self.quality['residual_sd'].mean():.2f}",
+            f"next: .proportions, {ends}.quality",
+        ]
+        if "disagreement" in self.quality:
+            lines[3] += f", mean disagreement {self.quality['disagreement'].mean():.0%}"
+        return "\n    ".join(lines)
 
     @classmethod
     def average(cls, results: Sequence[BulkResult]) -> BulkResult:
