@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 
 from scovert import _health, simulate
@@ -40,6 +41,34 @@ def test_every_row_of_check_is_explained(seed, monkeypatch, init):
     names = [row.split(": ")[-1] for row in model.check().index]
     names = [re.sub("^identified by .*", "identified by ...", name) for name in names]
     assert set(names) <= set(rows_of_check())
+
+
+def averages_of(samples):
+    """Disagreement and RMSE of several references, as the benchmark found them."""
+    results = (ROOT / "benchmarks" / "results" / "deconvolution.md").read_text()
+    section = results.split("several references\n")[1].split("\n## ")[0]
+    lines = [
+        line.strip("| ").split(" | ") for line in section.splitlines() if " | joint | " in line
+    ]
+    header = next(line for line in section.splitlines() if line.startswith("| set |"))
+    table = pd.DataFrame(lines, columns=header.strip("| ").split(" | "))
+    table = table[table["set"].str.startswith(f"{samples} x ")]
+    return table[["disagreement", "RMSE"]].astype(float)
+
+
+@pytest.mark.parametrize("samples", ["hoek", "finotello TPM", "finotello counts"])
+def test_disagreements_are_those_of_the_benchmark(samples):
+    found = averages_of(samples)
+    ranges = [
+        f"{low:.3f} to {high:.3f}" for low, high in zip(found.min(), found.max(), strict=True)
+    ]
+    line = f"| {samples} | {' | '.join(ranges)} |".replace(" 0.", " .")
+    assert line in (ROOT / "docs" / "models" / "bulk.md").read_text()
+
+
+def test_references_that_agree_can_be_wrong_together():
+    found = averages_of("finotello counts")
+    assert found["disagreement"].idxmin() == found["RMSE"].idxmax()
 
 
 LIMITED = {name: rule for name, rule in rows_of_check().items() if rule.startswith("above")}

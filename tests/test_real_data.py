@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
 
 import numpy as np
 import pandas as pd
@@ -436,3 +439,28 @@ def test_real_datasets_are_integrated(
     labels = (adata.obs[batch_key], adata.obs["cell_line"])
     assert batch_mixing(found, *labels) > batch_mixing(baseline, *labels) + 0.1
     assert label_transfer(found, *labels) > label_transfer(baseline, *labels) - 0.02
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "labels", "is_clean"),
+    [
+        ("deconv_ref_hao_pbmc", "cell_type_coarse", "surface proteins", True),
+        ("deconv_ref_zheng_sorted_pbmc", "cell_type_coarse", "sorting", True),
+        ("deconv_ref_pbmc3k", "cell_type_coarse", "clusters", False),
+        ("kang_ifnb_pbmc", "cell_type_coarse", "clusters", False),
+        ("deconv_ref_wholeblood_newman", "cell_type", "curation", False),
+    ],
+)
+def test_cells_called_cd4_that_are_not(
+    read_shared: Callable[[str], AnnData], name: str, column: str, labels: str, *, is_clean: bool
+) -> None:
+    """What the page on deconvolution says of public references, by its own way to count."""
+    page = (Path(__file__).parents[1] / "docs" / "models" / "bulk.md").read_text()
+    example = next(e for e in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "CD8A" in e)
+    reference = read_shared(name)
+    reference.obs["cell_type"] = reference.obs[column].astype(str)
+    *setting, share = dedent(f"  {example}").strip().splitlines()
+    variables = {"reference": reference}
+    exec("\n".join(setting), variables)
+    assert (eval(share, variables) < 0.05) == is_clean, labels
+    assert is_clean or eval(share, variables) > 0.15
