@@ -444,7 +444,6 @@ def test_real_datasets_are_integrated(
 @pytest.mark.parametrize(
     ("name", "column", "labels", "is_clean"),
     [
-        ("deconv_ref_hao_pbmc", "cell_type_coarse", "surface proteins", True),
         ("deconv_ref_zheng_sorted_pbmc", "cell_type_coarse", "sorting", True),
         ("deconv_ref_pbmc3k", "cell_type_coarse", "clusters", False),
         ("kang_ifnb_pbmc", "cell_type_coarse", "clusters", False),
