@@ -97,11 +97,12 @@ def check_studies(labels: NDArray, studies: Mapping[str, NDArray], min_cells: in
 
 def check_orientation(bulk: AnnData, genes: pd.Index) -> None:
     """Refuse a bulk of genes x samples."""
-    n_rows, n_columns = (names.isin(genes).sum() for names in (bulk.obs_names, bulk.var_names))
-    if n_rows > 2 * n_columns:
+    rows = bulk.obs_names[bulk.obs_names.isin(genes)]
+    n_columns = bulk.var_names.isin(genes).sum()
+    if len(rows) > 2 * n_columns:
         raise ValueError(
-            f"`bulk` looks transposed: {n_rows} of `bulk.obs_names` (such as "
-            f"{some_of(bulk.obs_names)}) are genes of the reference, and {n_columns} of "
+            f"`bulk` looks transposed: {len(rows)} of `bulk.obs_names` (such as "
+            f"{some_of(rows)}) are genes of the reference, and {n_columns} of "
             f"`bulk.var_names` (such as {some_of(bulk.var_names)}). Samples x genes are accepted: "
             "pass `bulk.T`."
         )
