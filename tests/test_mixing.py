@@ -422,18 +422,18 @@ def test_few_subjects_have_no_variance() -> None:
     assert (Signature.of(counts, genes, labels, states, lonely).between == 0).all()
 
 
-def planted() -> tuple[Signature, list[str]]:
+def planted(n_cells: int = 80) -> tuple[Signature, list[str]]:
     """Three types with twenty markers each, among genes that say nothing."""
     rng = np.random.default_rng(3)
     n_genes = 300
     mean = np.tile(rng.gamma(2.0, 0.5, n_genes), (3, 1))
     for kind in range(3):
         mean[kind, 20 * kind : 20 * kind + 20] *= 8
-    labels = np.repeat([0, 1, 2], 80)
+    labels = np.repeat([0, 1, 2], n_cells)
     counts = sparse.csr_matrix(rng.poisson(mean[labels]).astype(np.float32))
     genes = pd.Index([f"g{i}" for i in range(n_genes)])
     types = pd.Categorical.from_codes(labels, ["x", "y", "z"])
-    states = np.tile([0, 1], 120)
+    states = np.tile([0, 1], 3 * n_cells // 2)
     return Signature.of(counts, genes, types, states, None), genes[:60].tolist()
 
 
@@ -446,6 +446,21 @@ def test_genes_that_tell_types_apart_are_found() -> None:
     few = signature.restricted(signature.genes, 5)
     assert len(few.informative) == 15
     assert set(few.genes[few.informative]) <= set(markers)
+
+
+def test_differences_by_sampling_tell_no_types_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    signature, markers = planted(n_cells=20)
+
+    def chosen() -> set[str]:
+        profiles = signature.restricted(signature.genes, 300)
+        return set(profiles.genes[profiles.informative])
+
+    found = chosen()
+    assert len(found & set(markers)) > 50
+    assert len(found - set(markers)) < 0.1 * len(found)
+    monkeypatch.setattr("scovert.mixing._signature.N_ERRORS", 0.0)
+    naive = chosen()
+    assert len(naive - set(markers)) > 0.2 * len(naive)
 
 
 def test_genes_that_few_cells_have_say_nothing() -> None:

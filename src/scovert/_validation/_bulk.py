@@ -159,7 +159,7 @@ def check_shared_counts(totals: NDArray, samples: pd.Index) -> None:
 def check_content(rna: NDArray, types: Sequence[str]) -> None:
     """Refuse types without counts of the genes that reference and bulk share."""
     empty = [kind for kind, counts in zip(types, rna, strict=True) if counts == 0]
-    if empty:
+    if 0 < len(empty) < len(types):  # without any, genes have other names
         raise ValueError(
             f"The cells of {some_of(empty)} have no counts of the genes that bulk and reference "
             "share. Leave these types out of the reference, or pass all genes of both."
@@ -256,7 +256,10 @@ def _why_few(shared: pd.Index, genes: pd.Index, bulk: pd.Index) -> str:
         genes.str.upper().intersection(bulk.str.upper())
     ) > len(shared):
         return f" Their names differ in case, {examples}: are they of the same species?"
-    return f" Pass all genes of both ({len(genes)} and {len(bulk)} here, {examples})."
+    return (
+        f" Pass all genes of both ({len(genes)} and {len(bulk)} here, {examples}), and a reference "
+        "with more cells if it has few: differences that sampling explains do not count."
+    )
 
 
 def kind_of_genes(names: pd.Index) -> str:

@@ -19,6 +19,10 @@ MIN_COUNTS = 10
 MAX_BETWEEN, MAX_VARIANCE = 1.0, 2.0
 MIN_CELLS_OF_SUBJECT, MIN_SUBJECTS = 3, 3
 DETECTED, SPECIFICITY, CPM_FLOOR = 0.1, 0.5, 10.0
+OF_HIGHEST = 0.7
+"""Weight of the highest of the other types in what a type's expression is compared with."""
+N_ERRORS = 2.5
+"""Standard errors by which a gene tells a type from others at least."""
 
 
 def is_housekeeping(genes: pd.Index) -> NDArray:
@@ -134,7 +138,7 @@ class Signature:
             shares=_shares(counts),
             type_shares=types,
             variance=np.minimum(variance, MAX_VARIANCE),
-            informative=_informative(types, self.detected[:, at], n_genes_per_type),
+            informative=_informative(by_type, self.detected[:, at], n_genes_per_type),
             rna=by_type.sum(1) / self.n_cells,
             covered=by_type.sum(1) / np.maximum(self._by_type(self.counts).sum(1), 1),
         )
@@ -224,20 +228,26 @@ def _between_subjects(
     return found
 
 
-def _informative(shares: NDArray, detected: NDArray, n_genes_per_type: int) -> NDArray:
+def _informative(counts: NDArray, detected: NDArray, n_genes_per_type: int) -> NDArray:
     """Return the positions of genes that one type expresses more than the others.
 
     By the logarithm of the counts per million over a mean of the highest and the average of the
-    other types, among the genes that a tenth of the type's cells have.
+    other types, among the genes that a tenth of the type's cells have. Differences that sampling
+    of the counts explains are left out: of a small reference they would be most, and as a mixture
+    of types has less noise than each of them, the fit would mix types that are alike.
     """
-    cpm = shares * 1e6
-    chosen = np.zeros(shares.shape[1], bool)
-    for kind in range(len(shares)):
-        others = np.delete(cpm, kind, axis=0)
-        rival = 0.7 * np.log2(others.max(0) + CPM_FLOOR)
-        rival += 0.3 * np.log2(others.mean(0) + CPM_FLOOR)
-        specificity = np.log2(cpm[kind] + CPM_FLOOR) - rival
-        specificity[detected[kind] <= DETECTED] = -np.inf
+    cpm = _shares(counts) * 1e6
+    level = np.log2(cpm + CPM_FLOOR)
+    error = cpm / (cpm + CPM_FLOOR) / np.sqrt(counts + 1) / np.log(2)  # sd of the level
+    columns, chosen = np.arange(cpm.shape[1]), np.zeros(cpm.shape[1], bool)
+    for kind in range(len(cpm)):
+        others = np.delete(np.arange(len(cpm)), kind)
+        highest = others[cpm[others].argmax(0)]
+        mean = np.log2(cpm[others].mean(0) + CPM_FLOOR)
+        specificity = level[kind] - OF_HIGHEST * level[highest, columns] - (1 - OF_HIGHEST) * mean
+        noise = np.hypot(error[kind], OF_HIGHEST * error[highest, columns])
+        is_sure = (detected[kind] > DETECTED) & (specificity > N_ERRORS * noise)
+        specificity[~is_sure] = -np.inf
         best = np.argsort(-specificity, kind="stable")[:n_genes_per_type]
         chosen[best[specificity[best] > SPECIFICITY]] = True
     return np.flatnonzero(chosen)

@@ -77,8 +77,8 @@ class Samples:
         expressed = self.genes[self.values.sum(0) > 0]
         shared = signature.genes[signature.genes.isin(expressed)]
         profiles = signature.restricted(shared, n_genes_per_type)
-        check_informative(len(profiles.informative), profiles.genes, signature.genes, self.genes)
         check_content(profiles.rna, profiles.types)
+        check_informative(len(profiles.informative), profiles.genes, signature.genes, self.genes)
         own = self.values[:, self.genes.get_indexer(profiles.genes)]
         totals = own.sum(1, keepdims=True)
         check_shared_counts(totals, self.names)
