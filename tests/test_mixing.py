@@ -704,7 +704,7 @@ def test_two_measured_samples_and_a_type_that_was_not_measured() -> None:
     measured = Measured(np.array([2, 0]), truth, member)
     ratio = np.log([[0.103, 0.503], [0.403, 0.403]]) - np.log([[0.303, 0.503], [0.203, 0.703]])
     ratio -= np.median(ratio, 1, keepdims=True)
-    variance = (8 * 0.25**2 + ((ratio - ratio.mean(0)) ** 2).sum()) / (8 + 1 * 1)
+    variance = (8 * 0.25**2 + ((ratio - ratio.mean(0)) ** 2).sum(0)) / (8 + 2 - 1)
     bias = ratio.mean(0) * 0.35**2 / (0.35**2 + variance / 2)
     expected = estimates[:, :3] / np.exp(bias[[0, 1, 1]])
     expected *= estimates[:, :3].sum(1, keepdims=True) / expected.sum(1, keepdims=True)
@@ -724,8 +724,8 @@ def test_a_group_that_one_sample_lacks_by_hand() -> None:
     gap = truth.copy()
     gap[1, 1:3] = np.nan  # its median would be half way between the other two
     found = Measured.of(np.arange(2), gap, np.eye(4, dtype=bool)).correct(estimates)
-    error = 0.25**2 / np.array([2, 1, 1, 2])  # by the number of samples with the group
-    bias = log_bias * 0.35**2 / (0.35**2 + error * 8 / (8 + 6 - 2 - 4 + 1))
+    n = np.array([2, 1, 1, 2])  # samples with the group
+    bias = log_bias * 0.35**2 / (0.35**2 + 0.25**2 * 8 / (8 + n - 1) / n)
     expected = estimates / np.exp(bias)
     expected /= expected.sum(1, keepdims=True)
     np.testing.assert_allclose(found, expected, atol=0.01)
@@ -770,12 +770,30 @@ def test_groups_measured_less_often_are_less_certain() -> None:
     measured = Measured.of(np.arange(4), fractions, np.eye(3, dtype=bool))
     drawn = measured.correct(estimates, np.random.default_rng(0))
     logs = np.log(drawn).mean(1)  # what samples share, over what is their own
-    variance = 0.25**2 * 8 / (8 + 9 - 4 - 3 + 1)
+    n = np.array([1, 4, 4])
+    variance = 0.25**2 * 8 / (8 + n - 1)
     found = [(logs[:, k] - logs[:, 2]).var() for k in (0, 1)]
-    error = variance / np.array([1, 4, 4])
-    shared = (0.35**2 / (0.35**2 + error)) ** 2 * error
-    expected = [shared[k] + shared[2] + 2 * 0.5 * variance / 4 for k in (0, 1)]
+    error = variance / n
+    both = (0.35**2 / (0.35**2 + error)) ** 2 * error + 0.5 * variance / 4
+    expected = [both[k] + both[2] for k in (0, 1)]
     np.testing.assert_allclose(found, expected, rtol=0.05)
+
+
+def test_a_fraction_near_zero_spoils_its_own_type_only() -> None:
+    rng = np.random.default_rng(2)
+    log_bias = np.array([0.5, -0.4, 0.0, 0.3, 0.0])
+    truth = rng.dirichlet(np.full(5, 20.0), 3)
+    estimates = truth * np.exp(log_bias)
+    estimates /= estimates.sum(1, keepdims=True)
+    wrong = truth.copy()
+    wrong[0, 4] = 0.0
+
+    def ratios(measured: np.ndarray) -> np.ndarray:
+        found = Measured(np.arange(3), measured, np.eye(5, dtype=bool)).correct(estimates)
+        return np.log(found[:, 0] / found[:, 1])
+
+    np.testing.assert_allclose(ratios(wrong), ratios(truth), atol=0.03)
+    assert np.abs(ratios(truth) - np.log(estimates[:, 0] / estimates[:, 1])).min() > 0.7
 
 
 def test_no_bias_means_no_change() -> None:
@@ -800,7 +818,7 @@ def test_more_measured_samples_correct_more() -> None:
             found = Measured(np.arange(n), truth[:n], np.eye(5, dtype=bool)).correct(estimates)
         errors.append(np.abs(found[others] - truth[others]).mean())
     assert errors == sorted(errors, reverse=True)
-    variance = 8 * 0.25**2 / (8 + 3 * 4)  # the samples agree
+    variance = 8 * 0.25**2 / (8 + 3)  # the samples agree
     shrinkage = 0.35**2 / (0.35**2 + variance / 4)
     assert errors[-1] == pytest.approx((1 - shrinkage) * errors[0], rel=0.5)
 

@@ -17,7 +17,7 @@ BIAS_SD, SAMPLE_SD = 0.35, 0.25
 SAMPLE_SHARE = 0.5
 """Part of a sample's error that draws of proportions do not hold already."""
 PRIOR_DF = 8
-"""Degrees of freedom that the second is worth, beside the measured samples."""
+"""Degrees of freedom that the second is worth, beside the measured samples of a type."""
 N_ROUNDS = 3
 """Rounds between levels of samples with gaps and biases of groups."""
 
@@ -61,39 +61,35 @@ class Measured:
         .. math::
             r_{ik} &= \log \frac{\hat p_{ik} + .003}{p_{ik} + .003}
                 - \mathrm{median}_j \left( \ldots \right), \qquad
-            \log b_k = \frac{.35^2}{.35^2 + s^2 / n_k} \bar r_k, \\
-            s^2 &= \frac{8 \times .25^2 + \sum_{ik} (r_{ik} - \bar r_k)^2}{8 + N - n - K + 1},
+            \log b_k = \frac{.35^2}{.35^2 + s_k^2 / n_k} \bar r_k, \\
+            s_k^2 &= \frac{8 \times .25^2 + \sum_i (r_{ik} - \bar r_k)^2}{8 + n_k - 1},
 
-        the posterior mean of a bias that all samples share, from :math:`N` fractions of :math:`n`
-        samples and :math:`K` groups, :math:`n_k` of them of the group. Types that were measured
-        keep their sum in every sample, the others keep their fraction. In a sample in which groups
-        are missing, the median is that of the differences from :math:`\bar r_k`, so that it does
-        not matter which ones.
+        the posterior mean of a bias that all samples share, from the :math:`n_k` samples in which
+        the group was measured. Types that were measured keep their sum in every sample, the others
+        keep their fraction. In a sample in which groups are missing, the median is that of the
+        differences from :math:`\bar r_k`, so that it does not matter which ones.
 
         Parameters
         ----------
         proportions
             Estimates, shape ``(..., n_samples, n_types)``.
         rng
-            For draws of proportions: adds the error of the bias, :math:`s / \sqrt{n_k}`, and half
-            the variance of a sample's, :math:`s^2 / 2`. `None` adds none.
+            For draws of proportions: adds the error of the bias, :math:`s_k / \sqrt{n_k}`, and
+            half the variance of a sample's, :math:`s_k^2 / 2`. `None` adds none.
         """
-        n, n_groups = self.fractions.shape
-        is_known = ~np.isnan(self.fractions)
+        n = (~np.isnan(self.fractions)).sum(0)  # (n_groups,)
         found = proportions[..., self.samples, :] @ self.member.T  # (..., n_measured, n_groups)
         ratio = self._centred(np.log((found + FLOOR) / (self.fractions + FLOOR)))
         bias = np.nanmean(ratio, -2)  # (..., n_groups)
-        squares = np.nansum((ratio - bias[..., None, :]) ** 2, (-1, -2))[..., None]
-        freedom = max(is_known.sum() - n - n_groups + 1, 0)
-        variance = (PRIOR_DF * SAMPLE_SD**2 + squares) / (PRIOR_DF + freedom)
-        error = variance / is_known.sum(0)  # (..., n_groups)
-        shrinkage = BIAS_SD**2 / (BIAS_SD**2 + error)
+        squares = np.nansum((ratio - bias[..., None, :]) ** 2, -2)
+        variance = (PRIOR_DF * SAMPLE_SD**2 + squares) / (PRIOR_DF + n - 1)
+        shrinkage = BIAS_SD**2 / (BIAS_SD**2 + variance / n)
         if rng is not None:
-            bias = bias + rng.normal(size=bias.shape) * np.sqrt(error)
+            bias = bias + rng.normal(size=bias.shape) * np.sqrt(variance / n)
         change = -(shrinkage * bias)[..., None, :]  # (..., 1, n_groups)
         if rng is not None:
-            shape = (*proportions.shape[:-1], n_groups)
-            change = change + rng.normal(size=shape) * np.sqrt(SAMPLE_SHARE * variance)[..., None]
+            normal = rng.normal(size=(*proportions.shape[:-1], len(n)))
+            change = change + normal * np.sqrt(SAMPLE_SHARE * variance)[..., None, :]
         return self._scaled(proportions, np.exp(change @ self.member))
 
     def _centred(self, ratio: NDArray) -> NDArray:
