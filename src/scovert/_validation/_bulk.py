@@ -257,8 +257,8 @@ def _why_few(shared: pd.Index, genes: pd.Index, bulk: pd.Index) -> str:
     ) > len(shared):
         return f" Their names differ in case, {examples}: are they of the same species?"
     return (
-        f" Pass all genes of both ({len(genes)} and {len(bulk)} here, {examples}), and a reference "
-        "with more cells if it has few: differences that sampling explains do not count."
+        f" Pass all genes of both ({len(genes)} and {len(bulk)} here, {examples}), and a "
+        "reference with more cells if it has few: differences that sampling explains do not count."
     )
 
 
