@@ -111,18 +111,21 @@ def highest(score: NDArray, n: int) -> NDArray:
 
 
 def informative_genes(shared: Shared, n: int) -> NDArray:
-    """Genes by the specificity of the recipe; `shared` without ribosomal genes."""
+    """Genes that ours takes: specific beyond sampling; `shared` without ribosomal genes."""
     totals = shared.totals
     base = normalised(totals.T).mean(0) + 1e-8
     profiles = per_million(totals + 200 * (base / base.sum())[:, None], 0)
+    error = profiles / (profiles + 10) / np.sqrt(totals + 1) / np.log(2)
     score = np.empty_like(profiles)
     for k in range(len(shared.types)):
-        others = np.delete(profiles, k, 1)
+        others, errors = np.delete(profiles, k, 1), np.delete(error, k, 1)
         score[:, k] = (
             np.log2(profiles[:, k] + 10)
             - 0.7 * np.log2(others.max(1) + 10)
             - 0.3 * np.log2(others.mean(1) + 10)
         )
+        rival = np.take_along_axis(errors, others.argmax(1)[:, None], 1)[:, 0]
+        score[score[:, k] <= 2.5 * np.hypot(error[:, k], 0.7 * rival), k] = -np.inf
     return highest(np.where(shared.detected > 0.1, score, -np.inf), n)
 
 
