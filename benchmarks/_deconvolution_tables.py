@@ -9,6 +9,7 @@ from _deconvolution_goals import GATES, GOALS, Results
 from _deconvolution_scenarios import (
     AVERAGES,
     COUNTED,
+    INTERVALS,
     METHODS,
     OURS,
     PARTS,
@@ -35,6 +36,10 @@ COLUMNS = {  # of the tables: heading and digits
     "measured_2_half_width": ("half-width, 2 measured", 3),
     "coverage": ("coverage", 2),
     "half_width": ("half-width", 3),
+    "relative_coverage": ("coverage, sampling alone", 2),
+    "relative_half_width": ("half-width, sampling alone", 3),
+    "factor": ("multiplier", 2),
+    "n_steps": ("steps", 0),
     "disagreement": ("disagreement", 3),
     "r_response": ("r", 2),
     "r_specific": ("r, specific", 2),
@@ -102,6 +107,9 @@ def in_order(rows: pd.DataFrame) -> pd.DataFrame:
 def tables(part: str, rows: pd.DataFrame, found: Results) -> Iterator[str]:
     """RMSE of each set and method; means, and of blood the types and the gate of the variants."""
     methods = [m for m in METHODS if m in set(rows["method"])]
+    if part == "posteriors":
+        yield from of_ways(rows, methods)
+        return
     if part in ("averages", "expression", "speed"):
         yield by_set(rows)
         return
@@ -121,13 +129,43 @@ def tables(part: str, rows: pd.DataFrame, found: Results) -> Iterator[str]:
     yield by_method(rows.assign(study=rows["scenario"]), methods)
 
 
-def wide(rows: pd.DataFrame, methods: list[str], column: str) -> str:
-    """One line for each set, one column for each method; the best is bold."""
+def of_ways(rows: pd.DataFrame, methods: list[str]) -> Iterator[str]:
+    """Coverage, half-width and cost of the ways to the sampling error."""
+    rows = rows.assign(scenario=rows["scenario"].str.removesuffix(INTERVALS))
+    is_blood = rows["scenario"].isin(STUDY)
+    for about, own, column in (
+        (
+            "Coverage by the sampling error alone, RNA content known:",
+            ~is_blood,
+            "relative_coverage",
+        ),
+        ("Coverage with the errors that all samples share:", is_blood | ~is_blood, "coverage"),
+    ):
+        yield about
+        yield wide(rows[own], methods, column, digits=2, has_best=False)
+    for about, own in (("blood", is_blood), ("pseudo-bulks and simulations", ~is_blood)):
+        yield f"Means over the sets, {about}:"
+        yield by_method(rows[own].assign(study=rows["scenario"]), methods)
+
+
+def wide(
+    rows: pd.DataFrame,
+    methods: list[str],
+    column: str,
+    *,
+    digits: int = 3,
+    has_best: bool = True,
+) -> str:
+    """One line for each set, one column for each method; the least is bold if it is the best."""
     table = rows.groupby(["scenario", "method"], sort=False)[column].mean().unstack("method")
     lines = [["set", *methods]]
     for name in dict.fromkeys(rows["scenario"]):
         values = table.loc[name].reindex(methods)
-        shown = [f"**{v:.3f}**" if v == values.min() else _shown(v, 3) for v in values]
+        shown = [_shown(v, digits) for v in values]
+        if has_best:
+            shown = [
+                f"**{x}**" if v == values.min() else x for x, v in zip(shown, values, strict=True)
+            ]
         lines.append([name.removesuffix(", genes"), *shown])
     return markdown(lines)
 
