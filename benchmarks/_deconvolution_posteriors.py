@@ -112,8 +112,10 @@ def t_loss(x: Tensor, variance: Tensor) -> Tensor:
     return (DF + 1) / 2 * torch.log1p(x.square() / (DF * variance)) + variance.log() / 2
 
 
-def laplace(cohort: Cohort, fit: JointFit, rng: np.random.Generator) -> tuple[NDArray, dict]:
-    """Draw shares from the normal approximation of the logits at the mode, shifts integrated out.
+def laplace(
+    cohort: Cohort, fit: JointFit, rng: np.random.Generator, *, at_mode: bool = False
+) -> tuple[NDArray, dict]:
+    """Draw shares from the normal approximation of the logits, shifts integrated out.
 
     Parameters
     ----------
@@ -121,25 +123,29 @@ def laplace(cohort: Cohort, fit: JointFit, rng: np.random.Generator) -> tuple[ND
         What was fitted, and the fit; its standard deviations are kept.
     rng
         Source of the draws.
+    at_mode
+        Go on from the fit to the mode, where logits of states with next to no cells have run off
+        to where the density is flat.
 
     Returns
     -------
     Shares of the states, shape ``(n_draws, n_samples, n_states)``; the number of parameters, and
-    of directions without curvature.
+    the least curvature.
     """
     density = Density.of(cohort, fit)
-    position, mean, shift = to_mode(density)
+    position, shift = torch.cat([density.logits, density.scale], 1), density.shift
+    if at_mode:
+        position, shift = to_mode(density)
     curvature, axes = torch.linalg.eigh(marginal_curvature(density, position, shift))
-    n_flat = int((curvature < LEAST_CURVATURE).sum())
     noise = torch.as_tensor(rng.normal(size=(N_DRAWS, len(curvature))))
     moved = (noise / curvature.clamp(min=LEAST_CURVATURE).sqrt()) @ axes.T
     moved = moved[:, : position.numel()].reshape(N_DRAWS, *position.shape)
     shares = torch.softmax((position + moved)[..., :-1], -1)
-    return shares.numpy(), {"n_parameters": len(curvature), "n_flat": n_flat}
+    return shares.numpy(), {"n_parameters": len(curvature), "least": float(curvature[0])}
 
 
-def to_mode(density: Density) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits and scale of every sample, mean of the logits and shifts at the mode."""
+def to_mode(density: Density) -> tuple[Tensor, Tensor]:
+    """Logits and scale of every sample, and shifts, at the mode."""
     start = torch.cat([density.logits, density.scale], 1), density.mean, density.shift
     free = [x.clone().requires_grad_() for x in start]
     descent = torch.optim.LBFGS(free, max_iter=N_ITERATIONS, line_search_fn="strong_wolfe")
@@ -151,7 +157,7 @@ def to_mode(density: Density) -> tuple[Tensor, Tensor, Tensor]:
         return loss
 
     descent.step(closure)
-    return tuple(x.detach() for x in free)
+    return free[0].detach(), free[2].detach()
 
 
 def marginal_curvature(density: Density, position: Tensor, shift: Tensor) -> Tensor:

@@ -77,6 +77,7 @@ def by_guide(
 SAMPLERS: dict[str, Sampler] = {
     "bootstrap": by_bootstrap,
     "Laplace": laplace,
+    "Laplace at the mode": partial(laplace, at_mode=True),
     "Pyro mean-field": partial(by_guide, guide="mean-field"),
     "Pyro low rank": partial(by_guide, guide="low rank"),
 }
