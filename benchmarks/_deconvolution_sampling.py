@@ -8,8 +8,9 @@ from functools import partial
 
 import numpy as np
 import scvi
+from _deconvolution_laplace import laplace, laplace_at_mode
 from _deconvolution_ours import trained
-from _deconvolution_posteriors import laplace, variational
+from _deconvolution_pyro import variational
 from _deconvolution_scenarios import case_of
 from _deconvolution_scores import LEVELS, interval_scores
 from _deconvolution_sets import Case
@@ -77,7 +78,7 @@ def by_guide(
 SAMPLERS: dict[str, Sampler] = {
     "bootstrap": by_bootstrap,
     "Laplace": laplace,
-    "Laplace at the mode": partial(laplace, at_mode=True),
+    "Laplace at the mode": laplace_at_mode,
     "Pyro mean-field": partial(by_guide, guide="mean-field"),
     "Pyro low rank": partial(by_guide, guide="low rank"),
 }

@@ -1,39 +1,26 @@
-"""Two more ways to the sampling error of shares: a Laplace approximation, and a Pyro posterior.
-
-Both are of the density that `scovert.mixing` maximises, in double precision.
-"""
+"""Laplace approximations of the posterior of the shares, in double precision."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-import pyro
-import pyro.distributions as dist
 import torch
 from numpy.typing import NDArray
-from pyro.infer import SVI, JitTrace_ELBO, Predictive
-from pyro.infer.autoguide import AutoLowRankMultivariateNormal, AutoNormal, init_to_value
 from torch import Tensor
 from torch.func import grad, hessian, jacfwd, vmap
 
 from scovert.mixing import Cohort, JointFit
-from scovert.mixing._joint import MEAN_SD, OFFSET, PRIOR_SD, SCALE_SD, SPREAD_RANGE
+from scovert.mixing._draws import FLOOR
+from scovert.mixing._joint import MEAN_SD, OFFSET, SCALE_SD
 from scovert.mixing._residual import DF
 
-__all__ = ["GUIDES", "laplace", "variational"]
+__all__ = ["Density", "laplace", "laplace_at_mode", "t_loss"]
 
 N_DRAWS = 600
 N_ITERATIONS = 200  # of L-BFGS, towards the mode
 LEAST_CURVATURE = 0.01  # of a direction: a standard deviation of 10 logits
 LEAST_OF_SHIFT = 0.2  # of what a normal prior of a gene's shift has
-STEPS_IN_BLOCK, MOST_BLOCKS = 2000, 6
-RATE, START_SD, RANK = 0.01, 0.1, 40
-GUIDES = {
-    "mean-field": AutoNormal,
-    "low rank": lambda *args, **kwargs: AutoLowRankMultivariateNormal(*args, rank=RANK, **kwargs),
-}
 
 
 @dataclass(frozen=True)
@@ -112,10 +99,11 @@ def t_loss(x: Tensor, variance: Tensor) -> Tensor:
     return (DF + 1) / 2 * torch.log1p(x.square() / (DF * variance)) + variance.log() / 2
 
 
-def laplace(
-    cohort: Cohort, fit: JointFit, rng: np.random.Generator, *, at_mode: bool = False
-) -> tuple[NDArray, dict]:
-    """Draw shares from the normal approximation of the logits, shifts integrated out.
+def laplace(cohort: Cohort, fit: JointFit, rng: np.random.Generator) -> tuple[NDArray, dict]:
+    """Draw shares from the normal approximation with the expected information at the fit.
+
+    To first order, on the scale of `widen`: a share near zero with a logit of which little is
+    known stays small.
 
     Parameters
     ----------
@@ -123,9 +111,6 @@ def laplace(
         What was fitted, and the fit; its standard deviations are kept.
     rng
         Source of the draws.
-    at_mode
-        Go on from the fit to the mode, where logits of states with next to no cells have run off
-        to where the density is flat.
 
     Returns
     -------
@@ -133,15 +118,73 @@ def laplace(
     the least curvature.
     """
     density = Density.of(cohort, fit)
-    position, shift = torch.cat([density.logits, density.scale], 1), density.shift
-    if at_mode:
-        position, shift = to_mode(density)
-    curvature, axes = torch.linalg.eigh(marginal_curvature(density, position, shift))
+    moved, facts = moves(information(density), len(density.scale), rng)
+    shares = torch.softmax(density.logits, -1)
+    change = shares * (moved - (shares * moved).sum(-1, keepdim=True))
+    log = (shares + FLOOR).log() + change / (shares + FLOOR)
+    shares = (log.exp() - FLOOR).clamp(min=1e-7)
+    return (shares / shares.sum(-1, keepdim=True)).numpy(), facts
+
+
+def laplace_at_mode(
+    cohort: Cohort, fit: JointFit, rng: np.random.Generator
+) -> tuple[NDArray, dict]:
+    """Draw shares as `laplace`, of logits, with the Hessian at the mode, where it is flatter."""
+    density = Density.of(cohort, fit)
+    position, shift = to_mode(density)
+    moved, facts = moves(marginal_curvature(density, position, shift), len(position), rng)
+    return torch.softmax(position[:, :-1] + moved, -1).numpy(), facts
+
+
+def moves(precision: Tensor, n_samples: int, rng: np.random.Generator) -> tuple[Tensor, dict]:
+    """Draw deviations of the logits, shape ``(n_draws, n_samples, n_states)``."""
+    curvature, axes = torch.linalg.eigh(precision)
     noise = torch.as_tensor(rng.normal(size=(N_DRAWS, len(curvature))))
     moved = (noise / curvature.clamp(min=LEAST_CURVATURE).sqrt()) @ axes.T
-    moved = moved[:, : position.numel()].reshape(N_DRAWS, *position.shape)
-    shares = torch.softmax((position + moved)[..., :-1], -1)
-    return shares.numpy(), {"n_parameters": len(curvature), "least": float(curvature[0])}
+    n_states = (len(curvature) - n_samples) // (n_samples + 1)
+    moved = moved[:, :-n_states].reshape(N_DRAWS, n_samples, n_states + 1)
+    return moved[..., :-1], {"n_parameters": len(curvature), "least": float(curvature[0])}
+
+
+def information(density: Density) -> Tensor:
+    """Return the expected information on logits, scales and mean logits, shifts integrated out.
+
+    A t distribution of `DF` degrees of freedom tells (DF + 1) / (DF + 3) of what a normal one
+    does of its centre.
+    """
+    shares = torch.softmax(density.logits, -1)
+    mixed = shares @ density.profiles
+    parts = shares[:, None] * (density.profiles.T / mixed[..., None] - 1)
+    slopes = torch.cat([parts, torch.ones_like(parts[..., :1])], -1)  # of the log of the mixture
+    mean = mixed * (density.shift + density.scale).exp()
+    told = (DF + 1) / (DF + 3)
+    weights = told * (mean / (mean + OFFSET)).square()
+    weights = weights / (density.sds["residual"] ** 2 + density.noise)
+    weighted = slopes * weights[..., None]
+    shifts = weights.sum(0) + told / density.shift_variance
+    return without_shifts(weighted.mT @ slopes, weighted, shifts, density)
+
+
+def without_shifts(own: Tensor, cross: Tensor, shifts: Tensor, density: Density) -> Tensor:
+    """Join the curvature of samples, less what the shifts can take up, with that of the priors.
+
+    Parameters
+    ----------
+    own
+        Of each sample's logits and scale, shape ``(n_samples, n_own, n_own)``.
+    cross
+        With the shifts, shape ``(n_samples, n_genes, n_own)``.
+    shifts
+        Of the shifts, shape ``(n_genes,)``.
+    density
+        With the priors.
+    """
+    n_samples, n_states = density.logits.shape
+    cross = cross.mT.reshape(-1, len(shifts))
+    total = prior_curvature(density.sds["spread"], n_samples, n_states).to(own)
+    size = len(cross)
+    total[:size, :size] += torch.block_diag(*own) - (cross / shifts) @ cross.T
+    return total
 
 
 def to_mode(density: Density) -> tuple[Tensor, Tensor]:
@@ -162,22 +205,16 @@ def to_mode(density: Density) -> tuple[Tensor, Tensor]:
 
 def marginal_curvature(density: Density, position: Tensor, shift: Tensor) -> Tensor:
     """Hessian over logits, scales and mean of the logits, less what the shifts can take up."""
-    (n_samples, n_own), n_states = position.shape, len(density.profiles)
-    size = n_samples * n_own
-    each = (position, shift, density.log_y, density.noise)
-    axes = (0, None, 0, 0)
-    own = vmap(hessian(density.of_sample), axes)(*each)  # (n_samples, n_own, n_own)
+    each, axes = (position, shift, density.log_y, density.noise), (0, None, 0, 0)
+    own = vmap(hessian(density.of_sample), axes)(*each)
     by_shift = grad(density.of_sample, 1)
-    cross = vmap(jacfwd(by_shift), axes)(*each)  # (n_samples, n_genes, n_own)
-    cross = cross.movedim(1, 2).reshape(size, -1)
+    cross = vmap(jacfwd(by_shift), axes)(*each)
     # A gene's shift meets no other gene's, so the row sums are the diagonal.
     shifts = grad(lambda s: vmap(by_shift, axes)(position, s, *each[2:]).sum())(shift)
     variance = density.shift_variance
     shifts = shifts + grad(lambda s: grad(lambda t: t_loss(t, variance).sum())(s).sum())(shift)
-    shifts = torch.maximum(shifts, LEAST_OF_SHIFT * (DF + 1) / DF / variance)
-    total = position.new_zeros(size + n_states, size + n_states)
-    total[:size, :size] = torch.block_diag(*own) - (cross / shifts) @ cross.T
-    return total + prior_curvature(density.sds["spread"], n_samples, n_states).to(total)
+    least = LEAST_OF_SHIFT * (DF + 1) / DF / variance
+    return without_shifts(own, cross, torch.maximum(shifts, least), density)
 
 
 def prior_curvature(spread: float, n_samples: int, n_states: int) -> Tensor:
@@ -190,73 +227,3 @@ def prior_curvature(spread: float, n_samples: int, n_states: int) -> Tensor:
     total[:size, size:] = -across.repeat(n_samples, 1)
     total[size:, :size] = total[:size, size:].T
     return total
-
-
-def variational(
-    cohort: Cohort, fit: JointFit, guide: str, seed: int
-) -> tuple[NDArray, dict[str, float]]:
-    """Draw shares from a normal distribution fitted to the posterior of everything.
-
-    Parameters
-    ----------
-    cohort, fit
-        What was fitted, and the fit, where the means begin.
-    guide
-        Name in `GUIDES`.
-    seed
-        Of steps and draws.
-
-    Returns
-    -------
-    Shares of the states, shape ``(n_draws, n_samples, n_states)``; the number of steps, and what
-    the last block gained.
-    """
-    pyro.clear_param_store()
-    pyro.set_rng_seed(seed)
-    density = Density.of(cohort, fit)
-    sites = {name: getattr(density, name) for name in ("logits", "mean", "scale", "shift")}
-    sites |= {f"{name}_sd": torch.tensor(sd).double() for name, sd in density.sds.items()}
-    start = init_to_value(values=sites)
-    guide = GUIDES[guide](posterior_of(density), init_loc_fn=start, init_scale=START_SD)
-    descent = SVI(posterior_of(density), guide, pyro.optim.Adam({"lr": RATE}), JitTrace_ELBO())
-    facts = until_level(descent)
-    logits = Predictive(guide, num_samples=N_DRAWS)()["logits"]
-    return torch.softmax(logits.detach(), -1).numpy(), facts
-
-
-def posterior_of(density: Density):
-    """Model of Pyro with the density of the fit, its standard deviations being free."""
-
-    def model() -> None:
-        sd = {
-            name: pyro.sample(f"{name}_sd", dist.LogNormal(torch.tensor(math.log(a)).double(), b))
-            for name, (a, b) in PRIOR_SD.items()
-        }
-        zeros = torch.zeros_like
-        mean = pyro.sample("mean", dist.Normal(zeros(density.mean), MEAN_SD).to_event(1))
-        spread = sd["spread"].clamp(*SPREAD_RANGE)
-        logits = dist.Normal(mean.expand_as(density.logits), spread)
-        logits = pyro.sample("logits", logits.to_event(2))
-        scale = pyro.sample("scale", dist.Normal(zeros(density.scale), SCALE_SD).to_event(2))
-        shift_sd = (sd["shift"].square() + density.profile_variance).sqrt()
-        shift = dist.StudentT(DF, zeros(density.shift), shift_sd).to_event(1)
-        shift = pyro.sample("shift", shift)
-        mixed = torch.softmax(logits, -1) @ density.profiles
-        centre = (mixed * (shift + scale).exp() + OFFSET).log()
-        variance = sd["residual"].square() + density.noise
-        # As StudentT, which computes a gamma function of every entry at every step.
-        pyro.factor("y", -t_loss(density.log_y - centre, variance).sum())
-
-    return model
-
-
-def until_level(descent: SVI) -> dict[str, float]:
-    """Step until the mean loss of a block is that of the one before, by its standard error."""
-    n_steps, before = 0, np.inf
-    for _ in range(MOST_BLOCKS):
-        losses = np.array([descent.step() for _ in range(STEPS_IN_BLOCK)])
-        n_steps += len(losses)
-        gain, before = before - losses.mean(), losses.mean()
-        if gain < 2 * losses.std() / math.sqrt(STEPS_IN_BLOCK / 2):
-            break
-    return {"n_steps": n_steps, "last_gain": float(gain)}
