@@ -20,8 +20,9 @@ from scovert.mixing._residual import DF
 
 __all__ = ["GUIDES", "variational"]
 
-STEPS_IN_BLOCK, MOST_BLOCKS = 2000, 6
-RATE, START_SD, RANK = 0.01, 0.1, 40
+N_STEPS, N_LAST = 6000, 1000
+FIRST_RATE, LAST_RATE = 0.03, 0.003
+START_SD, RANK = 0.1, 40
 GUIDES = {
     "mean-field": AutoNormal,
     "low rank": lambda *args, **kwargs: AutoLowRankMultivariateNormal(*args, rank=RANK, **kwargs),
@@ -44,8 +45,8 @@ def variational(
 
     Returns
     -------
-    Shares of the states, shape ``(n_draws, n_samples, n_states)``; the number of steps, and what
-    the last block gained.
+    Shares of the states, shape ``(n_draws, n_samples, n_states)``; the mean loss of the
+    last steps, what they gained on those before, and the standard error of that.
     """
     pyro.clear_param_store()
     pyro.set_rng_seed(seed)
@@ -54,8 +55,9 @@ def variational(
     sites |= {f"{name}_sd": torch.tensor(sd).double() for name, sd in density.sds.items()}
     start = init_to_value(values=sites)
     guide = GUIDES[guide](posterior_of(density), init_loc_fn=start, init_scale=START_SD)
-    descent = SVI(posterior_of(density), guide, pyro.optim.Adam({"lr": RATE}), JitTrace_ELBO())
-    facts = until_level(descent)
+    falls = (LAST_RATE / FIRST_RATE) ** (1 / N_STEPS)
+    adam = pyro.optim.ClippedAdam({"lr": FIRST_RATE, "lrd": falls, "clip_norm": math.inf})
+    facts = descend(SVI(posterior_of(density), guide, adam, JitTrace_ELBO()))
     logits = Predictive(guide, num_samples=N_DRAWS)()["logits"]
     return torch.softmax(logits.detach(), -1).numpy(), facts
 
@@ -86,13 +88,10 @@ def posterior_of(density: Density) -> Callable[[], None]:
     return model
 
 
-def until_level(descent: SVI) -> dict[str, float]:
-    """Step until the mean loss of a block is that of the one before, by its standard error."""
-    n_steps, before = 0, np.inf
-    for _ in range(MOST_BLOCKS):
-        losses = np.array([descent.step() for _ in range(STEPS_IN_BLOCK)])
-        n_steps += len(losses)
-        gain, before = before - losses.mean(), losses.mean()
-        if gain < 2 * losses.std() / math.sqrt(STEPS_IN_BLOCK / 2):
-            break
-    return {"n_steps": n_steps, "last_gain": float(gain)}
+def descend(descent: SVI) -> dict[str, float]:
+    """Step at a falling rate, and see whether the last steps still lowered the mean loss."""
+    losses = np.array([descent.step() for _ in range(N_STEPS)])
+    before, last = losses[-2 * N_LAST : -N_LAST], losses[-N_LAST:]
+    error = math.hypot(before.std(), last.std()) / math.sqrt(N_LAST)
+    gain = before.mean() - last.mean()
+    return {"loss": float(last.mean()), "last_gain": gain, "error_of_gain": error}

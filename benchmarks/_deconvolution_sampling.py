@@ -108,9 +108,20 @@ def score_sampling(scenario: str, method: str, seed: int) -> dict:
 
 
 def scores_of(draws: NDArray, start: Start, case: Case) -> dict[str, float]:
+    """Scores of the intervals of fractions, and of their log ratios to the mean of the samples."""
     columns = [[start.types.index(t) for t in types] for types in case.groups.values()]
     by_group = np.stack([draws[..., c].sum(-1) for c in columns], -1)
-    return interval_scores(*np.quantile(by_group, LEVELS, axis=0), case.truth.to_numpy())
+    truth = case.truth.to_numpy()
+    found = interval_scores(*np.quantile(by_group, LEVELS, axis=0), truth)
+    limits = np.quantile(between_samples(by_group), LEVELS, axis=0)
+    ratios = interval_scores(*limits, between_samples(truth))
+    return found | {f"ratio_{name}": value for name, value in ratios.items()}
+
+
+def between_samples(fractions: NDArray) -> NDArray:
+    """Logarithms less their mean over the samples: what all samples share cancels."""
+    log = np.log(fractions + FLOOR)
+    return log - log.mean(-2, keepdims=True)
 
 
 def draws_of(

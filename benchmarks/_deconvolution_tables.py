@@ -38,8 +38,9 @@ COLUMNS = {  # of the tables: heading and digits
     "half_width": ("half-width", 3),
     "relative_coverage": ("coverage, sampling alone", 2),
     "relative_half_width": ("half-width, sampling alone", 3),
+    "relative_ratio_coverage": ("coverage, ratios", 2),
+    "relative_ratio_half_width": ("half-width, ratios", 2),
     "factor": ("multiplier", 2),
-    "n_steps": ("steps", 0),
     "disagreement": ("disagreement", 3),
     "r_response": ("r", 2),
     "r_specific": ("r, specific", 2),
@@ -139,6 +140,7 @@ def of_ways(rows: pd.DataFrame, methods: list[str]) -> Iterator[str]:
             ~is_blood,
             "relative_coverage",
         ),
+        ("Coverage of ratios between samples:", is_blood | ~is_blood, "relative_ratio_coverage"),
         ("Coverage with the errors that all samples share:", is_blood | ~is_blood, "coverage"),
     ):
         yield about
