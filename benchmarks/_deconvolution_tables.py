@@ -48,6 +48,11 @@ COLUMNS = {  # of the tables: heading and digits
     "gib": ("GiB", 2),
 }
 NAMES = {"CD4 T": "CD4", "CD8 T": "CD8", "Monocyte": "Mono"}  # one name for a type
+OF_WAYS = {  # tables of the ways to the sampling error
+    "relative_coverage": "Coverage by the sampling error alone",
+    "relative_ratio_coverage": "Coverage of ratios between samples by the sampling error alone",
+    "coverage": "Coverage with the errors that all samples share",
+}
 LEGEND = """\
 Errors of cell fractions. *RMSE*: over all samples and types; *bias*: its part that is constant
 over the samples, by type; *within*: the rest. *CCC*: Lin's concordance over all entries; *r*: mean
@@ -73,6 +78,7 @@ NOTES = {  # of parts
     "simulations": "RNA content of the reference. The truth counts cells of a missing type, the "
     "estimates cannot. *unknown*: `unknown=True`; *50 genes*: `n_genes_per_type=50`, without "
     "intervals; the best of such variants is known by hindsight only.",
+    "posteriors": "XX",
     "expression": "Log fold changes of stimulated over control samples of *Kang donors*, against "
     "those of the cells that were mixed, for genes with 50 counts per million; *specific*: "
     "without the mean over the types, for genes that all of them express. Means over the types.",
@@ -134,17 +140,9 @@ def of_ways(rows: pd.DataFrame, methods: list[str]) -> Iterator[str]:
     """Coverage, half-width and cost of the ways to the sampling error."""
     rows = rows.assign(scenario=rows["scenario"].str.removesuffix(INTERVALS))
     is_blood = rows["scenario"].isin(STUDY)
-    for about, own, column in (
-        (
-            "Coverage by the sampling error alone, RNA content known:",
-            ~is_blood,
-            "relative_coverage",
-        ),
-        ("Coverage of ratios between samples:", is_blood | ~is_blood, "relative_ratio_coverage"),
-        ("Coverage with the errors that all samples share:", is_blood | ~is_blood, "coverage"),
-    ):
-        yield about
-        yield wide(rows[own], methods, column, digits=2, has_best=False)
+    for column, about in OF_WAYS.items():
+        yield f"{about}:"
+        yield wide(rows, methods, column, digits=2, has_best=False)
     for about, own in (("blood", is_blood), ("pseudo-bulks and simulations", ~is_blood)):
         yield f"Means over the sets, {about}:"
         yield by_method(rows[own].assign(study=rows["scenario"]), methods)
