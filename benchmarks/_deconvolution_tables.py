@@ -84,11 +84,11 @@ small part; the ways differ in what the sampling error covers, and that of the b
 multiplier covers most of fractions and of ratios between samples in most sets. So it stays, though
 Laplace takes a quarter of the time. All of them are too narrow by themselves, as real references
 differ from bulks by more than the simulated cohorts do. Without a multiplier the bootstrap and
-Laplace are alike, but for Kang x Hao. At the mode, logits of states with next to no cells have run off to where the
-density is flat, and intervals are several times too wide on finotello x Hao. Pyro's are the
-narrowest, and with a multiplier would take minutes. Mean-field had nearly levelled (15,000 steps on Kang
-x Hao: a last gain of 1.6 +- 0.5, the same width); low rank had not (on hoek x Hao 15,000 steps
-still gained 19 in the last 1,000, at a half-width of .009 instead of .007)."""
+Laplace are alike, but for Kang x Hao. At the mode, logits of states with next to no cells have run
+off to where the density is flat, and intervals are several times too wide on finotello x Hao.
+Pyro's are the narrowest, and with a multiplier would take minutes. Mean-field had nearly levelled
+(15,000 steps on Kang x Hao: a last gain of 1.6 +- 0.5, the same width); low rank had not (on hoek
+x Hao 15,000 steps still gained 19 in the last 1,000, at a half-width of .009 instead of .007)."""
 NOTES = {  # of parts
     "genes": "The table of RNA content is fixed, and so is the offset of the logarithm, 10 counts "
     "per million: it is no option of the model.",
