@@ -9,6 +9,7 @@ from _deconvolution_expression import bayesprism_response, response_scores
 from _deconvolution_others import OTHERS, by_package
 from _deconvolution_ours import score_average, score_own, score_response
 from _deconvolution_peers import PEERS, shared_of
+from _deconvolution_sampling import score_sampling
 from _deconvolution_scenarios import case_of, part_of
 from _deconvolution_scores import after_measured, errors, grouped
 from _deconvolution_sets import Case
@@ -29,6 +30,8 @@ def score(scenario: str, method: str, seed: int) -> dict:
         return score_peer(scenario, method, seed)
     if part == "speed":
         return measure_speed(seed)
+    if part == "posteriors":
+        return score_sampling(scenario, method, seed)
     if part == "expression":
         return score_response(scenario, seed)
     if part == "averages":

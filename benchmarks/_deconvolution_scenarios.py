@@ -15,6 +15,7 @@ from _deconvolution_simulated import SETTINGS
 __all__ = [
     "AVERAGES",
     "COUNTED",
+    "INTERVALS",
     "METHODS",
     "N_GENES",
     "OURS",
@@ -25,6 +26,7 @@ __all__ = [
     "SPEED",
     "STUDY",
     "VARIANTS",
+    "WAYS",
     "Scenario",
     "Task",
     "case_of",
@@ -39,6 +41,7 @@ PARTS = {
     "pseudobulks": "Pseudo-bulks of donors, one study for bulk and reference or two",
     "mixtures": "Mixtures of cell lines and of their RNA",
     "simulations": "Mixtures of held-out cells",
+    "posteriors": "Ways to the sampling error",
     "expression": "Expression by cell type: response to interferon",
     "speed": "Speed",
 }
@@ -51,6 +54,12 @@ COMBINED = {  # references that are averaged
     "pbmc3k, Zheng, Kang": ("pbmc3k", "Zheng", "Kang"),
 }
 OTHERS = ("rectangle", "Scaden")
+WAYS = ("bootstrap", "Laplace")  # to the sampling error; widened by a multiplier or not
+WAYS = tuple(f"{way}{more}" for way in WAYS for more in ("", " x multiplier"))
+WAYS = (*WAYS, "Laplace at the mode", "Pyro mean-field", "Pyro low rank")
+OF_WAYS = ("hoek x Hao", "hoek x pbmc3k", "finotello TPM x Hao", "finotello TPM x Kang", "newman")
+OF_WAYS = (*OF_WAYS, "Kang donors", "Kang x Hao", "B", "D")  # sets
+INTERVALS = ", intervals"
 
 
 class Task(NamedTuple):
@@ -119,6 +128,8 @@ for _name in SETTINGS:
         (*OURS, *_more, FEW_GENES, *PEERS),
         n_seeds=5,
     )
+for _name in OF_WAYS:
+    SCENARIOS[f"{_name}{INTERVALS}"] = Scenario("posteriors", SCENARIOS[_name].make, WAYS, 2)
 SCENARIOS["Kang donors, expression"] = Scenario("expression", kang, ("joint", "BayesPrism"), 3)
 AVERAGES = {  # sets whose fits are averaged
     f"{bulk} x {name}": [f"{bulk} x {reference}" for reference in combined]
@@ -127,6 +138,7 @@ AVERAGES = {  # sets whose fits are averaged
 }
 SPEED = "100 bulks"
 METHODS = (*OURS, UNKNOWN, FEW_GENES, FEW_GENES_UNKNOWN, *VARIANTS, *BY_GENES, *PEERS, *OTHERS)
+METHODS = (*METHODS, *WAYS)
 OWN_VARIANTS = (UNKNOWN, FEW_GENES, FEW_GENES_UNKNOWN, *VARIANTS)
 QUICK = ("hoek x pbmc3k", "hoek x Zheng", "hoek x pbmc3k, genes", "hoek x pbmc3k, Zheng")
 QUICK = (*QUICK, "Kang x Hao", "cells x CEL-seq2", "E", "Kang donors, expression", SPEED)

@@ -9,6 +9,7 @@ from _deconvolution_goals import GATES, GOALS, Results
 from _deconvolution_scenarios import (
     AVERAGES,
     COUNTED,
+    INTERVALS,
     METHODS,
     OURS,
     PARTS,
@@ -35,6 +36,11 @@ COLUMNS = {  # of the tables: heading and digits
     "measured_2_half_width": ("half-width, 2 measured", 3),
     "coverage": ("coverage", 2),
     "half_width": ("half-width", 3),
+    "relative_coverage": ("coverage, sampling alone", 2),
+    "relative_half_width": ("half-width, sampling alone", 3),
+    "relative_ratio_coverage": ("coverage, ratios", 2),
+    "relative_ratio_half_width": ("half-width, ratios", 2),
+    "factor": ("multiplier", 2),
     "disagreement": ("disagreement", 3),
     "r_response": ("r", 2),
     "r_specific": ("r, specific", 2),
@@ -42,6 +48,11 @@ COLUMNS = {  # of the tables: heading and digits
     "gib": ("GiB", 2),
 }
 NAMES = {"CD4 T": "CD4", "CD8 T": "CD8", "Monocyte": "Mono"}  # one name for a type
+OF_WAYS = {  # tables of the ways to the sampling error
+    "relative_coverage": "Coverage by the sampling error alone",
+    "relative_ratio_coverage": "Coverage of ratios between samples by the sampling error alone",
+    "coverage": "Coverage with the errors that all samples share",
+}
 LEGEND = """\
 Errors of cell fractions. *RMSE*: over all samples and types; *bias*: its part that is constant
 over the samples, by type; *within*: the rest. *CCC*: Lin's concordance over all entries; *r*: mean
@@ -56,6 +67,28 @@ dtangle and NNLS (on the genes of ours) are written for the benchmark; fractions
 fractions of cells by the table and formula of ours, and measured samples correct them by the same
 rule. rectangle and Scaden are their packages with their own corrections.
 """
+WAYS_NOTE = """\
+From one fit, fractions of RNA are drawn in several ways; the rest of the chain is that of the
+model. *bootstrap x multiplier* is what the model does. *Laplace*: normal approximation with the
+expected information of the t distributions at the fit, shifts of genes integrated out, to first
+order in log shares; *at the mode*: Hessian and logits of the mode, which lies beyond the fit.
+*multiplier*: by the rule of the model, from two simulated cohorts. *Pyro*: normal distributions
+fitted to the posterior of everything, standard deviations included, by 6,000 steps at a falling
+rate, without a multiplier. *Sampling alone* leaves out what is wrong with a type in all samples
+(in blood also the RNA content, so that it cannot cover); *ratios* are log fractions less their
+mean over the samples, from which that cancels. *CPU s* are of the draws and the multiplier,
+without the fit. Two seeds, of blood one.
+
+Found: with the errors that all samples share, all ways cover alike, since the sampling error is a
+small part; the ways differ in what the sampling error covers, and that of the bootstrap with its
+multiplier covers most of fractions and of ratios between samples in most sets. So it stays, though
+Laplace takes a quarter of the time. All of them are too narrow by themselves, as real references
+differ from bulks by more than the simulated cohorts do. Without a multiplier the bootstrap and
+Laplace are alike, but for Kang x Hao. At the mode, logits of states with next to no cells have run
+off to where the density is flat, and intervals are several times too wide on finotello x Hao.
+Pyro's are the narrowest, and with a multiplier would take minutes. Mean-field had nearly levelled
+(15,000 steps on Kang x Hao: a last gain of 1.6 +- 0.5, the same width); low rank had not (on hoek
+x Hao 15,000 steps still gained 19 in the last 1,000, at a half-width of .009 instead of .007)."""
 NOTES = {  # of parts
     "genes": "The table of RNA content is fixed, and so is the offset of the logarithm, 10 counts "
     "per million: it is no option of the model.",
@@ -67,6 +100,7 @@ NOTES = {  # of parts
     "simulations": "RNA content of the reference. The truth counts cells of a missing type, the "
     "estimates cannot. *unknown*: `unknown=True`; *50 genes*: `n_genes_per_type=50`, without "
     "intervals; the best of such variants is known by hindsight only.",
+    "posteriors": WAYS_NOTE,
     "expression": "Log fold changes of stimulated over control samples of *Kang donors*, against "
     "those of the cells that were mixed, for genes with 50 counts per million; *specific*: "
     "without the mean over the types, for genes that all of them express. Means over the types.",
@@ -102,6 +136,9 @@ def in_order(rows: pd.DataFrame) -> pd.DataFrame:
 def tables(part: str, rows: pd.DataFrame, found: Results) -> Iterator[str]:
     """RMSE of each set and method; means, and of blood the types and the gate of the variants."""
     methods = [m for m in METHODS if m in set(rows["method"])]
+    if part == "posteriors":
+        yield from of_ways(rows, methods)
+        return
     if part in ("averages", "expression", "speed"):
         yield by_set(rows)
         return
@@ -121,13 +158,38 @@ def tables(part: str, rows: pd.DataFrame, found: Results) -> Iterator[str]:
     yield by_method(rows.assign(study=rows["scenario"]), methods)
 
 
-def wide(rows: pd.DataFrame, methods: list[str], column: str) -> str:
-    """One line for each set, one column for each method; the best is bold."""
+def of_ways(rows: pd.DataFrame, methods: list[str]) -> Iterator[str]:
+    """Coverage, half-width and cost of the ways to the sampling error."""
+    rows = rows.assign(scenario=rows["scenario"].str.removesuffix(INTERVALS))
+    n_ways = rows.groupby(["scenario", "seed"])["method"].transform("nunique")
+    rows = rows[n_ways == len(methods)]  # the seeds that all have
+    is_blood = rows["scenario"].isin(STUDY)
+    for column, about in OF_WAYS.items():
+        yield f"{about}:"
+        yield wide(rows, methods, column, digits=2, has_best=False)
+    for about, own in (("blood", is_blood), ("pseudo-bulks and simulations", ~is_blood)):
+        yield f"Means over the sets, {about}:"
+        yield by_method(rows[own].assign(study=rows["scenario"]), methods)
+
+
+def wide(
+    rows: pd.DataFrame,
+    methods: list[str],
+    column: str,
+    *,
+    digits: int = 3,
+    has_best: bool = True,
+) -> str:
+    """One line for each set, one column for each method; the least is bold if it is the best."""
     table = rows.groupby(["scenario", "method"], sort=False)[column].mean().unstack("method")
     lines = [["set", *methods]]
     for name in dict.fromkeys(rows["scenario"]):
         values = table.loc[name].reindex(methods)
-        shown = [f"**{v:.3f}**" if v == values.min() else _shown(v, 3) for v in values]
+        shown = [_shown(v, digits) for v in values]
+        if has_best:
+            shown = [
+                f"**{x}**" if v == values.min() else x for x, v in zip(shown, values, strict=True)
+            ]
         lines.append([name.removesuffix(", genes"), *shown])
     return markdown(lines)
 
