@@ -26,6 +26,8 @@ from scovert.mixing import (
     simulate_cohort,
     to_cells,
     widen,
+    with_own_errors,
+    with_shared_errors,
 )
 from scovert.mixing._draws import COVERAGE, FLOOR, N_COHORTS, QUANTILE
 from scovert.model._bulk._content import Content, find_content
@@ -95,7 +97,7 @@ def score_sampling(scenario: str, method: str, seed: int) -> dict:
     name, _, rest = method.partition(" x ")
     (rna, facts), costs = costs_of(partial(draws_of, start, name, bool(rest), rng))
     relative = to_cells(rna, start.content.sizes)
-    absolute = start.content.cells(rna, rng)
+    absolute = with_shared_errors(with_own_errors(relative, rng), start.content.groups, rng)
     found = {f"relative_{k}": v for k, v in scores_of(relative, start, case).items()}
     log_sd = np.log(rna + FLOOR).std(0)
     return {

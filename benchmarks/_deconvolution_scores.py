@@ -91,7 +91,7 @@ def _of_others(
     error = (measured.correct(cells) @ measured.member.T - truth)[rows]
     found = {"": np.sqrt(np.mean(error**2))}
     if draws is not None:
-        corrected = measured.correct(draws, np.random.default_rng(0)) @ measured.member.T
+        corrected = measured.correct(draws) @ measured.member.T
         scores = interval_scores(*np.quantile(corrected, LEVELS, axis=0)[:, rows], truth[rows])
         found |= {f"_{name}": value for name, value in scores.items()}
     return found

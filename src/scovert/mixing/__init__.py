@@ -1,6 +1,13 @@
 """Deconvolution of mixtures: signatures, the joint fit, its uncertainty, RNA content."""
 
-from scovert.mixing._draws import bootstrap, find_multiplier, simulate_cohort, widen
+from scovert.mixing._draws import (
+    bootstrap,
+    find_multiplier,
+    simulate_cohort,
+    widen,
+    with_own_errors,
+    with_shared_errors,
+)
 from scovert.mixing._expression import ExpressionFit, Mixture, fit_expression
 from scovert.mixing._joint import Cohort, JointFit, fit_cohort, refit_cohort
 from scovert.mixing._measured import Measured
@@ -39,4 +46,6 @@ __all__ = [
     "table_sizes",
     "to_cells",
     "widen",
+    "with_own_errors",
+    "with_shared_errors",
 ]

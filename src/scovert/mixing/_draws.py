@@ -1,4 +1,8 @@
-"""Uncertainty of the shares: a bootstrap, widened by what cohorts simulated from the fit need."""
+"""Uncertainty of shares and fractions.
+
+A bootstrap, widened by what cohorts simulated from the fit need; then the errors that are in real
+bulks beyond what can be simulated from a fit, of a sample and of all samples.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,14 @@ from torch import Tensor
 from scovert.mixing._joint import OFFSET, REFIT_STEPS, Cohort, JointFit, fit_cohort, refit_cohort
 from scovert.mixing._residual import DF
 
-__all__ = ["bootstrap", "find_multiplier", "simulate_cohort", "widen"]
+__all__ = [
+    "bootstrap",
+    "find_multiplier",
+    "simulate_cohort",
+    "widen",
+    "with_own_errors",
+    "with_shared_errors",
+]
 
 TYPE_JITTER_SD = 0.28
 """Log sd of a gene's expression in a type between four studies of blood, beyond gene shifts."""
@@ -27,6 +38,12 @@ FLOOR = 0.002
 """Added to shares before logarithms: below it, relative errors say little."""
 N_FITS = N_BOOTSTRAP + N_COHORTS * N_DRAWS_SIMULATED
 """Fits that intervals take beyond the first."""
+OWN_SD, OWN_MOVED_SD = 0.18, 0.005
+"""Log sd of what is wrong with a type in one sample, and sd of the fraction of the sample's cells
+that it has from other types, or gives to them: so that measured differences between samples of
+blood are covered."""
+SHARED_SD, SHARED_MOVED_SD = 0.4, 0.01
+"""The same in all samples at once, so that measured fractions of blood are covered."""
 MOST_ELEMENTS = 2_000_000
 """Of a matrix of fits x samples x genes, so that it stays in a core's cache or nearly so."""
 
@@ -172,3 +189,41 @@ def widen(draws: NDArray, centre: NDArray, factor: float) -> NDArray:
     spread = log + factor * (np.log(draws + FLOOR) - log)
     shares = np.maximum(np.exp(spread) - FLOOR, 1e-7)
     return shares / shares.sum(-1, keepdims=True)
+
+
+def with_own_errors(cells: NDArray, rng: np.random.Generator) -> NDArray:
+    """Return draws of fractions of cells with the errors of every sample by itself.
+
+    Parameters
+    ----------
+    cells
+        Draws, shape ``(n_draws, n_samples, n_types)``.
+    rng
+        Source of the errors.
+    """
+    log_error = rng.normal(0, OWN_SD, cells.shape)
+    return _disturbed(cells, log_error, rng.normal(0, OWN_MOVED_SD, cells.shape))
+
+
+def with_shared_errors(cells: NDArray, groups: NDArray, rng: np.random.Generator) -> NDArray:
+    """Return draws of fractions of cells with the errors that all samples share.
+
+    Parameters
+    ----------
+    cells
+        Draws, shape ``(n_draws, n_samples, n_types)``.
+    groups
+        Number of every type; those with the same number have the same log error.
+    rng
+        Source of the errors.
+    """
+    n_draws, _, n_types = cells.shape
+    log_error = rng.normal(0, SHARED_SD, (n_draws, groups.max() + 1))[:, groups]
+    moved = rng.normal(0, SHARED_MOVED_SD, (n_draws, 1, n_types))
+    return _disturbed(cells, log_error[:, None], moved)
+
+
+def _disturbed(cells: NDArray, log_error: NDArray, moved: NDArray) -> NDArray:
+    cells = cells * np.exp(log_error)
+    cells = np.maximum(cells / cells.sum(-1, keepdims=True) + moved, 0)
+    return cells / cells.sum(-1, keepdims=True)

@@ -14,8 +14,6 @@ FLOOR = 0.003
 """Added to fractions before logarithms: flow cytometry does not see less."""
 BIAS_SD, SAMPLE_SD = 0.35, 0.25
 """Log sd of what is wrong with a type in a whole cohort, and in one sample of it."""
-SAMPLE_SHARE = 0.5
-"""Part of a sample's error that draws of proportions do not hold already."""
 PRIOR_DF = 8
 """Degrees of freedom that the second is worth, beside the measured samples of a type."""
 N_ROUNDS = 3
@@ -55,7 +53,7 @@ class Measured:
             return None
         return cls(samples[rows], fractions[rows][:, columns], member[columns])
 
-    def correct(self, proportions: NDArray, rng: np.random.Generator | None = None) -> NDArray:
+    def correct(self, proportions: NDArray) -> NDArray:
         r"""Divide every type by what the measured samples say it is too large by.
 
         .. math::
@@ -72,10 +70,8 @@ class Measured:
         Parameters
         ----------
         proportions
-            Estimates, shape ``(..., n_samples, n_types)``.
-        rng
-            For draws of proportions: adds the error of the bias, :math:`s_k / \sqrt{n_k}`, and
-            half the variance of a sample's, :math:`s_k^2 / 2`. `None` adds none.
+            Estimates, or draws of them with the errors of samples, shape ``(..., n_samples,
+            n_types)``.
         """
         n = (~np.isnan(self.fractions)).sum(0)  # (n_groups,)
         found = proportions[..., self.samples, :] @ self.member.T  # (..., n_measured, n_groups)
@@ -84,12 +80,7 @@ class Measured:
         squares = np.nansum((ratio - bias[..., None, :]) ** 2, -2)
         variance = (PRIOR_DF * SAMPLE_SD**2 + squares) / (PRIOR_DF + n - 1)
         shrinkage = BIAS_SD**2 / (BIAS_SD**2 + variance / n)
-        if rng is not None:
-            bias = bias + rng.normal(size=bias.shape) * np.sqrt(variance / n)
         change = -(shrinkage * bias)[..., None, :]  # (..., 1, n_groups)
-        if rng is not None:
-            normal = rng.normal(size=(*proportions.shape[:-1], len(n)))
-            change = change + normal * np.sqrt(SAMPLE_SHARE * variance)[..., None, :]
         return self._scaled(proportions, np.exp(change @ self.member))
 
     def _centred(self, ratio: NDArray) -> NDArray:

@@ -10,19 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scovert._validation import caller_level
-from scovert.mixing import Profiles, match_types, size_groups, table_sizes, to_cells
+from scovert.mixing import Profiles, match_types, size_groups, table_sizes
 from scovert.mixing._sizes import RNA_PER_CELL
 
 __all__ = ["Content", "find_content"]
-
-SIZE_SD, TRANSFER_SD = 0.45, 0.35
-"""Log sd of what is wrong with a type in all samples: with RNA contents that are not known, so
-that measured fractions of blood are covered; and with known ones, so that fractions in mixtures
-of another study's cells are, which differ from those of the reference."""
-MOVED_SD = 0.01
-"""Sd of the fraction of all cells that a type has from others, or gives to them, in all samples:
-without it intervals of rare types are far too narrow, and with it they still are somewhat."""
-
 
 @dataclass(frozen=True)
 class Content:
@@ -38,32 +29,12 @@ class Content:
         Types that were found in the table, and as what.
     groups
         Number of every type; those with the same number are wrong together.
-    error_sd
-        Log sd of what is wrong with a type in all samples.
     """
 
     sizes: NDArray
     source: str
     matched: dict[str, str]
     groups: NDArray
-    error_sd: float
-
-    def cells(self, rna: NDArray, rng: np.random.Generator) -> NDArray:
-        """Return draws of fractions of cells, with the errors that all samples share.
-
-        Parameters
-        ----------
-        rna
-            Draws of fractions of RNA, shape ``(n_draws, n_samples, n_types)``.
-        rng
-            Source of the errors.
-        """
-        n_draws, _, n_types = rna.shape
-        error = rng.normal(0, self.error_sd, (n_draws, self.groups.max() + 1))
-        sizes = self.sizes * np.exp(error)[:, self.groups]
-        moved = rng.normal(0, MOVED_SD, (n_draws, 1, n_types))
-        cells = np.maximum(to_cells(rna, sizes[:, None, :]) + moved, 0)
-        return cells / cells.sum(-1, keepdims=True)
 
     def with_unknown(self) -> Content:
         """Return the sizes with those of an unknown type, the geometric mean."""
@@ -82,11 +53,11 @@ def find_content(
         cell_size = _choose(profiles, n_cells, matched)
     if isinstance(cell_size, Mapping):
         _warn_about_others([kind for kind in profiles.types if kind not in cell_size])
-        return Content(table_sizes(profiles, cell_size), "mapping", {}, each, TRANSFER_SD)
+        return Content(table_sizes(profiles, cell_size), "mapping", {}, each)
     if cell_size == "none":
-        return Content(np.ones(len(profiles.types)), "none", {}, each, TRANSFER_SD)
+        return Content(np.ones(len(profiles.types)), "none", {}, each)
     if cell_size == "reference":
-        return Content(profiles.rna, "reference", {}, size_groups(profiles.types), SIZE_SD)
+        return Content(profiles.rna, "reference", {}, size_groups(profiles.types))
     if not matched:
         raise ValueError(
             f"None of the types {list(profiles.types)} is in the table of RNA content, which "
@@ -94,7 +65,7 @@ def find_content(
         )
     groups = size_groups(profiles.types)
     table = {kind: RNA_PER_CELL[key] for kind, key in matched.items()}
-    return Content(table_sizes(profiles, table), "table", matched, groups, SIZE_SD)
+    return Content(table_sizes(profiles, table), "table", matched, groups)
 
 
 def _warn_about_others(types: list[str]) -> None:

@@ -23,6 +23,8 @@ from scovert.mixing import (
     fit_network,
     to_cells,
     widen,
+    with_own_errors,
+    with_shared_errors,
 )
 from scovert.mixing._draws import N_FITS
 from scovert.mixing._network import N_STEPS
@@ -163,14 +165,13 @@ class _Mixture:
     def draws(
         self, cohort: Cohort, seed: int, on_fits: Callable[[int], object]
     ) -> tuple[NDArray, NDArray, float | None]:
-        """Return draws of fractions with and without the error of sizes, and the multiplier."""
+        """Return draws of fractions with and without shared errors, and the multiplier."""
         rng = np.random.default_rng(seed)
         rna, factor = self._rna_draws(cohort, rng, on_fits)
-        relative = to_cells(rna, self.content.sizes)
-        absolute = self.content.cells(rna, rng)
+        relative = with_own_errors(to_cells(rna, self.content.sizes), rng)
+        absolute = with_shared_errors(relative, self.content.groups, rng)
         if self.measured is not None:
-            relative = self.measured.correct(relative)
-            absolute = self.measured.correct(absolute, rng)
+            relative, absolute = map(self.measured.correct, (relative, absolute))
         return absolute, relative, factor
 
     def _rna_draws(
