@@ -11,7 +11,14 @@ import pandas as pd
 import scvi
 from _deconvolution_expression import ARMS, response_scores
 from _deconvolution_scenarios import AVERAGES, OURS, SCENARIOS, case_of
-from _deconvolution_scores import LEVELS, after_measured, errors, grouped, interval_scores
+from _deconvolution_scores import (
+    LEVELS,
+    after_measured,
+    between_samples,
+    errors,
+    grouped,
+    interval_scores,
+)
 from _deconvolution_sets import Case
 from _runs import costs_of
 from numpy.typing import NDArray
@@ -75,7 +82,11 @@ def score_own(scenario: str, method: str, seed: int) -> dict:
     found = costs | errors(grouped(result.proportions, case.groups), case.truth)
     if result.draws is not None:
         draws = by_group(result.draws, result, case.groups)
-        found |= interval_scores(*np.quantile(draws, LEVELS, axis=0), case.truth.to_numpy())
+        truth = case.truth.to_numpy()
+        found |= interval_scores(*np.quantile(draws, LEVELS, axis=0), truth)
+        relative = between_samples(by_group(result.relative_draws, result, case.groups))
+        limits = np.quantile(relative, LEVELS, axis=0)
+        found["between"] = interval_scores(*limits, between_samples(truth))["coverage"]
     if SCENARIOS[scenario].part == "blood":
         found |= after_measured(result.proportions, result.draws, case.truth, case.groups)
     quality = result.quality.attrs

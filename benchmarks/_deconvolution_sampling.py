@@ -12,7 +12,7 @@ from _deconvolution_laplace import laplace, laplace_at_mode
 from _deconvolution_ours import trained
 from _deconvolution_pyro import variational
 from _deconvolution_scenarios import case_of
-from _deconvolution_scores import LEVELS, interval_scores
+from _deconvolution_scores import LEVELS, between_samples, interval_scores
 from _deconvolution_sets import Case
 from _runs import costs_of
 from numpy.typing import NDArray
@@ -87,7 +87,7 @@ SAMPLERS: dict[str, Sampler] = {
 
 
 def score_sampling(scenario: str, method: str, seed: int) -> dict:
-    """Score the intervals of a way, with and without the errors that all samples share.
+    """Score the intervals of a way, with and without the errors of samples and of all of them.
 
     The seconds are those of the draws, without the fit that they begin with.
     """
@@ -118,12 +118,6 @@ def scores_of(draws: NDArray, start: Start, case: Case) -> dict[str, float]:
     limits = np.quantile(between_samples(by_group), LEVELS, axis=0)
     ratios = interval_scores(*limits, between_samples(truth))
     return found | {f"ratio_{name}": value for name, value in ratios.items()}
-
-
-def between_samples(fractions: NDArray) -> NDArray:
-    """Logarithms less their mean over the samples: what all samples share cancels."""
-    log = np.log(fractions + FLOOR)
-    return log - log.mean(-2, keepdims=True)
 
 
 def draws_of(

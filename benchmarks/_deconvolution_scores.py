@@ -8,8 +8,17 @@ from numpy.typing import NDArray
 
 from scovert.metrics import concordance
 from scovert.mixing import Measured
+from scovert.mixing._draws import FLOOR
 
-__all__ = ["LEVELS", "after_measured", "correlation", "errors", "grouped", "interval_scores"]
+__all__ = [
+    "LEVELS",
+    "after_measured",
+    "between_samples",
+    "correlation",
+    "errors",
+    "grouped",
+    "interval_scores",
+]
 
 N_MEASURED, N_REPEATS = (1, 2, 3), 20
 LEVELS = (0.05, 0.95)
@@ -50,6 +59,12 @@ def interval_scores(lower: NDArray, upper: NDArray, truth: NDArray) -> dict[str,
         "coverage": float(np.mean((truth >= lower) & (truth <= upper))),
         "half_width": float(np.mean(upper - lower) / 2),
     }
+
+
+def between_samples(fractions: NDArray) -> NDArray:
+    """Logarithms less their mean over the samples: what all samples share cancels."""
+    log = np.log(fractions + FLOOR)
+    return log - log.mean(-2, keepdims=True)
 
 
 def after_measured(

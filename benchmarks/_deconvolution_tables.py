@@ -36,6 +36,7 @@ COLUMNS = {  # of the tables: heading and digits
     "measured_2_half_width": ("half-width, 2 measured", 3),
     "coverage": ("coverage", 2),
     "half_width": ("half-width", 3),
+    "between": ("coverage, between samples", 2),
     "relative_coverage": ("coverage, sampling alone", 2),
     "relative_half_width": ("half-width, sampling alone", 3),
     "relative_ratio_coverage": ("coverage, ratios", 2),
@@ -51,15 +52,16 @@ NAMES = {"CD4 T": "CD4", "CD8 T": "CD8", "Monocyte": "Mono"}  # one name for a t
 OF_WAYS = {  # tables of the ways to the sampling error
     "relative_coverage": "Coverage by the sampling error alone",
     "relative_ratio_coverage": "Coverage of ratios between samples by the sampling error alone",
-    "coverage": "Coverage with the errors that all samples share",
+    "coverage": "Coverage with the errors of samples and those that all share",
 }
 LEGEND = """\
 Errors of cell fractions. *RMSE*: over all samples and types; *bias*: its part that is constant
 over the samples, by type; *within*: the rest. *CCC*: Lin's concordance over all entries; *r*: mean
 over the types of the correlation over the samples. *1, 2, 3 measured*: RMSE of the other samples
 when so many have measured fractions, mean of 20 random choices. *coverage* and *half-width*: of
-90 % intervals. *CPU s*, *GiB*: one run on one thread, and the memory that it adds. Means over the
-seeds; means over studies are means over the references of a study first.
+90 % intervals; *between samples*: of log fractions less their mean over the samples, by the
+relative intervals. *CPU s*, *GiB*: one run on one thread, and the memory that it adds. Means over
+the seeds; means over studies are means over the references of a study first.
 
 *joint* is `BulkDeconvolution` as it comes; *network* has `method="network"`, *prototype VAE*
 `signature="prototype_vae"`. MuSiC, BayesPrism (fixed point, reference updated), nu-SVR,
@@ -74,12 +76,12 @@ expected information of the t distributions at the fit, shifts of genes integrat
 order in log shares; *at the mode*: Hessian and logits of the mode, which lies beyond the fit.
 *multiplier*: by the rule of the model, from two simulated cohorts. *Pyro*: normal distributions
 fitted to the posterior of everything, standard deviations included, by 6,000 steps at a falling
-rate, without a multiplier. *Sampling alone* leaves out what is wrong with a type in all samples
-(in blood also the RNA content, so that it cannot cover); *ratios* are log fractions less their
-mean over the samples, from which that cancels. *CPU s* are of the draws and the multiplier,
-without the fit. Two seeds, of blood one.
+rate, without a multiplier. *Sampling alone* leaves out what is wrong with a type in a sample and
+in all of them (in blood also the RNA content, so that it cannot cover); *ratios* are log fractions
+less their mean over the samples, from which what all share cancels. *CPU s* are of the draws and
+the multiplier, without the fit. Two seeds, of blood one.
 
-Found: with the errors that all samples share, all ways cover alike, since the sampling error is a
+Found: with the other errors, all ways cover alike, since the sampling error is a
 small part; the ways differ in what the sampling error covers, and that of the bootstrap with its
 multiplier covers most of fractions and of ratios between samples in most sets. So it stays, though
 Laplace takes a quarter of the time. All of them are too narrow by themselves, as real references

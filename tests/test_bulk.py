@@ -748,29 +748,6 @@ def test_fractions_are_found_on_any_platform() -> None:
     assert np.mean(found) < 0.6 * np.mean(naive)
 
 
-def test_errors_of_all_samples_are_as_large_as_documented() -> None:
-    """By moments: a log error of the type, one for a group of types, and moved cells."""
-    from scovert.model._bulk._content import Content
-
-    sizes, groups = np.array([1.0, 2.0, 0.5]), np.array([0, 1, 1])
-    rna = np.tile([0.2, 0.4, 0.4], (20_000, 2, 1))
-    content = Content(sizes, "table", {}, groups, 0.45)
-    draws = content.cells(rna, np.random.default_rng(0))
-    np.testing.assert_allclose(draws.sum(-1), 1)
-    np.testing.assert_array_equal(draws[:, 0], draws[:, 1])  # the same in all samples
-    logs = np.log(np.maximum(draws[:, 0], 1e-9))
-    assert stats.iqr(logs[:, 0] - logs[:, 1], scale="normal") == pytest.approx(
-        0.45 * np.sqrt(2), rel=0.06
-    )
-    # Only what moved tells types of one group apart.
-    assert stats.iqr(logs[:, 1] - logs[:, 2], scale="normal") < 0.2
-    rare = np.tile([0.0, 0.5, 0.5], (20_000, 1, 1))
-    found = Content(np.ones(3), "none", {}, np.arange(3), 0.35).cells(
-        rare, np.random.default_rng(0)
-    )
-    assert np.quantile(found[:, 0, 0], 0.95) == pytest.approx(0.01 * 1.645, rel=0.05)
-
-
 def renamed(result: BulkResult, names: dict[str, str]) -> BulkResult:
     """Call types otherwise in the tables that an average looks at."""
     tables = {
