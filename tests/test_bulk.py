@@ -720,6 +720,9 @@ def test_check_names_what_deserves_a_look(data: Data, model: BulkDeconvolution) 
     row = table.loc[next(name for name in table.index if name.endswith("the closest types"))]
     assert row["verdict"] == "look"
     assert "'DC' and 'DC twin' express almost alike" in row["advice"]
+    row = table.loc[next(name for name in table.index if name.endswith("the fewest"))]
+    assert row["value"] < 3
+    assert "Few genes tell 'DC" in row["advice"]
 
 
 def test_the_number_of_genes_and_states(data: Data, model: BulkDeconvolution) -> None:

@@ -36,7 +36,7 @@ LEAKAGE = 0.9
 OBJECTIVES = ("deviance", "train_loss", "generator_loss")
 UNMATCHED_SHARE = 0.02
 LARGEST_SHARE = 0.9
-FEW_CELLS_OF_TYPE, FEW_GENES, ALIKE = 50, 200, 0.95
+FEW_CELLS_OF_TYPE, FEW_GENES, FEW_GENES_OF_TYPE, ALIKE = 50, 200, 10, 0.95
 DEVIANCE_EXPLAINED = 0.06
 """Shuffled counts explain something too, but less: what one gene takes, the others lack."""
 
@@ -231,6 +231,15 @@ def reference_rows(
     rows = [_row(f"{prefix}cells of the smallest type", n_cells[smallest], advice)]
     advice = "" if n_genes >= FEW_GENES else "Few genes tell the types apart: pass all genes."
     rows.append(_row(f"{prefix}informative genes", n_genes, advice))
+    own = np.bincount(shares.argmax(0), minlength=len(n_cells))
+    rarest = list(n_cells)[own.argmin()]
+    advice = ""
+    if own.min() < FEW_GENES_OF_TYPE:
+        advice = (
+            f"Few genes tell {rarest!r} from the others beyond what sampling explains: merge it "
+            "with a related type, or use more cells."
+        )
+    rows.append(_row(f"{prefix}genes highest in {rarest}, the fewest", own.min(), advice))
     likeness = np.corrcoef(np.log(shares * 1e6 + 10))
     np.fill_diagonal(likeness, -1)
     pair = np.unravel_index(likeness.argmax(), likeness.shape)
