@@ -125,7 +125,7 @@ def informative_genes(shared: Shared, n: int) -> NDArray:
             - 0.3 * np.log2(others.mean(1) + 10)
         )
         rival = np.take_along_axis(errors, others.argmax(1)[:, None], 1)[:, 0]
-        score[score[:, k] <= 2.5 * np.hypot(error[:, k], 0.7 * rival), k] = -np.inf
+        score[score[:, k] <= 2 * np.hypot(error[:, k], 0.7 * rival), k] = -np.inf
     return highest(np.where(shared.detected > 0.1, score, -np.inf), n)
 
 

@@ -21,7 +21,7 @@ MIN_CELLS_OF_SUBJECT, MIN_SUBJECTS = 3, 3
 DETECTED, SPECIFICITY, CPM_FLOOR = 0.1, 0.5, 10.0
 OF_HIGHEST = 0.7
 """Weight of the highest of the other types in what a type's expression is compared with."""
-N_ERRORS = 2.5
+N_ERRORS = 2.0
 """Standard errors by which a gene tells a type from others at least."""
 
 
