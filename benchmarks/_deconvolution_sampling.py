@@ -57,7 +57,7 @@ def start_of(case: Case) -> Start:
     """Fit as ``deconvolve`` does."""
     model = trained(case)
     (signature,) = model._signatures.values()
-    samples = Samples.read(case.bulk, None, case.kind)
+    samples = Samples.read(case.bulk, None, case.kind, signature.genes)
     profiles, cpm, millions = samples.shared_with(signature, model._n_genes(signature))
     at = profiles.informative
     cohort = Cohort.of(cpm[:, at], profiles.shares[:, at], profiles.variance[:, at], millions)
