@@ -15,6 +15,7 @@ from scovert.mixing._sizes import RNA_PER_CELL
 
 __all__ = ["Content", "find_content"]
 
+
 @dataclass(frozen=True)
 class Content:
     """RNA per cell.
