@@ -458,11 +458,12 @@ def test_differences_by_sampling_tell_no_types_apart(monkeypatch: pytest.MonkeyP
         return set(profiles.genes[profiles.informative])
 
     found = chosen()
+    n_others = len(signature.genes) - len(markers)
     assert len(found & set(markers)) > 50
-    assert len(found - set(markers)) < 0.1 * len(found)
+    assert len(found - set(markers)) < 0.1 * n_others  # .023 by each of three types
     monkeypatch.setattr("scovert.mixing._signature.N_ERRORS", 0.0)
     naive = chosen()
-    assert len(naive - set(markers)) > 0.2 * len(naive)
+    assert len(naive - set(markers)) > 0.15 * n_others
 
 
 def test_genes_that_few_cells_have_say_nothing() -> None:
