@@ -25,6 +25,7 @@ __all__ = [
     "SCENARIOS",
     "SPEED",
     "STUDY",
+    "UNKNOWN",
     "VARIANTS",
     "WAYS",
     "Scenario",

@@ -7,7 +7,6 @@ from scovert._validation._bulk import (
     check_content,
     check_informative,
     check_kind,
-    check_measured,
     check_no_options,
     check_orientation,
     check_shared_counts,
@@ -47,6 +46,7 @@ from scovert._validation._common import (
     warn_about_cells,
     warn_about_file,
 )
+from scovert._validation._measured import check_measured
 from scovert._validation._treatment import (
     check_clusters,
     check_controls,
