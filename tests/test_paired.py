@@ -81,7 +81,9 @@ def fit(name: str, seed: int, max_epochs: int = 60, **init: str) -> Result:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", DATA)
-@pytest.mark.parametrize("alignment", ["anchors", "adversarial"])
+@pytest.mark.parametrize(
+    "alignment", ["anchors", pytest.param("adversarial", marks=pytest.mark.slow)]
+)
 def test_datasets_mix_and_types_stay_apart(name: str, alignment: str, seed: int) -> None:
     found = fit(name, seed, alignment=alignment)
     baseline = found.components()

@@ -409,7 +409,10 @@ def on_disk(tmp_path: Path) -> Callable[[AnnData], AnnData]:
     return write
 
 
-@pytest.mark.parametrize("alignment", MODES)
+@pytest.mark.parametrize(
+    "alignment",
+    [mode if mode == "anchors" else pytest.param(mode, marks=pytest.mark.slow) for mode in MODES],
+)
 def test_training_from_a_file_learns_as_from_memory(
     cells: AnnData, on_disk: Callable, monkeypatch: pytest.MonkeyPatch, alignment: str
 ) -> None:
