@@ -88,10 +88,8 @@ quarter of the time. All of them are too narrow by themselves, as real reference
 by more than the simulated cohorts do. At the mode, logits of states with next to no cells have run
 off to where the density is flat. Pyro's are the narrowest, and with a multiplier would take
 minutes; its rows are of a version that also took genes whose differences sampling explains, and
-whose other errors were those of all samples only, .45 on the log scale. Mean-field had nearly
-levelled (15,000 steps on Kang x Hao: a last gain of 1.6 +- 0.5, the same width); low rank had not
-(on hoek x Hao 15,000 steps still gained 19 in the last 1,000, at a half-width of .009 instead of
-.007)."""
+whose other errors were those of all samples only, .45 on the log scale. Their bounds still rose a
+little in the last steps (stored with the rows), that of low rank by more."""
 NOTES = {  # of parts
     "genes": "The table of RNA content is fixed, and so is the offset of the logarithm, 10 counts "
     "per million: it is no option of the model.",

@@ -138,7 +138,7 @@ class Signature:
             shares=_shares(counts),
             type_shares=types,
             variance=np.minimum(variance, MAX_VARIANCE),
-            informative=_informative(by_type, self.detected[:, at], n_genes_per_type),
+            informative=_informative(types, by_type, self.detected[:, at], n_genes_per_type),
             rna=by_type.sum(1) / self.n_cells,
             covered=by_type.sum(1) / np.maximum(self._by_type(self.counts).sum(1), 1),
         )
@@ -228,7 +228,9 @@ def _between_subjects(
     return found
 
 
-def _informative(counts: NDArray, detected: NDArray, n_genes_per_type: int) -> NDArray:
+def _informative(
+    shares: NDArray, counts: NDArray, detected: NDArray, n_genes_per_type: int
+) -> NDArray:
     """Return the positions of genes that one type expresses more than the others.
 
     By the logarithm of the counts per million over a mean of the highest and the average of the
@@ -236,7 +238,7 @@ def _informative(counts: NDArray, detected: NDArray, n_genes_per_type: int) -> N
     of the counts explains are left out: of a small reference they would be most, and as a mixture
     of types has less noise than each of them, the fit would mix types that are alike.
     """
-    cpm = _shares(counts) * 1e6
+    cpm = shares * 1e6
     level = np.log2(cpm + CPM_FLOOR)
     error = cpm / (cpm + CPM_FLOOR) / np.sqrt(counts + 1) / np.log(2)  # sd of the level
     columns, chosen = np.arange(cpm.shape[1]), np.zeros(cpm.shape[1], bool)
