@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import optimize, sparse, stats
 from scipy.special import gammaln, softmax
@@ -29,7 +27,6 @@ from scovert.mixing import (
     find_multiplier,
     find_states,
     fit_cohort,
-    match_types,
     refit_cohort,
     robust_residual,
     simulate_cohort,
@@ -599,75 +596,6 @@ def test_rna_becomes_cells() -> None:
     np.testing.assert_allclose(found, [[0.8, 0.2, 0], [0.2 / 0.55, 0.05 / 0.55, 0.3 / 0.55]])
     stack = to_cells(np.ones((7, 2, 3)), np.ones((7, 1, 3)))
     np.testing.assert_allclose(stack, 1 / 3)
-
-
-NAMES = {
-    # Hao, by rectangle
-    "B cells": "B", "ILC": "ILC", "Monocytes": "monocyte", "NK cells": "NK",
-    "Plasma cells": "plasma", "Platelet": "platelet", "T cells CD4 conv": "CD4 T",
-    "T cells CD8": "CD8 T", "Tregs": "Treg", "mDC": "DC", "pDC": "pDC",
-    # the shared names of the public files
-    "B": "B", "CD4 T": "CD4 T", "CD8 T": "CD8 T", "DC": "DC", "Monocyte": "monocyte", "NK": "NK",
-    "Neutrophil": "neutrophil", "T other": "T",
-    # PBMC 3k
-    "CD14 Monocytes": "monocyte", "Dendritic": "DC", "FCGR3A Monocytes": "monocyte",
-    "Megakaryocytes": "platelet",
-    # Zheng
-    "bcells": "B", "cytotoxict": "CD8 T", "memoryt": "T", "monocytes": "monocyte",
-    "naivecytotoxic": "CD8 T", "naivet": "T", "nk": "NK", "regulatoryt": "Treg",
-    "thelper": "CD4 T",
-    # Kang
-    "CD14+ Monocytes": "monocyte", "CD16+ Monocytes": "monocyte", "CD4+ T cells": "CD4 T",
-    "CD8+ T cells": "CD8 T", "B Activated": "B", "CD14 Mono": "monocyte", "CD16 Mono": "monocyte",
-    "CD4 Memory T": "CD4 T", "CD4 Naive T": "CD4 T", "T activated": "T", "T": "T",
-    # OneK1K
-    "B memory": "B", "CD4 naive/central memory T": "CD4 T", "Monocyte classical": "monocyte",
-    "Monocyte nonclassical": "monocyte",
-    # PBMC 68k
-    "CD4+/CD25 T Reg": "Treg", "CD4+/CD45RA+/CD25- Naive T": "CD4 T",
-    "CD4+/CD45RO+ Memory": "CD4 T", "CD8+ Cytotoxic T": "CD8 T",
-    "CD8+/CD45RA+ Naive Cytotoxic": "CD8 T", "CD14+ Monocyte": "monocyte", "CD19+ B": "B",
-    "CD56+ NK": "NK",
-    # others in use
-    "non-classical monocyte": "monocyte", "MAIT": "T", "gdT": "T", "NKT": "T",
-    "natural killer T cell": "T", "natural killer cell": "NK", "NK_CD56bright": "NK",
-    "Plasmablast": "plasma", "cDC2": "DC", "plasmacytoid dendritic cell": "pDC",
-    "T cells regulatory (Tregs)": "Treg", "T cells follicular helper": "CD4 T",
-    "Macrophages M1": "monocyte", "T/NK": "T",
-}  # fmt: skip
-FOREIGN = [
-    "A549", "H1975", "CD34+", "hepatocyte", "Hepatitis B", "malignant B", "tumour B", "B-ALL",
-    "non-T cells", "not B", "B/T", "Mono/DC", "NK/B doublet", "T cell + monocyte", "doublet",
-    "beta cell", "alpha", "Basal", "Mast cells", "Eosinophils", "Type B spermatogonia", "pre-B",
-    "naive", "memory", "immune cell", "blood", "microglia", "", "0", "unknown", "tumor", "T-47D",
-]  # fmt: skip
-
-
-def test_names_of_types_are_matched() -> None:
-    assert match_types(list(NAMES)) == NAMES
-    assert set(NAMES.values()) == set(RNA_PER_CELL)
-
-
-def test_other_names_are_not_matched() -> None:
-    assert match_types(FOREIGN) == {}
-
-
-@pytest.mark.needs_data
-@pytest.mark.parametrize(
-    ("file", "column"),
-    [
-        *((f"deconv_ref_{name}", "cell_type") for name in ("hao_pbmc", "pbmc3k")),
-        ("deconv_ref_zheng_sorted_pbmc", "cell_type"),
-        ("deconv_ref_wholeblood_newman", "cell_type"),
-        ("kang_ifnb_pbmc", "cell_type_fine"),
-        ("confounding_onek1k_subset", "cell_type"),
-    ],
-)
-def test_types_of_public_references_are_in_the_table(
-    read_shared: Callable[[str], AnnData], file: str, column: str
-) -> None:
-    types = read_shared(file).obs[column].astype(str).unique()
-    assert match_types(types) == {kind: NAMES[kind] for kind in types}
 
 
 def test_the_table_is_that_of_its_documents() -> None:

@@ -11,15 +11,11 @@ from scovert.mixing._draws import (
 from scovert.mixing._expression import ExpressionFit, Mixture, fit_expression
 from scovert.mixing._joint import Cohort, JointFit, fit_cohort, refit_cohort
 from scovert.mixing._measured import Measured
+from scovert.mixing._names import match_types
 from scovert.mixing._network import NetworkFit, fit_network
 from scovert.mixing._residual import robust_residual
 from scovert.mixing._signature import Profiles, Signature, is_housekeeping
-from scovert.mixing._sizes import (
-    match_types,
-    size_groups,
-    table_sizes,
-    to_cells,
-)
+from scovert.mixing._sizes import size_groups, table_sizes, to_cells
 from scovert.mixing._states import find_states
 
 __all__ = [

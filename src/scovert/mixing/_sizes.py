@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scovert.mixing._names import match_types
 from scovert.mixing._signature import Profiles
 
-__all__ = ["RNA_PER_CELL", "match_types", "size_groups", "table_sizes", "to_cells"]
+__all__ = ["RNA_PER_CELL", "size_groups", "table_sizes", "to_cells"]
 
 RNA_PER_CELL = MappingProxyType(
     {
@@ -38,76 +38,6 @@ studies. The sources differ up to 2.2-fold on monocytes; plasma cells rest on on
 """
 
 _UNCERTAIN_TOGETHER = {"Treg": "CD4 T", "T": "CD4 T", "ILC": "NK"}
-
-# A name is that of the first type with all words of one of its alternatives.
-_WORDS = (
-    ("pDC", ("pdc", "plasmacytoid")),
-    ("plasma", ("plasma", "plasmablast")),
-    ("Treg", ("treg", "t reg", "t regulatory", "cd4 regulatory")),
-    ("platelet", ("platelet", "megakaryocyte")),
-    ("neutrophil", ("neutrophil",)),
-    ("ILC", ("ilc", "ilc1", "ilc2", "ilc3", "innate lymphoid")),
-    ("T", ("nkt", "nk t", "natural killer t", "mait", "gdt")),
-    ("NK", ("nk", "natural killer")),
-    ("DC", ("dc", "mdc", "cdc", "cdc1", "cdc2", "dendritic")),
-    ("monocyte", ("monocyte", "mono", "macrophage")),
-    ("B", ("b",)),
-    ("CD4 T", ("cd4", "t helper", "th")),
-    ("CD8 T", ("cd8", "t cytotoxic", "naive cytotoxic")),
-    ("T", ("t",)),
-)
-_LINEAGES = (
-    {"CD4 T", "CD8 T", "Treg", "T"},
-    {"NK", "ILC"},
-    {"DC", "pDC"},
-    {"B", "plasma"},
-    {"monocyte"},
-    {"neutrophil"},
-    {"platelet"},
-)
-_QUALIFIERS = set(
-    "cell naive memory central effector activated resting classical nonclassical intermediate "
-    "conventional conv myeloid fcgr3a gamma delta gd alpha beta tem tcm temra ctl immature mature "
-    "transitional switched unswitched nonswitched dim bright proliferating cycling other like "
-    "follicular lymphocyte peripheral blood m0 m1 m2".split()
-)
-_GLUED = re.compile(r"(naive|memory|regulatory|cytotoxic)(?=t\b|cytotoxic)|\b(b|t)(?=cell|helper)")
-
-
-def match_types(types: Sequence[str]) -> dict[str, str]:
-    """Find cell types in the table by their names.
-
-    Case, plurals and punctuation do not matter. A name with a word that is neither the type nor
-    one of its usual qualifiers is not matched (``"malignant B"``, ``"non-T"``), nor is one with
-    types of two lineages (``"B/T"``).
-
-    Examples
-    --------
-    >>> match_types(["CD14+ Monocytes", "T cells CD4 conv", "Tregs", "hepatocyte", "tumour B"])
-    {'CD14+ Monocytes': 'monocyte', 'T cells CD4 conv': 'CD4 T', 'Tregs': 'Treg'}
-    """
-    matches = {name: _match(name) for name in types}
-    return {name: key for name, key in matches.items() if key is not None}
-
-
-def _match(name: str) -> str | None:
-    joined = re.sub(r"\bnon\W+", "non", name.lower())
-    spaced = _GLUED.sub(lambda m: m[0] + " ", re.sub(r"[\W_]+", " ", joined))
-    words = {w if len(w) < 4 else w.removesuffix("s") for w in spaced.split()}
-    words = {"dc" if w == "dcs" else w for w in words}
-    for key, alternatives in _WORDS:
-        for alternative in alternatives:
-            needed = set(alternative.split())
-            if needed <= words and all(_is_qualifier(w, key) for w in words - needed):
-                return key
-    return None
-
-
-def _is_qualifier(word: str, key: str) -> bool:
-    """Tell a word that leaves a type what it is: a usual one, a marker, or one of its lineage."""
-    lineage = next(lineage for lineage in _LINEAGES if key in lineage)
-    known = {w for k, names in _WORDS if k in lineage for name in names for w in name.split()}
-    return word in _QUALIFIERS or word in known or bool(re.fullmatch(r"cd\d+\w*|\d+", word))
 
 
 def table_sizes(profiles: Profiles, table: Mapping[str, float]) -> NDArray:
