@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -358,6 +359,47 @@ def test_content_as_given(model: BulkDeconvolution, data: Data, brief_result: Bu
     with pytest.warns(UserWarning, match=r"no number for \['DC', 'Mono/cyte', 'NK'\].*reference"):
         found = model.get_proportions(data.bulk, kind="counts", cell_size=part)
     pd.testing.assert_frame_equal(found, brief_result.proportions, atol=1e-3)
+
+
+@pytest.mark.usefixtures("brief")
+@pytest.mark.parametrize("cell_size", ["auto", "table"])
+def test_content_of_two_kinds_is_said(data: Data, cell_size: str) -> None:
+    reference = data.reference.copy()
+    names = {"Mono/cyte": "CD14-positive monocyte", "DC": "APC", "NK": "innate", "T": "T cell"}
+    reference.obs["kind"] = reference.obs["kind"].replace(names)
+    model = train(reference)
+    options = {"kind": "counts", "interval": None, "cell_size": cell_size}
+    known = ["B", "CD14-positive monocyte", "T cell"]
+    message = rf"no number for \['APC', 'innate'\], but for {known}".replace("for [", r"for \[")
+    message += r".*in the reference.*Pass a number for every type"
+    with pytest.warns(UserWarning, match=message):
+        found = model.deconvolve(data.bulk, **options, unknown=True)
+    origins = {kind: "table" if kind in known else "reference" for kind in model.types}
+    assert found.quality.attrs["size_origins"] == origins | {"unknown": "mean of the types"}
+    assert found.counted_in_reference == ["APC", "innate"]
+    assert "cell_size='table' but 'reference' for APC, innate\n" in repr(found)
+    assert found.record()["types"]["size_origin"].to_dict() == found.quality.attrs["size_origins"]
+    sizes = dict.fromkeys(model.types, 1.0)
+    with warnings.catch_warnings(action="error"):
+        whole = model.deconvolve(data.bulk, **options | {"cell_size": sizes})
+    assert whole.counted_in_reference == []
+    assert set(whole.quality.attrs["size_origins"].values()) == {"mapping"}
+
+
+def test_references_with_content_of_two_kinds_are_said(
+    model: BulkDeconvolution, brief_result: BulkResult
+) -> None:
+    quality = brief_result.quality.copy()
+    origins = dict.fromkeys(model.types, "table")
+    quality.attrs = quality.attrs | {"cell_size": "table", "size_origins": origins}
+    with pytest.warns(UserWarning, match=r"RNA per cell from \['reference', 'table'\].*same num"):
+        found = BulkResult.average([brief_result, replace(brief_result, quality=quality)])
+    assert set(found.quality.attrs["size_origins"].values()) == {"reference and table"}
+    assert found.counted_in_reference == model.types
+    with warnings.catch_warnings(action="error"):
+        alike = BulkResult.average([brief_result, brief_result])
+    assert set(alike.quality.attrs["size_origins"].values()) == {"reference"}
+    assert alike.counted_in_reference == []
 
 
 @pytest.mark.usefixtures("brief")

@@ -125,6 +125,21 @@ def test_it_says_what_was_assumed_and_found(folder: Path, tmp_path: Path) -> Non
     assert "`kind" not in result.output
 
 
+def test_types_that_the_table_does_not_know_are_named(folder: Path, tmp_path: Path) -> None:
+    cells = make_reference(1)
+    cells.obs["kind"] = cells.obs["kind"].replace({"Monocytes": "hepatocyte"})
+    cells.write_h5ad(tmp_path / "ref.h5ad")
+    result = run(folder, tmp_path / "o.h5ad", source=(tmp_path / "ref.h5ad", "samples.csv"))
+    assert result.exit_code == 0, result.output
+    assert "(CD4 T cells as CD4 T, by their counts in the reference: hepatocyte)." in result.stdout
+    assert "has no number for ['hepatocyte'], but for ['CD4 T cells', 'CD8 T']" in result.stderr
+    assert "(a mapping), --cell-size reference for counts of all" in result.stderr
+    types = ad.read_h5ad(tmp_path / "o.h5ad").uns["bulk"]["types"]
+    assert types["size_origin"].to_dict() == {
+        "CD4 T cells": "table", "CD8 T": "table", "hepatocyte": "reference"
+    }  # fmt: skip
+
+
 def test_it_is_quiet_reproducible_and_takes_any_table(folder: Path, tmp_path: Path) -> None:
     found = []
     for source in ("samples.csv", "genes.tsv.gz", "bulk.h5ad"):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from scovert import _health, simulate
+from scovert.effects import Estimate, _identify
 from scovert.model import LatentConfounder
 
 ROOT = Path(__file__).parents[1]
@@ -71,17 +72,27 @@ def test_references_that_agree_can_be_wrong_together():
     assert found["disagreement"].idxmin() == found["RMSE"].idxmax()
 
 
+def rows_of(facts, limits):
+    """Rows of check() for an estimate with these facts and limits."""
+    nothing = np.zeros(0)
+    estimate = Estimate(nothing, nothing, np.inf, "classes", nothing, facts, nothing)
+    return _health.identification_rows("b v. a", "classes", estimate.but(limits=limits))
+
+
 LIMITED = {name: rule for name, rule in rows_of_check().items() if rule.startswith("above")}
 
 
 @pytest.mark.parametrize(("name", "rule"), LIMITED.items(), ids=LIMITED)
 def test_limits_of_check_are_as_explained(name, rule):
-    limit = float(rule.split()[1])
+    limit = float(rule.split()[1].rstrip(","))
+
+    limits = {**_identify.LIMITS_OF_CLASSES, "tau": _identify.SPREAD}
+    limits["lambda"] = _identify.MAX_FACTOR
 
     def verdict(value):
         if name == "leakage":
-            return _health.leakage_row(value).verdict
-        return _health.identification_rows("b v. a", "classes", {name: value}, "")[1].verdict
+            return _health.leakage_row(value, "").verdict
+        return rows_of({name: value}, limits)[1].verdict
 
     assert (verdict(limit), verdict(limit + 1e-6)) == ("ok", "look")
 
@@ -95,7 +106,7 @@ def test_other_limits_of_check_are_as_explained():
     assert [_health.latent_number_row(n).verdict for n in (14, 15)] == ["ok", "look"]
     never = [name for name, rule in rows.items() if rule.startswith("never")]
     facts = dict.fromkeys(never, 1e6)
-    shown = _health.identification_rows("b v. a", "classes", facts, "")
+    shown = rows_of(facts, _identify.LIMITS_OF_CLASSES)
     assert {row.verdict for row in shown} == {"ok"}
 
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from scovert import _health
-from scovert.model import PairedVAE
+from scovert import _health, simulate
+from scovert.model import LatentConfounder, PairedVAE
 
 pytestmark = pytest.mark.usefixtures("seed")
 
@@ -58,3 +58,137 @@ def test_check_sees_a_broken_model(fitted: PairedVAE) -> None:
         fitted.module.px_r.copy_(before)
     assert broken.loc["plausible dispersions", "verdict"] == "look"
     assert fitted.check().loc["plausible dispersions", "verdict"] == "ok"
+
+
+# Which facts the effects of an identification rest on: only of these is there advice
+RESTS_ON = {
+    "classes": {"heterogeneity", "one_arm_share", "unmatched_share"},
+    "sparse": {"tau", "lambda"},
+    "controls": set(),
+    "randomised": set(),
+}
+EVERYTHING = ("tau", "lambda", "heterogeneity", "one_arm_share", "unmatched_share", "gap", "shift")
+
+
+def confounded(setting: str = "normal", **init: object) -> LatentConfounder:
+    adata = simulate.confounder(setting, n_cells=301, n_genes=131, seed=3)
+    cluster = init.pop("cluster_key", None)
+    if cluster:
+        number = np.arange(301) % 7 + 7 * adata.obs["treatment"].to_numpy()
+        adata.obs[cluster] = number.astype(str)
+    LatentConfounder.setup_anndata(
+        adata, "treatment", size_factor_key="size_factor", cluster_key=cluster
+    )
+    model = LatentConfounder(adata, **{"n_latent": 1} | init)
+    model.train(accelerator="cpu", enable_progress_bar=False)
+    return model
+
+
+@pytest.fixture(scope="module")
+def few_classes() -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scovert.effects._mixture.N_CLASSES", (1, 2))
+        yield
+
+
+@pytest.fixture(scope="module")
+def model(few_classes: object) -> LatentConfounder:
+    return confounded()
+
+
+def advised(estimate: object) -> set[str]:
+    """Facts of an estimate that are advised on, if all of them are as bad as can be."""
+    worst = estimate.but(facts=dict.fromkeys(EVERYTHING, 1e6), refused="", warning="")
+    rows = _health.identification_rows("b v. a", "any", worst)
+    return {row.quantity.removeprefix("b v. a: ") for row in rows if row.verdict == "look"}
+
+
+def options_of(identification: str, model: LatentConfounder) -> dict:
+    controls = {"negative_controls": list(model.adata.var_names[:90])}
+    return {"identification": identification} | (controls if identification == "controls" else {})
+
+
+@pytest.mark.parametrize("identification", RESTS_ON)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_advice_is_on_what_was_used(model: LatentConfounder, identification: str) -> None:
+    options = options_of(identification, model)
+    (estimate,) = model._estimate(**options)
+    assert advised(estimate) == RESTS_ON[identification]
+    table = model.check(**options)
+    (first,) = [row for row in table.index if "identified by" in row]
+    assert first == f"True v. False: identified by {identification}"
+    looked = table.index[table["verdict"] == "look"].str.removeprefix("True v. False: ")
+    assert set(looked) & set(EVERYTHING) <= RESTS_ON[identification]
+    (by_ratio,) = model._estimate(**options, method="aipw")
+    assert advised(by_ratio) == RESTS_ON[identification] - {"lambda"}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_check_speaks_of_what_it_is_asked_about(model: LatentConfounder) -> None:
+    before = model.check()
+    model.get_treatment_effects(identification="sparse")
+    pd.testing.assert_frame_equal(model.check(), before)
+    choice = model.get_treatment_effects().attrs["identification"]
+    assert f"True v. False: identified by {choice}" in before.index
+    table = model.check(identification="sparse").filter(like="True v. False", axis=0)
+    tau = table.loc["True v. False: tau"]
+    assert tau["value"] > 1.5 / np.sqrt(131)  # every gene responds
+    assert tau["verdict"] == "look"
+    assert "few genes respond does not hold" in tau["advice"]
+    by_classes = model.check(identification="classes")
+    assert by_classes.loc["True v. False: tau"].to_list() == [tau["value"], "ok", ""]
+    with pytest.raises(TypeError, match="'indices'.*identification"):
+        model.check(indices=[1])
+
+
+@pytest.mark.usefixtures("few_classes")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_automatic_choices_are_advised_on_by_what_they_used() -> None:
+    arms = {"one_arm_share", "unmatched_share"}
+    (one_class,) = confounded("sparse", z_type="continuous")._estimate()
+    used = RESTS_ON[one_class.choice] | arms
+    assert advised(one_class) == used
+    (states,) = confounded(z_type="binary")._estimate()
+    assert advised(states) == {"one_arm_share"}
+    plain = confounded(n_latent=0)
+    assert advised(plain._estimate()[0]) == set()
+    assert "True v. False: identified by plain regression" in plain.check().index
+    of_donors = confounded(cluster_key="donor")
+    (with_donors,) = of_donors._estimate("sparse")
+    assert advised(with_donors) == {"tau"}  # errors between donors are not widened
+
+
+def test_limits_are_those_of_the_rules(model: LatentConfounder) -> None:
+    from scovert.effects import _identify
+
+    (sparse,) = model._estimate("sparse")
+    n_genes = model._inference.study.is_tested.shape[1]
+    assert sparse.limits == {"tau": 1.5 / np.sqrt(n_genes), "lambda": 1.5}
+    (classes,) = model._estimate("classes")
+    assert classes.limits["heterogeneity"] == _identify.HETEROGENEITY
+    at_limit = sparse.but(facts={"tau": sparse.limits["tau"]})
+    assert not _identify._refused_if_dense(at_limit).refused
+    above = sparse.but(facts={"tau": sparse.limits["tau"] + 1e-9})
+    assert _identify._refused_if_dense(above).refused
+    for estimate, verdict in ((at_limit, "ok"), (above, "look")):
+        rows = {r.quantity: r for r in _health.identification_rows("", "sparse", estimate)}
+        assert rows[": tau"].verdict == verdict
+
+
+def test_a_remedy_of_leakage_is_one_that_there_is(model: LatentConfounder) -> None:
+    assert "another `identification`" in model._inference.against_leakage
+    row = _health.leakage_row(0.95, model._inference.against_leakage)
+    assert (row.verdict, row.advice.endswith(model._inference.against_leakage)) == ("look", True)
+    assert "z_type='continuous'" in confounded(z_type="binary")._inference.against_leakage
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_is_warned_of_is_checked(model: LatentConfounder) -> None:
+    (estimate,) = model._estimate()
+    doubted = estimate.but(warning="dense effects", refused="")
+    assert _health.identification_rows("b v. a", "classes", doubted)[0] == (
+        "b v. a: identified by classes",
+        1.0,
+        "look",
+        "dense effects",
+    )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from scovert.anchors._find import MIN_CONSISTENCY
+
+if TYPE_CHECKING:
+    from scovert.effects import Estimate
 
 __all__ = [
     "HealthRow",
@@ -34,9 +37,19 @@ GRADIENT_GROWTH = 10
 MANY_CONFOUNDERS = 15
 LEAKAGE = 0.9
 OBJECTIVES = ("deviance", "train_loss", "generator_loss")
-UNMATCHED_SHARE = 0.02
 LARGEST_SHARE = 0.9
 FEW_CELLS_OF_TYPE, FEW_GENES, FEW_GENES_OF_TYPE, ALIKE = 50, 200, 10, 0.95
+AGAINST = {
+    "tau": "Small effects are everywhere: that few genes respond does not hold.",
+    "lambda": "Standard errors had to grow to fit the bulk of the genes.",
+    "heterogeneity": "Hidden classes respond differently: effects are averages.",
+    "one_arm_share": "Hidden classes are in one arm only (`get_class_probabilities()`): no effect "
+    "can be learnt from their cells.",
+    "unmatched_share": "Cells have no counterpart in the other arm: their type may be in one arm "
+    "only.",
+}
+"""What it means that a fact exceeds the limit that an identification sets."""
+
 DEVIANCE_EXPLAINED = 0.06
 """Shuffled counts explain something too, but less: what one gene takes, the others lack."""
 
@@ -104,20 +117,26 @@ def latent_number_row(n_latent: int) -> HealthRow:
     return _row("confounders", n_latent, advice)
 
 
-def leakage_row(leakage: float) -> HealthRow:
-    """Return the largest correlation of a confounder with the treatment, given covariates."""
+def leakage_row(leakage: float, remedy: str) -> HealthRow:
+    """Return the largest correlation of a confounder with the treatment, given covariates.
+
+    Parameters
+    ----------
+    leakage
+        The correlation.
+    remedy
+        What can be done about a large one.
+    """
     advice = ""
     if leakage > LEAKAGE:
         advice = (
             "A confounder is almost a copy of the treatment: its effect and the treatment's can "
-            "hardly be told apart. Compare with another `identification`."
+            f"hardly be told apart. {remedy}"
         )
     return _row("leakage", leakage, advice)
 
 
-def identification_rows(
-    comparison: str, choice: str, facts: dict[str, float], refused: str
-) -> list[HealthRow]:
+def identification_rows(comparison: str, choice: str, estimate: Estimate) -> list[HealthRow]:
     """Return what identifies the effects of one arm, and what speaks for and against it.
 
     Parameters
@@ -125,30 +144,15 @@ def identification_rows(
     comparison
         The arm and what it is compared with.
     choice
-        What identifies the effects.
-    facts
-        Numbers that the choice rests on.
-    refused
-        Why there are no p-values, if so.
+        What identifies the effects, in words.
+    estimate
+        The effects. Facts without a limit are shown, but the effects do not rest on them.
     """
-    limits = {
-        "tau": (0.1, "Small effects are everywhere: the sparse identification does not hold."),
-        "lambda": (1.5, "Standard errors had to grow to fit the bulk of the genes."),
-        "heterogeneity": (0.2, "Hidden classes respond differently: effects are averages."),
-        "one_arm_share": (
-            1e-9,
-            "Hidden classes are in one arm only (`get_class_probabilities()`): no effect can be "
-            "learnt from their cells.",
-        ),
-        "unmatched_share": (
-            UNMATCHED_SHARE,
-            "Cells have no counterpart in the other arm: their type may be in one arm only.",
-        ),
-    }
-    rows = [_row(f"{comparison}: identified by {choice}", float(not refused), refused)]
-    for name, value in facts.items():
-        limit, advice = limits.get(name, (np.inf, ""))
-        rows.append(_row(f"{comparison}: {name}", value, advice if value > limit else ""))
+    doubt = estimate.refused or estimate.warning
+    rows = [_row(f"{comparison}: identified by {choice}", float(not estimate.refused), doubt)]
+    for name, value in estimate.facts.items():
+        advice = AGAINST[name] if estimate.exceeds(name) else ""
+        rows.append(_row(f"{comparison}: {name}", value, advice))
     return rows
 
 

@@ -135,7 +135,7 @@ def deconfound(  # noqa: PLR0913
         model.annotate(write_layer=write_layer, **options)
         write(adata, output)
         save(model, save_model, overwrite=overwrite)
-        _report(model, table, identification, say)
+        _report(model, table, options, say)
         say(f"Written to {output}{_write_effects(table, effects)}.")
 
 
@@ -191,7 +191,7 @@ def _fit(adata: AnnData, setup: dict, init: dict, training: dict, seed: int) -> 
 def _report(
     model: LatentConfounder,
     table: pd.DataFrame,
-    identification: Identification,
+    options: dict,
     say: Callable[[str], None],
 ) -> None:
     """Print what was assumed and found, and what deserves a look."""
@@ -200,9 +200,7 @@ def _report(
     arms = {"": table} if table.index.nlevels == 1 else dict(list(table.groupby(level="arm")))
     for arm, own in arms.items():
         say(f"{arm}{': ' if arm else ''}{_count(own)}")
-    if identification != "auto":
-        say("Checked for the automatic choice of the identification:")
-    say_what_to_check(model.check(), say)
+    say_what_to_check(model.check(**options), say)
 
 
 def _count(table: pd.DataFrame) -> str:

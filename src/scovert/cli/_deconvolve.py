@@ -305,12 +305,11 @@ def _report(result: BulkResult, say: Callable[[str], None]) -> None:
 
 
 def _describe(result: BulkResult) -> str:
-    """Say which types are in the table of RNA per cell under another name, and which are not."""
+    """Say which types have another name in the table, and for which the reference stands in."""
     matched = result.quality.attrs["matched_types"]
     notes = [f"{kind} as {key}" for kind, key in matched.items() if kind != key]
-    missing = [kind for kind in result.cell_sizes.index if kind not in matched]
-    if matched and missing:
-        notes.append(f"not in it: {', '.join(missing)}")
+    if others := result.counted_in_reference:
+        notes.append(f"by their counts in the reference: {', '.join(others)}")
     return f" ({', '.join(notes)})" if notes else ""
 
 

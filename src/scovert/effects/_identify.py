@@ -27,12 +27,20 @@ WITHIN_Z = 4.0
 PURE = 0.03
 MIN_FREQUENCY = 1e-3
 MAX_CELLS = 10_000
+MAX_FACTOR = 1.5
+"""Factor of the errors from which the bulk of the genes does not look like no effect."""
+
+MAX_ALONE = 0.02
+"""Share of cells without a counterpart that needs no word."""
 
 NOT_IDENTIFIED = "dense effects, not identified"
 DENSE = (
     "dense effects; confounding within classes is assumed away. The effects hold if unmeasured "
     "confounders differ between the arms only by the hidden classes (`get_class_probabilities()`)"
 )
+LIMITS_OF_STATES = {"one_arm_share": MAX_ALONE}
+LIMITS_OF_ARMS = {**LIMITS_OF_STATES, "unmatched_share": MAX_ALONE}
+LIMITS_OF_CLASSES = {"heterogeneity": HETEROGENEITY, **LIMITS_OF_ARMS}
 EVERYWHERE = (
     "small effects are everywhere, so that many genes respond or the confounders were not found: "
     "that few genes respond does not hold, and effects are missed. Compare with "
@@ -92,7 +100,7 @@ def by_sparsity(study: Study, arm: int) -> Estimate:
     shift = study.shift(arm, fit, among)
     estimate = study.adjusted(arm, study.scores, fit, shift)
     found = _calibrated(study, arm, estimate).but(facts={"shift": _norm(shift.mean)})
-    return found.but(warning=EVERYWHERE) if _is_everywhere(study, found) else found
+    return found.but(warning=EVERYWHERE) if found.exceeds("tau") else found
 
 
 def by_controls(study: Study, arm: int, controls: NDArray) -> Estimate:
@@ -108,7 +116,7 @@ def by_classes(study: Study, arm: int) -> Estimate:
     """Take the confounders to differ only in how frequent hidden classes are."""
     if study.scores.shape[1] == 0:
         return by_randomisation(study, arm).but(choice="classes", facts={"n_classes": 1.0})
-    return study.by_classes(arm).but(facts=_Look(study, arm).facts())
+    return study.by_classes(arm).but(facts=_Look(study, arm).facts(), limits=LIMITS_OF_CLASSES)
 
 
 def by_rule(study: Study, arm: int) -> Estimate:
@@ -116,18 +124,21 @@ def by_rule(study: Study, arm: int) -> Estimate:
     if study.scores.shape[1] == 0:
         return by_randomisation(study, arm)
     look = _Look(study, arm)
+    limits = {**look.sparse.limits, **LIMITS_OF_ARMS}
     if study.classes.n_classes == 1:
-        return _refused_if_dense(study, look.sparse).but(facts=look.facts())
+        return _refused_if_dense(look.sparse).but(facts=look.facts(), limits=limits)
     if look.classes_are_doubtful:
-        return look.sparse.but(facts=look.facts())
+        return look.sparse.but(facts=look.facts(), limits=limits)
     if look.is_dense:
-        return study.by_classes(arm).but(facts=look.facts(), warning=DENSE)
+        return study.by_classes(arm).but(
+            facts=look.facts(), limits=LIMITS_OF_CLASSES, warning=DENSE
+        )
     within = look.within_classes()
     if within is None:
-        return study.by_classes(arm).but(facts=look.facts())
-    refused = _refused_if_dense(study, within)
-    facts = look.facts() | within.facts
-    return refused.but(choice="hybrid", by_class=True, facts=facts)
+        return study.by_classes(arm).but(facts=look.facts(), limits=LIMITS_OF_CLASSES)
+    refused = _refused_if_dense(within)
+    facts, limits = look.facts() | within.facts, {**within.limits, **LIMITS_OF_CLASSES}
+    return refused.but(choice="hybrid", by_class=True, facts=facts, limits=limits)
 
 
 IDENTIFICATIONS: dict[str, Callable] = {
@@ -253,24 +264,20 @@ def _calibrated(study: Study, arm: int, estimate: Estimate) -> Estimate:
     among = study.is_tested[arm - 1]
     found = calibrate(estimate.effect[among], estimate.se[among])
     facts = {"tau": found.spread, "lambda": found.factor}
+    limits = {"tau": max(SPREAD, SPREAD_BY_GENES / np.sqrt(len(among)))}
     if study.donors is not None:  # their errors hold without
-        return estimate.but(facts=facts)
-    return estimate.but(se=_widen(estimate.se, found), facts=facts)
+        return estimate.but(facts=facts, limits=limits)
+    limits["lambda"] = MAX_FACTOR
+    return estimate.but(se=_widen(estimate.se, found), facts=facts, limits=limits)
 
 
 def _widen(se: NDArray, found: Calibration) -> NDArray:
     return found.factor * np.sqrt(se**2 + found.spread**2)
 
 
-def _refused_if_dense(study: Study, estimate: Estimate) -> Estimate:
+def _refused_if_dense(estimate: Estimate) -> Estimate:
     """Refuse p-values where small effects are everywhere, which sparsity excludes."""
-    return estimate.but(refused=NOT_IDENTIFIED) if _is_everywhere(study, estimate) else estimate
-
-
-def _is_everywhere(study: Study, estimate: Estimate) -> bool:
-    """Whether small effects are everywhere."""
-    n_genes = study.is_tested.shape[1]
-    return estimate.facts["tau"] > max(SPREAD, SPREAD_BY_GENES / np.sqrt(n_genes))
+    return estimate.but(refused=NOT_IDENTIFIED) if estimate.exceeds("tau") else estimate
 
 
 def _norm(vector: NDArray) -> float:
@@ -301,7 +308,8 @@ def estimate_by_states(study: Study, states: NDArray) -> list[Estimate]:
             "n_classes": float(states.shape[1]),
             "one_arm_share": float(states.mean(0)[is_pure].sum()),
         }
-        found.append(estimate.but(choice="classes", baseline=baseline[:known], facts=facts))
+        stated = estimate.but(choice="classes", facts=facts, limits=LIMITS_OF_STATES)
+        found.append(stated.but(baseline=baseline[:known]))
     return found
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -40,7 +41,9 @@ class Estimate:
         Log mean of the genes in the reference, for each cell linear in the known covariates, but
         for `moved`: coefficients of shape ``(n_known, n_genes)``.
     facts
-        What the choice rests on.
+        What was looked at before choosing, and what was found.
+    limits
+        Of the facts that the choice rests on: above them, they speak against it.
     shift
         Shift of the scores between the arm and the reference, shape ``(n_factors,)``.
     moved
@@ -65,12 +68,17 @@ class Estimate:
     by_class: bool = False
     refused: str = ""
     warning: str = ""
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def p_value(self) -> NDArray:
         """Two-sided p-values, shape ``(n_genes,)``."""
         z = np.abs(self.effect) / self.se
         return 2 * (stats.norm.sf(z) if np.isinf(self.df) else stats.t.sf(z, self.df))
+
+    def exceeds(self, name: str) -> bool:
+        """Whether a fact speaks against the choice."""
+        return self.facts.get(name, -np.inf) > self.limits.get(name, np.inf)
 
     def but(self, **changes: object) -> Estimate:
         """Return the estimate with some values changed, and facts added."""

@@ -111,6 +111,7 @@ def answer(
         "n_informative_genes": len(at),
         "kind": samples.kind,
         "cell_size": content.source,
+        "size_origins": content.origins,
         "matched_types": content.matched,
         "shift_sd": joint.shift_sd,
         "residual_sd": joint.residual_sd,

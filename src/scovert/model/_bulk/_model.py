@@ -255,7 +255,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             ``"robust"``: t-distributed residuals on a log scale. ``"nb"``: negative binomial
             counts, for bulks of the same protocol as the reference.
         cell_size
-            RNA per cell. ``"table"``: a table for human blood and immune cells.
+            RNA per cell. ``"table"``: a table for human blood and immune cells, in which types
+            are found by their names; others take their counts, with a warning.
             ``"reference"``: counts per cell of the reference, which depend on its chemistry.
             ``"none"``: fractions of RNA. A mapping from types to relative RNA per cell is taken
             as known. ``"auto"``: the table if it has the types of half of the reference's cells

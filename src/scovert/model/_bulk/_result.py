@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scovert._slots import slot_name
 from scovert._validation import UNKNOWN, caller_level
 from scovert.mixing import JointFit, Profiles, match_types
+from scovert.model._bulk._content import OF_UNKNOWN
 
 __all__ = ["BulkResult", "Fit", "in_slot"]
 
@@ -68,10 +69,10 @@ class BulkResult:
         of several references also ``disagreement``, the largest total variation distance of
         one's fractions from the average: the one number here that warns of a bad reference.
         ``attrs`` hold what was assumed and fitted: ``n_shared_genes``, ``n_informative_genes``,
-        ``kind``, ``cell_size``, ``matched_types``, ``shift_sd``, ``residual_sd``, ``multiplier``;
-        and what was asked: ``method``, ``likelihood``, ``unknown``, ``n_measured``. Genes are
-        shared if they are neither ribosomal nor mitochondrial, and have more than 10 counts in the
-        reference.
+        ``kind``, ``cell_size``, ``size_origins`` (where the RNA per cell of every type is from),
+        ``matched_types``, ``shift_sd``, ``residual_sd``, ``multiplier``; and what was asked:
+        ``method``, ``likelihood``, ``unknown``, ``n_measured``. Genes are shared if they are
+        neither ribosomal nor mitochondrial, and have more than 10 counts in the reference.
     draws
         Draws that the intervals are quantiles of, shape ``(n_draws, n_samples, n_types)``.
     history
@@ -112,9 +113,18 @@ class BulkResult:
             f"mean residual sd {self.quality['residual_sd'].mean():.2f}",
             f"next: .proportions, {ends}.quality",
         ]
+        if others := self.counted_in_reference:
+            lines[2] += f" but 'reference' for {', '.join(others)}"
         if "disagreement" in self.quality:
             lines[3] += f", mean disagreement {self.quality['disagreement'].mean():.0%}"
         return "\n    ".join(lines)
+
+    @property
+    def counted_in_reference(self) -> list[str]:
+        """Types whose RNA per cell is from a reference although that of others is not."""
+        origins = self.quality.attrs["size_origins"]
+        counted = [kind for kind, origin in origins.items() if "reference" in origin]
+        return counted if set(origins.values()) - {"reference", OF_UNKNOWN} else []
 
     @classmethod
     def average(cls, results: Sequence[BulkResult]) -> BulkResult:
@@ -180,6 +190,7 @@ class BulkResult:
             facts["interval"] = self.interval
         matched = pd.Series(facts.pop("matched_types"), dtype=object)
         types = pd.DataFrame({"cell_size": self.cell_sizes})
+        types["size_origin"] = pd.Series(facts.pop("size_origins"), dtype=object)
         types["table_name"] = matched.reindex(types.index).fillna("")
         return facts | {"types": types, "quality": pd.DataFrame(self.quality)}
 
@@ -223,7 +234,20 @@ def _check(results: list[BulkResult]) -> None:
             f"The results have `cell_size` {sources}: fractions of RNA and of cells cannot be "
             "averaged. Pass the same `cell_size` to every `deconvolve`."
         )
+    _warn_about_sizes(sources)
     _check_types(results)
+
+
+def _warn_about_sizes(sources: list[object]) -> None:
+    """Warn about references with RNA per cell of different kinds."""
+    if len(set(map(str, sources))) > 1:
+        warnings.warn(
+            f"The references take RNA per cell from {sources}, so that fractions are averaged "
+            "which rest on sizes of different kinds. Pass the same numbers to every `deconvolve`, "
+            "as `cell_size`, or call types of the table alike in all references.",
+            UserWarning,
+            stacklevel=caller_level(),
+        )
 
 
 def _check_types(results: list[BulkResult]) -> None:
@@ -298,7 +322,9 @@ def _joined_quality(results: list[BulkResult], average: pd.DataFrame) -> pd.Data
 def _joined(values: list) -> object:
     """Join what the fits say: the same, the union of mappings, or one for each."""
     if all(isinstance(value, dict) for value in values):
-        return {k: v for value in values for k, v in value.items()}
+        keys = dict.fromkeys(key for value in values for key in value)
+        said = {key: dict.fromkeys(v[key] for v in values if key in v) for key in keys}
+        return {key: " and ".join(own) for key, own in said.items()}
     return values[0] if all(value == values[0] for value in values) else list(values)
 
 

@@ -115,6 +115,15 @@ class Inference:
         return isinstance(self.network, AlternatingModule)
 
     @property
+    def against_leakage(self) -> str:
+        """What can be done about confounders that are close to a copy of the treatment."""
+        if self.is_as_found:
+            return "Train with `solver='exact'`, whose confounders do not see the treatment."
+        if self.states is not None:
+            return "Compare with `z_type='continuous'`."
+        return "Compare with another `identification`."
+
+    @property
     def n_classes(self) -> int:
         """Number of hidden classes, or of combinations of binary confounders."""
         if self.states is not None:

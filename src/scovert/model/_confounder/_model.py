@@ -590,26 +590,37 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         write_slots(target, key_added, values, "LatentConfounder", params)
         target.uns[key_added] |= self._record(effects.attrs)
 
-    def check(self) -> pd.DataFrame:
+    def check(self, **options: object) -> pd.DataFrame:
         """Return a table of what of the fit deserves a second look.
+
+        Of the effects that the `options` ask for, the automatic choice if there are none: what an
+        earlier :meth:`get_treatment_effects` was asked for does not matter. Advice is given on
+        what these effects rest on, with the limits of the rules that chose.
+
+        Parameters
+        ----------
+        **options
+            `identification`, `negative_controls` and `method` of :meth:`get_treatment_effects`.
 
         Returns
         -------
         DataFrame with a row for each quantity: ``value``, ``verdict`` (``"ok"`` or ``"look"``) and
         ``advice``. What speaks for and against the identification is there for every arm.
         """
-        check_trained(self)
+        check_known("options", options, ("identification", "negative_controls", "method"))
+        estimates = self._estimate(**options)
+        leakage = self._inference.leakage(estimates)
         rows = [
             _health.finite_row(self.history),
             _health.deviance_fall_row(self.history),
             _health.dispersion_row(1 / self.module.array("dispersion")),
             _health.latent_number_row(self.n_latent),
-            _health.leakage_row(self.get_leakage()),
+            _health.leakage_row(leakage, self._inference.against_leakage),
         ]
-        for comparison, estimate in zip(self._comparisons, self._estimate(), strict=True):
-            facts = estimate.facts
-            choice = estimate.choice if self.n_latent else "plain regression"
-            rows += _health.identification_rows(comparison, choice, facts, estimate.refused)
+        for comparison, estimate in zip(self._comparisons, estimates, strict=True):
+            is_plain = self.n_latent == 0 and not estimate.limits
+            choice = "plain regression" if is_plain else estimate.choice
+            rows += _health.identification_rows(comparison, choice, estimate)
         return _health.table(rows)
 
     def _slot_names(self, key: str, *, write_layer: bool) -> dict[str, tuple[str, str]]:

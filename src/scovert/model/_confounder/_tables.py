@@ -24,9 +24,6 @@ __all__ = [
 ]
 
 MIN_COUNTS = 10
-MAX_FACTOR = 1.5
-MAX_ALONE = 0.02
-"""Share of cells without a counterpart that needs no word."""
 
 ASSUMPTIONS = {
     "classes": "within hidden classes of cells, nothing unmeasured drives the treatment",
@@ -159,7 +156,7 @@ def warn_of_doubts(estimate: Estimate, comparison: str) -> None:
             UserWarning,
             stacklevel=caller_level(),
         )
-    if estimate.facts.get("lambda", 1) > MAX_FACTOR and estimate.choice in ("sparse", "hybrid"):
+    if estimate.exceeds("lambda"):
         warnings.warn(
             f"{comparison}: standard errors had to grow by a factor of "
             f"{estimate.facts['lambda']:.1f} to fit the bulk of the genes: that few genes respond "
@@ -167,10 +164,11 @@ def warn_of_doubts(estimate: Estimate, comparison: str) -> None:
             UserWarning,
             stacklevel=caller_level(),
         )
-    alone = max(estimate.facts.get(name, 0) for name in ("one_arm_share", "unmatched_share"))
-    if alone > MAX_ALONE:
+    alone = [name for name in ("one_arm_share", "unmatched_share") if estimate.exceeds(name)]
+    if alone:
+        share = max(estimate.facts[name] for name in alone)
         warnings.warn(
-            f"{comparison}: {alone:.0%} of the cells have no counterpart in the other arm. No "
+            f"{comparison}: {share:.0%} of the cells have no counterpart in the other arm. No "
             "effect can be learnt from them, and if they are of a type of their own, effects may "
             "be wrong: look at `get_class_probabilities()` by arm.",
             UserWarning,
