@@ -137,6 +137,29 @@ AS_NUMBER = column("age", lambda a: 2.5 * a.obs["treated"] - 1)
 TWICE = column("twice", lambda a: a.obs["lane"].map({"l1": "m", "l2": "n", "l3": "o"}))
 LINEAR = column("twice", lambda a: 3 - 2 * a.obs["age"])
 TWO_DONORS = column("donor", lambda a: a.obs["treated"].astype(str) + (a.obs["age"] > 40).map(str))
+APART = column("age", lambda a: np.where(a.obs["treated"], 81 + a.obs["size"].rank(), 40) * 1.0)
+
+
+def blocks(adata: AnnData) -> list[str]:
+    """Lanes of which one has no cells of the reference, and one no cells of x."""
+    half = dict(zip(adata.obs_names[adata.obs["arm"] == "y"], "p" * 20 + "q" * 17, strict=True))
+    lanes = adata.obs["arm"].map({"ctrl": "p", "x": "q"}).to_dict()
+    return [half.get(name, lanes[name]) for name in adata.obs_names]
+
+
+def with_sites(adata: AnnData) -> None:
+    """Only women of the second site are treated, and all of them."""
+    treated, rng = adata.obs["treated"].to_numpy(), np.random.default_rng(1)
+    other = rng.integers(0, 3, adata.n_obs)
+    adata.obs["sex"] = np.where(treated | (other == 0), "f", "m")
+    adata.obs["site"] = np.where(treated | (other == 1), "s2", "s1")
+
+
+def with_line(adata: AnnData) -> None:
+    """Weight and age overlap; their difference tells the arms apart."""
+    sign = np.where(adata.obs["treated"], 1, -1)
+    adata.obs["weight"] = adata.obs["age"] + sign * adata.obs["size"]
+
 
 REFUSED_AT_SETUP = {
     "missing treatment": (nothing, {"treatment_key": "drug"}, KeyError, COLUMNS),
@@ -230,6 +253,37 @@ REFUSED_AT_SETUP = {
         ValueError,
         r"'twice'.*collinear with \['treated', 'age'\]",
     ),
+    "number that separates": (
+        APART,
+        {CONTINUOUS: ["age"]},
+        ValueError,
+        r"'age'.* separates True from the reference False.*\(\d+ to \d+ against 40 to 40\).*"
+        r"Leave 'age' out, or pass cells of both that are alike\.$",
+    ),
+    "number that separates one arm": (
+        column("age", lambda a: a.obs["age"] + 100.0 * (a.obs["arm"] == "y")),
+        {"treatment_key": "arm", "reference": "ctrl", CONTINUOUS: ["size", "age"]},
+        ValueError,
+        r"'age'.* separates 'y' from the reference 'ctrl'.*Or leave these.*isin\(\['y'\]\)",
+    ),
+    "category that separates one arm": (
+        column("lane", blocks),
+        {"treatment_key": "arm", "reference": "ctrl", CATEGORICAL: ["lane"]},
+        ValueError,
+        "'lane'.* separates 'x' from the reference 'ctrl'.*perfectly. No cell",
+    ),
+    "categories that separate together": (
+        with_sites,
+        {CATEGORICAL: ["lane", "sex", "site"], CONTINUOUS: ["age"]},
+        ValueError,
+        r"Together, `adata.obs\['sex'\]`, `adata.obs\['site'\]` separate True.*'sex' or 'site'",
+    ),
+    "numbers that separate together": (
+        with_line,
+        {CATEGORICAL: ["lane"], CONTINUOUS: ["age", "size", "weight"]},
+        ValueError,
+        r"Together, `adata.obs\['age'\]`, `adata.obs\['weight'\]` separate True",
+    ),
     "number nan": (
         at(7, np.nan, "age"),
         {CONTINUOUS: ["age"]},
@@ -282,6 +336,107 @@ def test_setup_refuses(
     with pytest.raises(exception, match=match):
         set_up(adata, **options)
     assert not [name for name in (*adata.obs, *adata.obsm, *adata.uns) if "_scvi" in name]
+
+
+def all_but_one(adata: AnnData) -> None:
+    """The oldest cell of the reference is as old as the youngest that is treated."""
+    APART(adata)
+    treated = adata.obs["treated"].to_numpy()
+    adata.obs.loc[~treated, "age"] = np.linspace(20, 60, (~treated).sum())
+    adata.obs.loc[adata.obs_names[~treated][-1], "age"] = adata.obs["age"][treated].min()
+
+
+def one_lane_treated(adata: AnnData) -> None:
+    adata.obs["lane"] = adata.obs["lane"].astype(str)
+    adata.obs.loc[adata.obs_names[adata.obs["treated"]][:9], "lane"] = "l4"
+
+
+def crossed(adata: AnnData) -> None:
+    """Men of one site and women of the other are treated."""
+    is_male = np.arange(adata.n_obs) % 3 == 0
+    adata.obs["sex"] = np.where(is_male, "m", "f")
+    adata.obs["site"] = np.where(is_male == adata.obs["treated"], "s1", "s2")
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "match"),
+    [
+        (
+            one_lane_treated,
+            {CATEGORICAL: ["lane"]},
+            r"'lane'.*one arm of 'treated' only: \{'l4': 9\}.*These 9 of 127 cells.*others",
+        ),
+        (
+            all_but_one,
+            {CONTINUOUS: ["age"]},
+            "'age'.* nearly separates True and the reference False: 1 and 1 of their cells",
+        ),
+        (
+            crossed,
+            {CATEGORICAL: ["sex", "site"]},
+            r"No combination of levels of \['sex', 'site'\].*True and the reference False",
+        ),
+    ],
+)
+def test_arms_that_hardly_overlap_warn(
+    adata: AnnData, change: Callable, options: dict, match: str, tmp_path: Path
+) -> None:
+    change(adata)
+    with pytest.warns(UserWarning, match=match) as caught:
+        model = fit(adata, setup=options, n_latent=0)
+    assert len(caught) == 1
+    assert_points_here(caught)
+    model.save(tmp_path / "model")
+    with no_warning():
+        LatentConfounder.load(tmp_path / "model", adata)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_covariates_that_overlap_are_taken(seed: int) -> None:
+    """Donors and lanes with cells of all arms, a size that the treatment moves, an outlier."""
+    rng = np.random.default_rng(seed)
+    adata = make()
+    adata.obs["size"] = rng.lognormal(0.7 * adata.obs["treated"])
+    adata.obs["age"] += 10.0 * adata.obs["treated"]
+    adata.obs.loc[adata.obs_names[0], "age"] = 1e6
+    with no_warning():
+        set_up(adata, **{CATEGORICAL: ["donor", "lane"], CONTINUOUS: ["size", "age"]})
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        arms = {"treatment_key": "arm", "reference": "ctrl"}
+        set_up(adata, **arms, **{CATEGORICAL: ["lane"], CONTINUOUS: ["size"]})
+    assert all("Few cells in" in str(w.message) for w in said)
+
+
+def test_donors_that_were_treated_as_a_whole_are_no_separation(adata: AnnData) -> None:
+    NESTED(adata)
+    with no_warning():
+        set_up(adata, cluster_key="donor", **{CATEGORICAL: ["lane"]})
+
+
+def logistic_separates(columns: list[np.ndarray], treated: np.ndarray) -> bool:
+    """Whether a logistic regression without penalty tells the arm of every cell."""
+    from sklearn.linear_model import LogisticRegression
+
+    x = np.column_stack(columns)
+    fitted = LogisticRegression(C=1e8, max_iter=20_000, tol=1e-10).fit(x, treated)
+    return bool((fitted.predict(x) == treated).all())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_separation_is_what_a_logistic_regression_sees(seed: int) -> None:
+    from scovert._validation import _design
+
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(300, 2 + seed % 3))
+    score = x @ rng.normal(size=x.shape[1])
+    treated = score > 0
+    x += (0.02 if seed % 2 else -0.05) * np.outer(np.where(treated, 1, -1), np.ones(x.shape[1]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_design, "N_FIRST", 20)  # so that cells are added
+        patch.setattr(_design, "N_MORE", 5)
+        found = _design._is_separated([sparse.csr_matrix(v[:, None]) for v in x.T], treated)
+    assert found == logistic_separates(list(x.T), treated)
 
 
 @pytest.mark.parametrize("wrong", [None, "file.h5ad", np.ones((3, 2)), pd.DataFrame()])

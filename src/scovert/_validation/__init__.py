@@ -46,11 +46,11 @@ from scovert._validation._common import (
     warn_about_cells,
     warn_about_file,
 )
+from scovert._validation._design import check_design, warn_about_overlap
 from scovert._validation._measured import check_measured
 from scovert._validation._treatment import (
     check_clusters,
     check_controls,
-    check_design,
     check_latents,
     check_size_factors,
     check_treatment,
@@ -113,5 +113,6 @@ __all__ = [
     "warn_about_conditions",
     "warn_about_kind",
     "warn_about_leakage",
+    "warn_about_overlap",
     "warn_about_unknown",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
@@ -16,16 +16,12 @@ from scovert._validation._common import (
     check_categorical,
     check_column,
     check_number,
-    one_hot,
-    rank_of,
     some_of,
-    standardised,
 )
 
 __all__ = [
     "check_clusters",
     "check_controls",
-    "check_design",
     "check_latents",
     "check_size_factors",
     "check_treatment",
@@ -95,47 +91,6 @@ def warn_about_arms(adata: AnnData, key: str) -> None:
             UserWarning,
             stacklevel=3,
         )
-
-
-def check_design(
-    adata: AnnData,
-    treatment_key: str,
-    categorical: Sequence[str] | None,
-    continuous: Sequence[str] | None,
-) -> None:
-    """Refuse covariates that are constant, or that say what treatment and others say already."""
-    design = [np.ones((adata.n_obs, 1)), one_hot(adata.obs[treatment_key])]
-    before = [treatment_key]
-    for key in [*(categorical or []), *(continuous or [])]:
-        column = adata.obs[key]
-        if column.nunique() < 2:
-            raise ValueError(
-                f"The covariate `adata.obs[{key!r}]` is {some_of(column.unique().tolist())} in "
-                "every cell, so there is nothing to adjust for. Leave it out."
-            )
-        is_number = key in (continuous or [])
-        added = standardised(column) if is_number else one_hot(column)
-        gain = rank_of([*design, added]) - rank_of(design)
-        if gain < (1 if is_number else added.shape[1] - 1):
-            raise ValueError(
-                f"The covariate `adata.obs[{key!r}]` is collinear with {before}: "
-                f"{_why_collinear(adata, key, treatment_key)}Leave {key!r} out. If it names "
-                "donors or samples that were treated as a whole, "
-                f"pass it as `cluster_key={key!r}`."
-            )
-        design.append(added)
-        before.append(key)
-
-
-def _why_collinear(adata: AnnData, key: str, treatment_key: str) -> str:
-    """Say whether a covariate alone tells the treatment of every cell."""
-    levels = adata.obs.groupby(key, observed=True)[treatment_key].nunique()
-    if (levels == 1).all():
-        return (
-            f"it separates the arms of {treatment_key!r} perfectly, so that its effect and the "
-            "treatment's cannot be told apart. "
-        )
-    return "its effect cannot be told from theirs. "
 
 
 def check_size_factors(adata: AnnData, key: str | None) -> None:

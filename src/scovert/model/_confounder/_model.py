@@ -50,6 +50,7 @@ from scovert._validation import (
     warn_about_controls,
     warn_about_file,
     warn_about_leakage,
+    warn_about_overlap,
 )
 from scovert.effects import Estimate
 from scovert.effects._identify import IDENTIFICATIONS
@@ -183,8 +184,8 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             If a key or the layer does not exist.
         ValueError
             If the counts are not counts, there is nothing to compare, an arm has fewer than 20
-            cells or 3 clusters, a covariate is constant or collinear, or gene names are
-            duplicated.
+            cells or 3 clusters, a covariate is constant or collinear, covariates separate an arm
+            from the reference perfectly, or gene names are duplicated.
         """
         where = check_layer(adata, layer)
         check_genes(adata)
@@ -192,12 +193,13 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         check_covariates(adata, *covariates)
         check_size_factors(adata, size_factor_key)
         levels = check_treatment(adata, treatment_key, reference)
-        check_design(adata, treatment_key, *covariates)
+        check_design(adata, treatment_key, levels, *covariates)
         check_clusters(adata, cluster_key, treatment_key)
         totals = check_counts(get_counts(adata, layer), where, adata)
         if "source_registry" not in kwargs:
             warn_about_cells(adata, totals)
             warn_about_arms(adata, treatment_key)
+            warn_about_overlap(adata, treatment_key, levels, *covariates)
             warn_about_file(adata, layer)
             if cluster_key is None:
                 known = [key for keys in covariates for key in keys or []]
