@@ -87,6 +87,7 @@ def treated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     adata.obs["arm"] = np.where(adata.obs["treatment"], "stim", "ctrl")
     adata.obs["dose"] = rng.choice([0, 1, 2], 300)
     adata.obs["sex"] = rng.choice(["f", "m"], 300)
+    adata.obs["age"] = rng.uniform(20, 40, 300) + 30 * adata.obs["treatment"]
     adata.layers["raw"] = adata.X.copy()
     file = tmp_path_factory.mktemp("treated") / "in.h5ad"
     adata.write_h5ad(file)
@@ -183,6 +184,10 @@ NOT_DECONFOUNDED: dict[str, tuple[tuple[object, ...], str]] = {
     ),
     "no file of controls": (("--negative-controls", "x.txt"), "x.txt is not a file"),
     "number of confounders": (("--n-latent", "many"), "--n-latent many is not known"),
+    "number that separates": (
+        ("--continuous-covariate", "age"),
+        "'age']` separates True from the reference False",
+    ),
     "effects exist": (("--effects", __file__), "exists. Name another output"),
     "effects are the output": (("--effects", "o.h5ad"), "is the output of the cells too"),
 }
