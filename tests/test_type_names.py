@@ -69,7 +69,8 @@ BY_TYPE = {
     "Treg": [
         "CD4-positive, CD25-positive, alpha-beta regulatory T cell", "T cell regulatory (Tregs)",
         "double negative T regulatory cell", "natural T-regulatory cell", "Treg Memory",
-        "T cells, CD4+, memory TREG", "naive CCR4-positive regulatory T cell",
+        "T cells, CD4+, memory TREG", "CD4+FOXP3+ Treg",
+        "naive CCR4-positive regulatory T cell",
     ],
     "T": [
         "mucosal invariant T cell", "gamma-delta T cell", "mature NK T cell", "type I NK T cell",
@@ -93,7 +94,7 @@ BY_TYPE = {
         "CD16-positive, CD56-dim natural killer cell, human", "CD16- NK cells", "NK_16hi", "NK_3",
         "NK_cell:CD56hiCD62L+", "CD3-CD56+ NK", "CD3−CD56+ NK", "CD3-NK",
     ],
-    "ILC": ["innate lymphoid cell", "group 2 innate lymphoid cell, human", "ILC1_3"],
+    "ILC": ["innate lymphoid cell", "group 2 innate lymphoid cell, human", "ILC1_3", "ILC2s"],
     "monocyte": [
         "CD14-positive monocyte", "CD14-low, CD16-positive monocyte", "intermediate monocyte",
         "CD14-positive, CD16-negative classical monocyte", "CD14-CD16+ Mono", "Macrophage M1",

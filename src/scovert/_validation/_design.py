@@ -22,6 +22,7 @@ N_FIRST, N_MORE = 500, 500
 MIN_MARGIN = 1e-6
 """Margin of a plane, in standard deviations of a covariate; ten times that solvers tolerate."""
 
+MAX_NAMED = 8
 FEW_SHARED = 20
 """Cells of an arm among values of both, as few as an arm may have."""
 
@@ -216,11 +217,13 @@ def _levels_of_one_arm(column: pd.Series, arms: pd.Series) -> str:
     alone = n_cells[(n_cells > 0).sum(axis=1) == 1].sum(axis=1)
     if len(alone) == 0:
         return ""
+    named = ", ".join(f"{level!r} ({n} cells)" for level, n in alone[:MAX_NAMED].items())
     return (
-        f"`adata.obs[{column.name!r}]` has levels with cells in one arm of {arms.name!r} only: "
-        f"{alone.to_dict()} (level: cells). These {alone.sum()} of {len(column)} cells say "
-        "nothing about the effect of the treatment, which rests on the others. Merge levels that "
-        "are alike, or leave the covariate out if it does not matter."
+        f"`adata.obs[{column.name!r}]` has {len(alone)} levels with cells in one arm of "
+        f"{arms.name!r} only: {named}{', ...' if len(alone) > MAX_NAMED else ''}. These "
+        f"{alone.sum()} of {len(column)} cells say nothing about the effect of the treatment, "
+        "which rests on the others. Merge levels that are alike, leave the covariate out if it "
+        f"does not matter, or, if it names donors, pass it as `cluster_key={column.name!r}`."
     )
 
 

@@ -63,12 +63,12 @@ _SAYS_NOTHING = re.compile(
 )
 _GLUED = re.compile(
     r"(?:naive|memory|regulatory|cytotoxic)(?=t\b|cytotoxic)|\b(?:b|t|nk|nkt)(?=cells?\b|helper)|"
-    r"\b(?:nk|nkt|th|helper|treg|mait|gdt|ilc|cdc|mono)(?=\d+\b)|\bdc(?=[1-3]\b)"
+    r"\b(?:nk|nkt|th|helper|treg|mait|gdt|ilc|cdc|mono)(?=\d+s?\b)|\bdc(?=[1-3]\b)"
 )
 
 # Markers, and the signs that follow them
 _MARKER = (
-    r"\b(?:cd\d+[a-z]{0,2}(?:/[ab])?|ig[adegm]\d?|c[cx]+3?c?r\d+|fcgr3a|hla-?dr|pd-?1|il\d+r?a?)"
+    r"\b(?:cd\d+[a-z]{0,2}(?:/[ab])?|ig[adegm]\d?|c[cx]+3?c?r\d+|fcgr3a|foxp3|hla-?dr|pd-?1|il\d+r?a?)"
     r"(?![a-z\d])"
 )
 _SIGNED = re.compile(
@@ -173,7 +173,7 @@ def _look_up(words: set[str]) -> str | None:
 
 def _is_state(word: str, key: str) -> bool:
     """Tell a word that leaves a type what it is."""
-    return word in _WORDS[key] or bool(re.fullmatch(r"\d+(?:hi|lo|dim|bright)?", word))
+    return word in _WORDS[key] or bool(re.fullmatch(r"\d+(?:hi|lo|dim|bright|s)?", word))
 
 
 def _by_markers(key: str, words: set[str]) -> str | None:
