@@ -12,6 +12,7 @@ import pytest
 from scovert import _health, simulate
 from scovert.effects import Estimate, _identify
 from scovert.model import LatentConfounder
+from scovert.model._confounder._inference import MAX_LEAKAGE
 
 ROOT = Path(__file__).parents[1]
 
@@ -91,7 +92,7 @@ def test_limits_of_check_are_as_explained(name, rule):
 
     def verdict(value):
         if name == "leakage":
-            return _health.leakage_row(value, "").verdict
+            return _health.leakage_row(value, MAX_LEAKAGE, "").verdict
         return rows_of({name: value}, limits)[1].verdict
 
     assert (verdict(limit), verdict(limit + 1e-6)) == ("ok", "look")

@@ -364,7 +364,7 @@ def crossed(adata: AnnData) -> None:
         (
             one_lane_treated,
             {CATEGORICAL: ["lane"]},
-            r"'lane'.*1 levels.*arm of 'treated' only: 'l4' \(9 cells\)\. These 9 of 127 cells.*others",
+            r"'lane'.*1 levels.*arm of 'treated' only: 'l4' \(9 cells\)\. These 9 of 127 cells",
         ),
         (
             all_but_one,

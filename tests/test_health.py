@@ -176,10 +176,23 @@ def test_limits_are_those_of_the_rules(model: LatentConfounder) -> None:
 
 
 def test_a_remedy_of_leakage_is_one_that_there_is(model: LatentConfounder) -> None:
-    assert "another `identification`" in model._inference.against_leakage
-    row = _health.leakage_row(0.95, model._inference.against_leakage)
-    assert (row.verdict, row.advice.endswith(model._inference.against_leakage)) == ("look", True)
-    assert "z_type='continuous'" in confounded(z_type="binary")._inference.against_leakage
+    limit, remedy = model._inference.against_leakage
+    assert (limit, remedy) == (0.9, "Compare with another `identification`.")
+    row = _health.leakage_row(0.95, limit, remedy)
+    assert (row.verdict, row.advice.endswith(remedy)) == ("look", True)
+    assert _health.leakage_row(0.9, limit, remedy)[2:] == ("ok", "")
+    assert "z_type='continuous'" in confounded(z_type="binary")._inference.against_leakage[1]
+
+
+def test_a_copy_of_the_treatment_is_checked_from_where_training_warns(few_classes: object) -> None:
+    model = confounded()
+    options = {"accelerator": "cpu", "enable_progress_bar": False, "max_epochs": 3}
+    with pytest.warns(UserWarning, match="may have copied it"):
+        model.train("alternating", scale="mean", **options)
+    leakage = model.check().loc["leakage"]
+    assert leakage["value"] > 0.3
+    assert leakage["verdict"] == "look"
+    assert "solver='exact'" in leakage["advice"]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

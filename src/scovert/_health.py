@@ -35,7 +35,6 @@ ACTIVE_SD = 0.1
 THETA_RANGE = (1e-3, 1e4)
 GRADIENT_GROWTH = 10
 MANY_CONFOUNDERS = 15
-LEAKAGE = 0.9
 OBJECTIVES = ("deviance", "train_loss", "generator_loss")
 LARGEST_SHARE = 0.9
 FEW_CELLS_OF_TYPE, FEW_GENES, FEW_GENES_OF_TYPE, ALIKE = 50, 200, 10, 0.95
@@ -117,20 +116,22 @@ def latent_number_row(n_latent: int) -> HealthRow:
     return _row("confounders", n_latent, advice)
 
 
-def leakage_row(leakage: float, remedy: str) -> HealthRow:
+def leakage_row(leakage: float, limit: float, remedy: str) -> HealthRow:
     """Return the largest correlation of a confounder with the treatment, given covariates.
 
     Parameters
     ----------
     leakage
         The correlation.
+    limit
+        From where it is too large.
     remedy
         What can be done about a large one.
     """
     advice = ""
-    if leakage > LEAKAGE:
+    if leakage > limit:
         advice = (
-            "A confounder is almost a copy of the treatment: its effect and the treatment's can "
+            "A confounder is close to a copy of the treatment: its effect and the treatment's can "
             f"hardly be told apart. {remedy}"
         )
     return _row("leakage", leakage, advice)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from scovert._validation._treatment import HIGH_LEAKAGE
 from scovert.effects import (
     Donors,
     Estimate,
@@ -40,6 +41,9 @@ from scovert.train import scores_by_network
 __all__ = ["Inference"]
 
 ROWS_AT_ONCE = 4096
+MAX_LEAKAGE = 0.9
+"""Confounders that do not see the treatment correlate with it all the same, if not as much."""
+
 RATE_OF_NOTHING = 0.5
 """Counts in all cells that a gene without any is taken to have."""
 
@@ -115,13 +119,14 @@ class Inference:
         return isinstance(self.network, AlternatingModule)
 
     @property
-    def against_leakage(self) -> str:
-        """What can be done about confounders that are close to a copy of the treatment."""
+    def against_leakage(self) -> tuple[float, str]:
+        """From where confounders are too close to the treatment, and what can be done about it."""
         if self.is_as_found:
-            return "Train with `solver='exact'`, whose confounders do not see the treatment."
+            remedy = "Train with `solver='exact'`, whose confounders do not see the treatment."
+            return HIGH_LEAKAGE, remedy
         if self.states is not None:
-            return "Compare with `z_type='continuous'`."
-        return "Compare with another `identification`."
+            return MAX_LEAKAGE, "Compare with `z_type='continuous'`."
+        return MAX_LEAKAGE, "Compare with another `identification`."
 
     @property
     def n_classes(self) -> int:

@@ -617,7 +617,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             _health.deviance_fall_row(self.history),
             _health.dispersion_row(1 / self.module.array("dispersion")),
             _health.latent_number_row(self.n_latent),
-            _health.leakage_row(leakage, self._inference.against_leakage),
+            _health.leakage_row(leakage, *self._inference.against_leakage),
         ]
         for comparison, estimate in zip(self._comparisons, estimates, strict=True):
             is_plain = self.n_latent == 0 and not estimate.limits
