@@ -155,7 +155,7 @@ REFUSED_AT_SETUP = {
         ValueError,
         "one type only, 'B'",
     ),
-    "log-normalised": (with_log, {}, ValueError, "look log-normalised.*`layer=...`"),
+    "log-normalised": (with_log, {}, ValueError, "look log-normalised.*`layer='raw'`"),
     "nan": (with_value(np.nan), {}, ValueError, rf"holds nan \({PLACE}"),
     "infinite": (with_value(np.inf), {}, ValueError, rf"holds inf \({PLACE}"),
     "negative": (with_value(-1), {}, ValueError, rf"holds -1 \({PLACE}.*scaled"),
@@ -402,7 +402,7 @@ def test_a_transposed_bulk(model: BulkDeconvolution, bulk: AnnData) -> None:
 
 
 def test_a_bulk_without_samples_or_genes(model: BulkDeconvolution, bulk: AnnData) -> None:
-    with pytest.raises(ValueError, match="has 0 samples and 419 genes. Pass one sample or more"):
+    with pytest.raises(ValueError, match="has 0 samples and 419 genes. Both are needed"):
         model.deconvolve(bulk[:0].copy(), **QUIET)
     with pytest.raises(ValueError, match="has 6 samples and 0 genes"):
         model.deconvolve(bulk[:, :0].copy(), **QUIET)

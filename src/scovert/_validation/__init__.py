@@ -28,13 +28,11 @@ from scovert._validation._common import (
     check_choice,
     check_column,
     check_continuous,
-    check_counts,
     check_covariates,
     check_distributed,
     check_gene_list,
     check_genes,
     check_independent,
-    check_known,
     check_layer,
     check_number,
     one_hot,
@@ -46,6 +44,7 @@ from scovert._validation._common import (
     warn_about_cells,
     warn_about_file,
 )
+from scovert._validation._counts import check_counts
 from scovert._validation._measured import check_measured
 from scovert._validation._treatment import (
     check_clusters,
@@ -81,7 +80,6 @@ __all__ = [
     "check_independent",
     "check_informative",
     "check_kind",
-    "check_known",
     "check_latents",
     "check_layer",
     "check_measured",

@@ -9,6 +9,7 @@ from typing import Self
 import pandas as pd
 from anndata import AnnData, read_h5ad
 
+from scovert._arguments import knows_its_arguments
 from scovert._minibatch import check_trained, genes_of
 from scovert._saving import KEPT_ELSEWHERE, SavedModel, read_model, write_model
 from scovert._validation import check_genes
@@ -19,6 +20,7 @@ __all__ = ["SaveLoadMixin"]
 logger = logging.getLogger(__name__)
 
 
+@knows_its_arguments()
 class SaveLoadMixin:
     """Save and load a model in scovert's own format, which cannot carry code."""
 
@@ -103,7 +105,7 @@ class SaveLoadMixin:
                 )
             adata = read_h5ad(adata_file)
         adata = _with_genes(adata, saved)
-        cls.setup_anndata(adata, **saved.registry["setup_args"], source_registry=saved.registry)
+        cls.setup_anndata(adata, **saved.registry["setup_args"], _registry=saved.registry)
         model = cls(adata, **saved.init)
         model.module.load_state_dict(saved.weights)
         model.module.eval()
