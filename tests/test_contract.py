@@ -756,7 +756,7 @@ def test_an_untrained_model_refuses(fits: Fit, tmp_path) -> None:
 
 
 def test_an_anndata_that_was_not_set_up_is_refused(fits: Fit) -> None:
-    with pytest.raises(ValueError, match=f"set up your AnnData with {fits.case.cls.__name__}"):
+    with pytest.raises(ValueError, match=f"not set up for {fits.case.cls.__name__}"):
         fits.case.cls(fits.before.copy())
 
 

@@ -219,7 +219,7 @@ def test_studies_without_enough_cells(adata: AnnData) -> None:
 
 
 def test_the_wrong_order(adata: AnnData, bulk: AnnData, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="set up your AnnData with BulkDeconvolution"):
+    with pytest.raises(ValueError, match="not set up for BulkDeconvolution"):
         BulkDeconvolution(adata)
     BulkDeconvolution.setup_anndata(adata, "kind")
     model = BulkDeconvolution(adata)

@@ -18,7 +18,14 @@ from scovert._compat import SCVI_UUID_KEY
 from scovert._counts import BLOCK, as_rows, get_counts, is_in_memory
 from scovert._validation import check_counts, check_layer, some_of
 
-__all__ = ["CountsField", "check_unchanged", "fingerprint", "give_identity", "used_batches"]
+__all__ = [
+    "CountsField",
+    "check_set_up",
+    "check_unchanged",
+    "fingerprint",
+    "give_identity",
+    "used_batches",
+]
 
 MAX_BLOCKS = 16
 """Blocks of rows that are compared: all of 65,536 cells in memory, of more evenly spaced ones."""
@@ -82,6 +89,22 @@ class CountsField(LayerField):
     def register_field(self, adata: AnnData) -> dict:
         """Return numbers and names, as the host does, with the hashes."""
         return super().register_field(adata) | {"digests": _digests(adata, self.layer, self.keys)}
+
+
+def check_set_up(cls: type[BaseModelClass], adata: AnnData, name: str = "adata") -> None:
+    """Refuse what is no AnnData, or none that was set up, or a copy or a part of one that was."""
+    if not isinstance(adata, AnnData):
+        raise TypeError(f"`{name}` is a {type(adata).__name__}. Pass an AnnData.")
+    call = f"`{cls.__name__}.setup_anndata({name}, ...)`"
+    manager = cls._setup_adata_manager_store.get(adata.uns.get(SCVI_UUID_KEY))
+    if manager is None:
+        raise ValueError(f"`{name}` is not set up for {cls.__name__}. Call {call} first.")
+    if manager.adata is not adata:
+        raise ValueError(
+            f"`{name}` ({adata.n_obs} cells, {adata.n_vars} genes) is a copy or a part of the "
+            f"AnnData that was set up ({manager.adata.n_obs} cells, {manager.adata.n_vars} "
+            f"genes). Pass that one, or call {call} with this one."
+        )
 
 
 def check_unchanged(model: BaseModelClass, *, every_value: bool = False) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "check_genes",
     "check_independent",
     "check_layer",
+    "check_mapping",
     "check_number",
     "one_hot",
     "rank_of",
@@ -70,6 +71,12 @@ def check_number(
         raise TypeError(f"`{name}={value!r}` is a {type(value).__name__}. Pass a {kind}.")
     if not low <= value <= high:
         raise ValueError(f"`{name}={value!r}` is out of range. Pass a {kind} in [{low}, {high}].")
+
+
+def check_mapping(name: str, value: object) -> None:
+    """Refuse what is neither a mapping nor `None`."""
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"`{name}={value!r}` is a {type(value).__name__}. Pass a dict.")
 
 
 def check_distributed(
@@ -320,7 +327,8 @@ def warn_about_file(adata: AnnData, layer: str | None) -> None:
     """Warn about a backed file whose counts are compressed."""
     if not adata.isbacked or adata.file._file is None:
         return
-    group = adata.file._file["X" if layer is None else f"layers/{layer}"]
+    is_raw = layer == RAW and layer not in adata.layers
+    group = adata.file._file["raw/X" if is_raw else "X" if layer is None else f"layers/{layer}"]
     stored = group["data"] if hasattr(group, "keys") else group
     if stored.compression:
         warnings.warn(

@@ -13,6 +13,8 @@ from scovert._counts import RAW, find_matrix, get_counts, row_blocks
 
 __all__ = ["check_counts"]
 
+LARGEST = 2**31
+"""No gene of a cell is counted more often."""
 N_LOOKED_AT = 100
 """Cells, evenly spaced, by which the kind of the values is guessed."""
 FEWEST_VALUES = 10
@@ -78,16 +80,17 @@ def _check_dtype(counts: object, where: str) -> None:
     kinds = {"c": "complex numbers", "U": "text", "S": "text", "T": "text"}
     kind = kinds.get(counts.dtype.kind, "Python objects")
     raise TypeError(
-        f"{where} holds {kind} (dtype {counts.dtype}). Counts are numbers: convert them, for "
+        f"{where} holds {kind} (dtype {counts.dtype}). Counts are real numbers: convert them, for "
         "example `adata.X = adata.X.astype(float)`, and look at what cannot be converted."
     )
 
 
 def _is_no_count(values: NDArray) -> NDArray:
-    is_bad = values < 0
-    if np.issubdtype(values.dtype, np.integer):
-        return is_bad
-    return is_bad | ~np.isfinite(values) | (values != np.rint(values))
+    if values.dtype.kind != "f":
+        return (values < 0) | (values > LARGEST)
+    largest = min(LARGEST, float(np.finfo(values.dtype).max))
+    is_in_range = (values >= 0) & (values <= largest)  # NaN is not
+    return ~is_in_range | (values != np.rint(values))
 
 
 def _place(block: NDArray | sp.csr_matrix, at: int) -> tuple[int, int]:
@@ -121,6 +124,8 @@ def _kind_of_values(counts: object, adata: AnnData) -> str:
     values = np.concatenate(cells)
     if values.min() < 0:
         return "scaled"
+    if values.max() > LARGEST:
+        return "damaged"
     if _are_alike([np.expm1(np.minimum(row, HIGHEST_LOG)).sum() for row in cells]):
         return "log-normalised"
     if _are_alike([row.sum() for row in cells]):

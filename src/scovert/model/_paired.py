@@ -32,6 +32,7 @@ from scovert._minibatch import check_trained, find_target, genes_of, over_miniba
 from scovert._reader import Cells, PairedData, split_cells
 from scovert._setup import (
     CountsField,
+    check_set_up,
     check_unchanged,
     fingerprint,
     give_identity,
@@ -49,6 +50,7 @@ from scovert._validation import (
     check_genes,
     check_independent,
     check_layer,
+    check_mapping,
     check_number,
     warn_about_anchors,
     warn_about_cells,
@@ -156,13 +158,19 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         dispersion: Literal["gene", "gene-batch"] = "gene",
         dropout_rate: float = 0.1,
     ) -> None:
+        check_set_up(type(self), adata)
         super().__init__(adata)
         check_unchanged(self)
         check_choice("encoder", encoder, ("shared", "per_dataset"))
         check_choice("alignment", alignment, ("anchors", "adversarial", "grl", "none"))
         check_choice("dispersion", dispersion, ("gene", "gene-batch"))
         for name, size in (("n_latent", n_latent), ("n_hidden", n_hidden), ("n_layers", n_layers)):
-            check_number(name, size, 1, adata.n_vars if name == "n_latent" else np.inf, whole=True)
+            check_number(name, size, 1, whole=True)
+        if n_latent > adata.n_vars:
+            raise ValueError(
+                f"`n_latent={n_latent}` exceeds the {adata.n_vars} genes of `adata`. Pass a value "
+                f"in [1, {adata.n_vars}]."
+            )
         check_number("anchor_weight", anchor_weight, 0)
         check_number("cross_weight", cross_weight, 0)
         check_number("dropout_rate", dropout_rate, 0, 0.99)
@@ -339,6 +347,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         if validation_size is not None:
             check_number("validation_size", validation_size, 0.0, round(1 - train_size, 9))
         check_number("batch_size", batch_size, 3, whole=True)
+        check_mapping("plan_kwargs", plan_kwargs)
+        check_mapping("datasplitter_kwargs", datasplitter_kwargs)
         check_known("datasplitter_kwargs", datasplitter_kwargs, ("resident",))
         check_known("PairedVAE.train", trainer_kwargs, (*TRAIN_OPTIONS, *TRAINER_OPTIONS))
         check_unchanged(self, every_value=True)

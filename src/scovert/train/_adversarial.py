@@ -9,7 +9,7 @@ from scvi.train import TrainingPlan
 from torch import Tensor
 
 from scovert._arguments import check_known
-from scovert._validation import check_number
+from scovert._validation import check_choice, check_number
 from scovert.module import PairedModule
 from scovert.train._aligned import (
     ACCEPTED,
@@ -34,6 +34,8 @@ RANGES = {
     "adversarial_ramp": (0, 1),
 }
 """Least and largest values of options of a plan."""
+FROM = {"gradient_clip_val": 0, "early_stopping_patience": 1, "early_stopping_min_delta": 0}
+"""Least values of options of the trainer."""
 
 
 class AdversarialPlan(AlignedPlan):
@@ -134,6 +136,9 @@ def make_plan(
         replaces.
     """
     _check_options(plan_kwargs, module.alignment)
+    for name, low in FROM.items():
+        if trainer_kwargs.get(name) is not None:
+            check_number(name, trainer_kwargs[name], low)
     if module.alignment == "anchors":
         return AlignedPlan(
             module, weights=anchor_weights, start=0.0, ramp=ANCHOR_RAMP, **plan_kwargs
@@ -155,6 +160,7 @@ def make_plan(
 def _check_options(options: dict, alignment: str) -> None:
     known = [*ACCEPTED, *(OF_ADVERSARY if alignment in ("adversarial", "grl") else ())]
     check_known("plan_kwargs", options, known + ["d_steps"] * (alignment == "adversarial"))
+    check_choice("optimizer", options.get("optimizer", "Adam"), ("Adam", "AdamW", "Custom"))
     if "d_steps" in options:
         check_number("d_steps", options["d_steps"], 1, whole=True)
     for name, (low, high) in RANGES.items():

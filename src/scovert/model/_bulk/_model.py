@@ -20,7 +20,7 @@ from scovert import _health
 from scovert._arguments import knows_its_arguments
 from scovert._counts import get_counts
 from scovert._minibatch import check_trained, genes_of
-from scovert._setup import CountsField, check_unchanged, give_identity
+from scovert._setup import CountsField, check_set_up, check_unchanged, give_identity
 from scovert._slots import check_free, check_memory, write_slots
 from scovert._validation import (
     UNKNOWN,
@@ -110,6 +110,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         min_cells_per_type: int = 10,
         n_genes_per_type: int | Literal["auto"] = "auto",
     ) -> None:
+        check_set_up(type(self), reference, "reference")
         super().__init__(reference)
         check_unchanged(self)
         check_number("n_states", n_states, 1, whole=True)

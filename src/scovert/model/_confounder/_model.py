@@ -25,7 +25,7 @@ from scovert import _health
 from scovert._arguments import check_known, knows_its_arguments
 from scovert._counts import get_counts
 from scovert._minibatch import check_trained, find_target, genes_of
-from scovert._setup import CountsField, check_unchanged, give_identity
+from scovert._setup import CountsField, check_set_up, check_unchanged, give_identity
 from scovert._slots import check_free, check_layer_fits, slot_name, write_slots
 from scovert._validation import (
     check_categorical,
@@ -131,6 +131,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         n_latent: int | Literal["auto"] = "auto",
         z_type: Literal["continuous", "binary"] = "continuous",
     ) -> None:
+        check_set_up(type(self), adata)
         super().__init__(adata)
         check_unchanged(self)
         check_choice("z_type", z_type, ("continuous", "binary"))
@@ -699,22 +700,14 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         """What all results are derived from, made at first use."""
         check_trained(self)
         check_unchanged(self)
-        if self._inferred is None:
-            cells = Treated.read(self.adata, self.registry, self.scale_)
-            key = self.registry["setup_args"]["cluster_key"]
-            clusters = None if key is None else pd.factorize(self.adata.obs[key])[0]
-            network = restored_network(self.module, self.solver_, self.z_type_)
-            self._inferred = Inference(
-                cells,
-                self.module,
-                self.levels_,
-                clusters,
-                seed=self.seed_,
-                network=network,
-                dtype=PRECISIONS[self.precision_],
-            )
-        if self._inferred.cells.fingerprint() != self.cells_:
-            self._inferred = None
+        if self._inferred is None or self._inferred.cells.fingerprint() != self.cells_:
+            self._inferred = self._infer()
+        return self._inferred
+
+    def _infer(self) -> Inference:
+        """Read the cells that were fitted, or refuse others."""
+        cells = Treated.read(self.adata, self.registry, self.scale_)
+        if cells.fingerprint() != self.cells_:
             raise ValueError(
                 "The AnnData of this model does not hold what it was trained with: it has other "
                 "cells or another order of them, or its counts, treatment or covariates were "
@@ -722,7 +715,18 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
                 "raw counts (keep them in a layer, `layer=...`), and pass other cells to the "
                 "methods as `adata`."
             )
-        return self._inferred
+        key = self.registry["setup_args"]["cluster_key"]
+        clusters = None if key is None else pd.factorize(self.adata.obs[key])[0]
+        network = restored_network(self.module, self.solver_, self.z_type_)
+        return Inference(
+            cells,
+            self.module,
+            self.levels_,
+            clusters,
+            seed=self.seed_,
+            network=network,
+            dtype=PRECISIONS[self.precision_],
+        )
 
     def _query(self, adata: AnnData | None, indices: ArrayLike | None) -> tuple[pd.Index, Treated]:
         """Return names and data of the cells a method was asked about."""
