@@ -930,6 +930,18 @@ def test_counts_changed_after_the_fit_are_noticed(make_treated: Callable) -> Non
     pd.testing.assert_frame_equal(model.get_treatment_effects(), table)
 
 
+def test_another_anndata_is_not_taken_for_the_one_that_was_fitted(make_treated: Callable) -> None:
+    adata = make_treated()
+    model = WHOLE["confounder"].make(adata)
+    model.train(accelerator="cpu", enable_progress_bar=False)
+    latent = model.get_latent_representation()
+    model.adata = adata[::-1].copy()
+    with pytest.raises(ValueError, match="does not hold what it was trained with"):
+        model.get_latent_representation()
+    model.adata = adata
+    np.testing.assert_array_equal(model.get_latent_representation(), latent)
+
+
 @only(WHOLE)
 def test_annotate_writes_effects_and_what_they_rest_on(fits: Fit, tmp_path) -> None:
     adata, model = fits.before.copy(), fits.model

@@ -27,10 +27,10 @@ __all__ = [
     "used_batches",
 ]
 
-MAX_BLOCKS = 16
-"""Blocks of rows that are compared: all of 65,536 cells in memory, of more evenly spaced ones."""
-ROWS_OF_FILE = 64
-"""Rows of a block in a file, which is slower to read than to compute from."""
+MAX_BLOCKS = 256
+"""Blocks of rows in memory that are compared: all of a million cells, of more evenly spaced ones."""
+BLOCKS_OF_FILE, ROWS_OF_FILE = 16, 64
+"""Blocks of a file, and rows of each: it is slower to read than to compute from."""
 MAX_WEIGHT = 2**16
 """Weights of genes are whole numbers below it, so that weighted sums of counts are exact."""
 
@@ -198,10 +198,11 @@ def _digest_of_counts(counts: object) -> str:
 def _some_blocks(counts: object) -> Iterator[object]:
     """Read blocks of rows from one end to the other: all, if there are few in memory."""
     n_rows = counts.shape[0]
-    size = BLOCK if is_in_memory(counts) else ROWS_OF_FILE
+    in_memory = is_in_memory(counts)
+    size, most = (BLOCK, MAX_BLOCKS) if in_memory else (ROWS_OF_FILE, BLOCKS_OF_FILE)
     starts = np.arange(0, n_rows, size)
-    if len(starts) > MAX_BLOCKS:
-        starts = np.linspace(0, n_rows - size, MAX_BLOCKS).astype(int)
+    if len(starts) > most:
+        starts = np.linspace(0, n_rows - size, most).astype(int)
     for start in starts.tolist():
         yield as_rows(counts[start : start + size])
 

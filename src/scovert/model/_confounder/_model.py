@@ -146,6 +146,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         check_latents(n_latent, z_type, max(0, min(adata.n_obs - n_columns, adata.n_vars) // 3))
         self._n_latent = n_latent
         self._inferred: Inference | None = None
+        self._inferred_from: AnnData | None = None
         self._model_summary_string = (
             f"LatentConfounder of {adata.n_obs} cells, {adata.n_vars} genes: n_latent={n_latent}, "
             f"z_type={z_type!r}, {', '.join(self._comparisons)}"
@@ -700,8 +701,9 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         """What all results are derived from, made at first use."""
         check_trained(self)
         check_unchanged(self)
-        if self._inferred is None or self._inferred.cells.fingerprint() != self.cells_:
-            self._inferred = self._infer()
+        known = self._inferred if self._inferred_from is self.adata else None
+        if known is None or known.cells.fingerprint() != self.cells_:
+            self._inferred, self._inferred_from = self._infer(), self.adata
         return self._inferred
 
     def _infer(self) -> Inference:
