@@ -560,6 +560,9 @@ def test_what_changed_after_training_is_refused_or_changes_nothing(
     with pytest.raises(ValueError, match=match):
         loaded.annotate()
     assert loaded.adata.obsm.keys() == before.obsm.keys()
+    with pytest.raises(ValueError, match=match):
+        loaded.save(tmp_path / "again", save_anndata=True)
+    loaded.save(tmp_path / "again")
 
 
 @only({name: MODELS[name] for name in READ})

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 MAX_BLOCKS = 256
-"""Blocks of rows in memory that are compared: all of a million cells, of more evenly spaced ones."""
+"""Blocks in memory that are compared: those of a million cells, of more evenly spaced ones."""
 BLOCKS_OF_FILE, ROWS_OF_FILE = 16, 64
 """Blocks of a file, and rows of each: it is slower to read than to compute from."""
 MAX_WEIGHT = 2**16

@@ -12,6 +12,7 @@ from anndata import AnnData, read_h5ad
 from scovert._arguments import knows_its_arguments
 from scovert._minibatch import check_trained, genes_of
 from scovert._saving import KEPT_ELSEWHERE, SavedModel, read_model, write_model
+from scovert._setup import check_unchanged
 from scovert._validation import check_genes
 from scovert.train import Resumable
 
@@ -42,8 +43,12 @@ class SaveLoadMixin:
         ------
         FileExistsError
             If a file is in the way and `overwrite` is not set.
+        ValueError
+            If the AnnData is to be saved and is not as it was set up.
         """
         check_trained(self)
+        if save_anndata:
+            check_unchanged(self)  # or it could not be loaded
         kept = self.adata if save_anndata else None
         write_model(path, self._saved(self.history_), kept, overwrite=overwrite)
 
