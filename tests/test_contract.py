@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,7 +20,13 @@ from anndata import AnnData
 from scipy import sparse
 
 from scovert.mixing import bootstrap, fit_cohort
-from scovert.model import BulkDeconvolution, LatentConfounder, PairedVAE
+from scovert.model import (
+    BulkDeconvolution,
+    BulkResult,
+    LatentConfounder,
+    PairedVAE,
+    TypeExpression,
+)
 
 COVARIATES = {
     "layer": "raw",
@@ -436,6 +443,187 @@ def test_a_loaded_model_trains_on(fits: Fit, tmp_path, fit_options: dict) -> Non
         assert len(loaded.history["train_loss"]) == 2 * fit_options["max_epochs"]
 
 
+# What changes after it was set up
+
+
+def matrix_of(adata: AnnData, case: Case) -> Any:
+    layer = case.setup.get("layer")
+    return adata.X if layer is None else adata.layers[layer]
+
+
+def log_normalised(adata: AnnData, case: Case) -> None:
+    matrix_of(adata, case).data[:] = np.log1p(matrix_of(adata, case).data / 3)
+
+
+def with_a_nan(adata: AnnData, case: Case) -> None:
+    matrix_of(adata, case).data[-1] = np.nan
+
+
+def with_one_count_more(adata: AnnData, case: Case) -> None:
+    matrix_of(adata, case).data[len(matrix_of(adata, case).data) // 2] += 1
+
+
+def with_counts_of_other_genes(adata: AnnData, case: Case) -> None:
+    values = matrix_of(adata, case)
+    values[:, [0, 1]] = values[:, [1, 0]]
+
+
+def with_genes_renamed(adata: AnnData, case: Case) -> None:
+    adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+
+
+def with_genes_cut(adata: AnnData, case: Case) -> None:
+    adata._inplace_subset_var(np.arange(adata.n_vars - 2))
+
+
+def with_genes_turned(adata: AnnData, case: Case) -> None:
+    adata._inplace_subset_var(np.arange(adata.n_vars)[::-1])
+
+
+def with_cells_cut(adata: AnnData, case: Case) -> None:
+    adata._inplace_subset_obs(np.arange(adata.n_obs - 2))
+
+
+def with_cells_turned(adata: AnnData, case: Case) -> None:
+    adata._inplace_subset_obs(np.arange(adata.n_obs)[::-1])
+
+
+def with_labels_moved(adata: AnnData, case: Case) -> None:
+    column = next(key for key in case.setup.values() if key in adata.obs)
+    adata.obs[column] = np.roll(adata.obs[column].to_numpy(), 1)
+
+
+def without_the_column(adata: AnnData, case: Case) -> None:
+    del adata.obs[next(key for key in case.setup.values() if key in adata.obs)]
+
+
+CHANGED = {
+    log_normalised: "holds .*raw counts",
+    with_a_nan: "holds nan",
+    with_one_count_more: "other counts",
+    with_counts_of_other_genes: "other counts",
+    with_genes_renamed: "genes are gone, such as .* others, such as 'ENSG",
+    with_genes_cut: "2 of its .* genes are gone",
+    with_genes_turned: "genes are in another order",
+    with_cells_cut: r"it had \d+ cells and has \d+",
+    with_cells_turned: "in another order|other values",
+    with_labels_moved: "holds other values",
+    without_the_column: "is gone",
+}
+READ = (
+    "paired",
+    "paired, covariates",
+    "confounder",
+    "confounder, covariates",
+    "confounder, clusters",
+    "bulk",
+    "bulk, integers, donors, layer",
+)
+changed = pytest.mark.parametrize(
+    ("change", "match"), CHANGED.items(), ids=[change.__name__ for change in CHANGED]
+)
+
+
+@only({name: MODELS[name] for name in READ})
+@changed
+def test_what_changed_before_training_is_refused(
+    fits: Fit, change: Callable, match: str, fit_options: dict
+) -> None:
+    case, told = fits.case, f"AnnData of this .* is not as it was set up: .*({match})"
+    adata = case.set_up(fits.before.copy())
+    change(adata, case)
+    with pytest.raises(ValueError, match=told):
+        case.cls(adata, **case.init)
+    model = case.make(fits.before.copy())
+    change(model.adata, case)
+    with pytest.raises(ValueError, match=told):
+        model.train(**options_of(case, fit_options))
+    assert not model.is_trained_
+
+
+@only({name: MODELS[name] for name in READ})
+@changed
+def test_what_changed_after_training_is_refused_or_changes_nothing(
+    fits: Fit, change: Callable, match: str, tmp_path
+) -> None:
+    """The reference of a bulk was read when the model was trained."""
+    fits.model.save(tmp_path / "model")
+    loaded = fits.case.cls.load(tmp_path / "model", fits.before.copy())
+    change(loaded.adata, fits.case)
+    for name, value in fits.getters().items():
+        if fits.query is not None:
+            np.testing.assert_array_equal(fits.get(name, loaded), value)
+            return
+        with pytest.raises(ValueError, match=match):
+            fits.get(name, loaded)
+    before = loaded.adata.copy()
+    with pytest.raises(ValueError, match=match):
+        loaded.annotate()
+    assert loaded.adata.obsm.keys() == before.obsm.keys()
+    with pytest.raises(ValueError, match=match):
+        loaded.save(tmp_path / "again", save_anndata=True)
+    loaded.save(tmp_path / "again")
+
+
+@only({name: MODELS[name] for name in READ})
+def test_what_is_not_read_may_change(fits: Fit, tmp_path) -> None:
+    fits.model.save(tmp_path / "model")
+    loaded = fits.case.cls.load(tmp_path / "model", fits.before.copy())
+    adata, layer = loaded.adata, fits.case.setup.get("layer")
+    if layer is None:
+        adata.X = np.asarray(adata.X.todense()).astype(np.int64)  # the same counts
+    else:
+        adata.X = adata.X * 0.1
+        adata.layers[layer] = sparse.csc_matrix(adata.layers[layer].astype(np.int16))
+    adata.obs_names = [f"c{i}" for i in range(adata.n_obs)]
+    adata.obs["new"], adata.var["new"] = 1, 2
+    for name, value in fits.getters().items():
+        np.testing.assert_allclose(fits.get(name, loaded), value, rtol=1e-6)
+
+
+# Arguments
+
+
+def public_methods(cls: type) -> Iterator[tuple[str, Callable]]:
+    """Go through the constructor and all methods of ours."""
+    yield cls.__name__, cls
+    for name, _ in inspect.getmembers(cls, callable):
+        owner = next(base for base in cls.__mro__ if name in vars(base))
+        if not name.startswith("_") and owner.__module__.startswith("scovert"):
+            yield name, getattr(cls, name)
+
+
+OURS = [PairedVAE, LatentConfounder, BulkDeconvolution, BulkResult, TypeExpression]
+LOOKED_AT = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+@pytest.mark.parametrize("cls", OURS, ids=[cls.__name__ for cls in OURS])
+def test_unknown_arguments_are_refused_with_the_nearest(cls: type) -> None:
+    for name, method in public_methods(cls):
+        parameters = inspect.signature(method).parameters.values()
+        known = [p.name for p in parameters if p.kind in LOOKED_AT]
+        itself = (None,) if known[:1] == ["self"] else ()
+        with pytest.raises(TypeError, match=f"`.*{name}.*` does not take `no_such_thing`"):
+            method(*itself, no_such_thing=1)
+        for argument in known[len(itself) :]:
+            if argument.startswith("_"):
+                continue
+            for wrong in (f"{argument}s", argument.replace("_", ""), argument.upper()):
+                if wrong not in known:
+                    with pytest.raises(TypeError, match=f"`{wrong}`.*Did you mean `{argument}"):
+                        method(*itself, **{wrong: 1})
+
+
+def test_options_are_refused_with_the_nearest_of_all() -> None:
+    for name in ("annotate", "get_proportions", "get_cell_type_expression"):
+        with pytest.raises(TypeError, match="`cell_sizes`. Did you mean `cell_size`"):
+            getattr(BulkDeconvolution, name)(None, None, cell_sizes="none")
+    with pytest.raises(TypeError, match="`deterministics`. Did you mean `deterministic`"):
+        PairedVAE.train(None, deterministics=True)
+    with pytest.raises(TypeError, match="`dbpr_weigth`. Did you mean `dbpr_weight`"):
+        LatentConfounder.train(None, "alternating", dbpr_weigth=1.0)
+
+
 # The AnnData
 
 
@@ -571,7 +759,7 @@ def test_an_untrained_model_refuses(fits: Fit, tmp_path) -> None:
 
 
 def test_an_anndata_that_was_not_set_up_is_refused(fits: Fit) -> None:
-    with pytest.raises(ValueError, match=f"set up your AnnData with {fits.case.cls.__name__}"):
+    with pytest.raises(ValueError, match=f"not set up for {fits.case.cls.__name__}"):
         fits.case.cls(fits.before.copy())
 
 
@@ -739,10 +927,22 @@ def test_counts_changed_after_the_fit_are_noticed(make_treated: Callable) -> Non
     model.train(accelerator="cpu", enable_progress_bar=False)
     table = model.get_treatment_effects()
     np.log1p(adata.X.data, out=adata.X.data)
-    with pytest.raises(ValueError, match="does not hold what it was trained with"):
+    with pytest.raises(ValueError, match="is not as it was set up"):
         model.get_treatment_effects(identification="sparse")
     adata.X = make_treated().X
     pd.testing.assert_frame_equal(model.get_treatment_effects(), table)
+
+
+def test_another_anndata_is_not_taken_for_the_one_that_was_fitted(make_treated: Callable) -> None:
+    adata = make_treated()
+    model = WHOLE["confounder"].make(adata)
+    model.train(accelerator="cpu", enable_progress_bar=False)
+    latent = model.get_latent_representation()
+    model.adata = adata[::-1].copy()
+    with pytest.raises(ValueError, match="does not hold what it was trained with"):
+        model.get_latent_representation()
+    model.adata = adata
+    np.testing.assert_array_equal(model.get_latent_representation(), latent)
 
 
 @only(WHOLE)

@@ -152,7 +152,7 @@ REFUSED_AT_SETUP = {
     ),
     "first cell": (with_value(2.5, cell=0, gene=0), {}, ValueError, "'cell 0', gene 'gene 0'"),
     "last cell": (with_value(2.5, cell=113, gene=10), {}, ValueError, "'cell 113', gene 'gene 10"),
-    "logs": (with_log, {}, ValueError, "look log-normalised.*`layer=...`"),
+    "logs": (with_log, {}, ValueError, "look log-normalised.*`layer='raw'`"),
     "normalised": (with_normalised, {}, ValueError, "look normalised"),
     "scaled": (with_scaled, {}, ValueError, "look scaled"),
     "no counts": (without_counts, {}, ValueError, "`adata.X` is empty.*`layer`"),

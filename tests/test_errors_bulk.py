@@ -155,7 +155,7 @@ REFUSED_AT_SETUP = {
         ValueError,
         "one type only, 'B'",
     ),
-    "log-normalised": (with_log, {}, ValueError, "look log-normalised.*`layer=...`"),
+    "log-normalised": (with_log, {}, ValueError, "look log-normalised.*`layer='raw'`"),
     "nan": (with_value(np.nan), {}, ValueError, rf"holds nan \({PLACE}"),
     "infinite": (with_value(np.inf), {}, ValueError, rf"holds inf \({PLACE}"),
     "negative": (with_value(-1), {}, ValueError, rf"holds -1 \({PLACE}.*scaled"),
@@ -219,7 +219,7 @@ def test_studies_without_enough_cells(adata: AnnData) -> None:
 
 
 def test_the_wrong_order(adata: AnnData, bulk: AnnData, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="set up your AnnData with BulkDeconvolution"):
+    with pytest.raises(ValueError, match="not set up for BulkDeconvolution"):
         BulkDeconvolution(adata)
     BulkDeconvolution.setup_anndata(adata, "kind")
     model = BulkDeconvolution(adata)
@@ -402,7 +402,7 @@ def test_a_transposed_bulk(model: BulkDeconvolution, bulk: AnnData) -> None:
 
 
 def test_a_bulk_without_samples_or_genes(model: BulkDeconvolution, bulk: AnnData) -> None:
-    with pytest.raises(ValueError, match="has 0 samples and 419 genes. Pass one sample or more"):
+    with pytest.raises(ValueError, match="has 0 samples and 419 genes. Both are needed"):
         model.deconvolve(bulk[:0].copy(), **QUIET)
     with pytest.raises(ValueError, match="has 6 samples and 0 genes"):
         model.deconvolve(bulk[:, :0].copy(), **QUIET)

@@ -6,11 +6,25 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 
+from lightning.pytorch import Trainer as LightningTrainer
 from scvi.data._constants import _SCVI_UUID_KEY as SCVI_UUID_KEY
 from scvi.model._utils import get_max_epochs_heuristic
+from scvi.train import Trainer, TrainRunner
 
-__all__ = ["SCVI_UUID_KEY", "get_max_epochs_heuristic", "without_host_noise"]
+__all__ = ["SCVI_UUID_KEY", "TRAINER_OPTIONS", "get_max_epochs_heuristic", "without_host_noise"]
+
+GIVEN = {"self", "model", "training_plan", "data_splitter", "kwargs", "trainer_kwargs"}
+TRAINER_OPTIONS = tuple(
+    dict.fromkeys(
+        name
+        for cls in (TrainRunner, Trainer, LightningTrainer)  # each hands on what it does not know
+        for name in signature(cls.__init__).parameters
+        if name not in GIVEN
+    )
+)
+"""Names of what a user can pass to the trainer."""
 
 NOISE = (
     ".*LeafSpec.*",  # Lightning 2.6 calls what torch 2.13 deprecates

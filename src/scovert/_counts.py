@@ -10,15 +10,37 @@ from anndata import AnnData
 from anndata.abc import CSCDataset, CSRDataset
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK", "StoredRows", "as_rows", "get_counts", "is_in_memory", "row_blocks", "thin"]
+__all__ = [
+    "BLOCK",
+    "RAW",
+    "StoredRows",
+    "as_rows",
+    "find_matrix",
+    "get_counts",
+    "is_in_memory",
+    "row_blocks",
+    "thin",
+]
 
 BLOCK = 4096
 """Rows read at once where counts are looked through in their order."""
+RAW = "raw"
+"""Name of a layer that means ``adata.raw`` where no layer is called so."""
+
+
+def find_matrix(adata: AnnData, layer: str | None) -> object:
+    """Return ``X``, a layer, or for ``"raw"`` the genes of `adata` in ``adata.raw``."""
+    if layer is None:
+        return adata.X
+    if layer != RAW or layer in adata.layers:
+        return adata.layers[layer]
+    raw = adata.raw
+    return raw.X if raw.var_names.equals(adata.var_names) else raw[:, adata.var_names].X
 
 
 def get_counts(adata: AnnData, layer: str | None) -> object:
     """Return the counts: an array or CSR matrix in memory, or a dataset with rows on disk."""
-    counts = adata.X if layer is None else adata.layers[layer]
+    counts = find_matrix(adata, layer)
     if isinstance(counts, CSCDataset):  # rows cannot be read from it
         counts = counts.to_memory()
     if sp.issparse(counts) or isinstance(counts, np.ndarray):
@@ -41,6 +63,7 @@ class StoredRows:
         self.shape: tuple[int, int] = tuple(dataset.shape)
         self.indptr = np.asarray(dataset.group["indptr"][...])
         self.indices, self.data = dataset.group["indices"], dataset.group["data"]
+        self.dtype: np.dtype = self.data.dtype
 
     def __getitem__(self, rows: slice | NDArray) -> sp.csr_matrix:
         """Read consecutive rows, or rows in ascending order out of the blocks that hold them."""

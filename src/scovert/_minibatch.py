@@ -9,12 +9,13 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
-from scvi import settings
+from scvi import REGISTRY_KEYS, settings
 from scvi.model.base import BaseModelClass
 from torch import Tensor
 
 from scovert._counts import get_counts
 from scovert._reader import Cells, CellTensors
+from scovert._setup import check_unchanged
 from scovert._validation import (
     check_categorical,
     check_counts,
@@ -25,7 +26,7 @@ from scovert._validation import (
     select_rows,
 )
 
-__all__ = ["check_trained", "genes_of", "over_minibatches", "read_query"]
+__all__ = ["check_trained", "find_target", "genes_of", "over_minibatches", "read_query"]
 
 
 def check_trained(model: BaseModelClass) -> None:
@@ -40,9 +41,20 @@ def genes_of(registry: dict) -> pd.Index:
     return pd.Index(registry["field_registries"]["X"]["state_registry"]["column_names"])
 
 
+def find_target(model: BaseModelClass, adata: AnnData | None) -> AnnData:
+    """Return the AnnData to annotate, once it was checked for what the model reads of it."""
+    if adata is None or adata is model.adata:
+        check_unchanged(model)
+        return model.adata
+    check_layer(adata, model.registry["setup_args"]["layer"])
+    check_genes(adata, genes_of(model.registry))
+    return adata
+
+
 def read_query(model: BaseModelClass, adata: AnnData | None) -> tuple[AnnData, Cells]:
     """Return the cells a method was asked about; foreign ones are checked first."""
     if adata is None or adata is model.adata:
+        check_unchanged(model)
         return model.adata, Cells.read(model.adata, model.registry, genes_of(model.registry))
     setup = model.registry["setup_args"]
     layer = setup["layer"]
@@ -52,7 +64,7 @@ def read_query(model: BaseModelClass, adata: AnnData | None) -> tuple[AnnData, C
         adata, setup["categorical_covariate_keys"], setup["continuous_covariate_keys"]
     )
     check_genes(adata, genes_of(model.registry))
-    check_counts(get_counts(adata, layer), where, adata)
+    check_counts(get_counts(adata, layer), where, adata, may_be_zero=True)
     return adata, Cells.read(adata, model.registry, genes_of(model.registry))
 
 
@@ -97,8 +109,21 @@ def over_minibatches(
     for places, first, last in cells.spans(rows):
         tensors = CellTensors(cells.block(first, last), model.device)
         for at in np.array_split(places, -(-len(places) // size)):
-            values = compute(tensors[rows[at] - first]).cpu().numpy()
+            minibatch = tensors[rows[at] - first]
+            _check_counts_of(minibatch[REGISTRY_KEYS.X_KEY], adata.obs_names[rows[at]])
+            values = compute(minibatch).cpu().numpy()
             if result is None:
                 result = np.empty((len(rows), *values.shape[1:]), values.dtype)
             result[at] = values
     return result, adata.obs_names[rows]
+
+
+def _check_counts_of(x: Tensor, cells: pd.Index) -> None:
+    """Refuse values that are no counts in a minibatch: of many cells only some were compared."""
+    is_count = (x >= 0) & (x == x.round()) & x.isfinite()
+    if not is_count.all():
+        row, gene = (int(i) for i in (~is_count).nonzero()[0])
+        raise ValueError(
+            f"Cell {cells[row]!r} holds {x[row, gene]:.6g}, and scovert models raw counts, "
+            "non-negative whole numbers. They were changed after they were set up: put them back."
+        )

@@ -28,14 +28,13 @@ from scovert._validation._common import (
     check_choice,
     check_column,
     check_continuous,
-    check_counts,
     check_covariates,
     check_distributed,
     check_gene_list,
     check_genes,
     check_independent,
-    check_known,
     check_layer,
+    check_mapping,
     check_number,
     one_hot,
     rank_of,
@@ -46,6 +45,7 @@ from scovert._validation._common import (
     warn_about_cells,
     warn_about_file,
 )
+from scovert._validation._counts import check_counts
 from scovert._validation._design import check_design, warn_about_overlap
 from scovert._validation._measured import check_measured
 from scovert._validation._treatment import (
@@ -81,9 +81,9 @@ __all__ = [
     "check_independent",
     "check_informative",
     "check_kind",
-    "check_known",
     "check_latents",
     "check_layer",
+    "check_mapping",
     "check_measured",
     "check_number",
     "check_orientation",

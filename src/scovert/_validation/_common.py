@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 
-from scovert._counts import row_blocks
+from scovert._counts import RAW
 
 __all__ = [
     "caller_level",
@@ -21,14 +21,13 @@ __all__ = [
     "check_choice",
     "check_column",
     "check_continuous",
-    "check_counts",
     "check_covariates",
     "check_distributed",
     "check_gene_list",
     "check_genes",
     "check_independent",
-    "check_known",
     "check_layer",
+    "check_mapping",
     "check_number",
     "one_hot",
     "rank_of",
@@ -58,7 +57,12 @@ def check_choice(name: str, value: object, choices: Collection[object]) -> None:
 
 
 def check_number(
-    name: str, value: object, low: float, high: float = np.inf, *, whole: bool = False
+    name: str,
+    value: object,
+    low: float,
+    high: float = np.inf,
+    *,
+    whole: bool = False,
 ) -> None:
     """Refuse what is not a number (a whole one, if so asked) from `low` to `high`."""
     kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
@@ -69,12 +73,10 @@ def check_number(
         raise ValueError(f"`{name}={value!r}` is out of range. Pass a {kind} in [{low}, {high}].")
 
 
-def check_known(name: str, options: Mapping[str, object] | None, known: Collection[str]) -> None:
-    """Refuse options whose names are not among the `known` ones."""
-    unknown = sorted(set(options or {}) - set(known))
-    if unknown:
-        takes = f"It takes {list(known)}" if known else "It takes none"
-        raise TypeError(f"`{name}` holds {unknown}, which are not known. {takes}.")
+def check_mapping(name: str, value: object) -> None:
+    """Refuse what is neither a mapping nor `None`."""
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"`{name}={value!r}` is a {type(value).__name__}. Pass a dict.")
 
 
 def check_distributed(
@@ -100,18 +102,39 @@ def check_layer(adata: AnnData, layer: str | None, name: str = "adata") -> str:
     """Return how to name the matrix of counts, or refuse a layer that does not exist."""
     if not isinstance(adata, AnnData):
         raise TypeError(f"`{name}` is a {type(adata).__name__}. Pass an AnnData.")
+    if 0 in adata.shape:
+        rows = "samples" if name == "bulk" else "cells"
+        raise ValueError(
+            f"`{name}` has {adata.n_obs} {rows} and {adata.n_vars} genes. Both are needed: look "
+            "at the filters that it went through."
+        )
     what = "raw counts" if name == "adata" else "counts or TPM"
     if layer is None:
         if adata.X is None:
             raise ValueError(f"`{name}.X` is empty. Put {what} there, or name a `layer`.")
         return f"`{name}.X`"
-    if layer not in adata.layers:
-        there = [name for name in adata.layers if name is not None]  # anndata 0.13 lists X too
+    if layer in adata.layers:
+        return f"`{name}.layers[{layer!r}]`"
+    if layer == RAW and adata.raw is not None:
+        return _check_raw(adata, name)
+    there = [name for name in adata.layers if name is not None]  # anndata 0.13 lists X too
+    others = ", or `layer='raw'` for `adata.raw`" if adata.raw is not None else ""
+    raise KeyError(
+        f"`layer={layer!r}` is not in `{name}.layers` (there are: {there}). Name the layer that "
+        f"holds {what}{others}, or leave `layer` out if they are in `{name}.X`."
+    )
+
+
+def _check_raw(adata: AnnData, name: str) -> str:
+    """Refuse an ``adata.raw`` without the genes of `adata`."""
+    lacking = adata.var_names.difference(adata.raw.var_names, sort=False)
+    if len(lacking):
         raise KeyError(
-            f"`layer={layer!r}` is not in `{name}.layers` (there are: {there}). Name "
-            f"the layer that holds {what}, or leave `layer` out if they are in `{name}.X`."
+            f"`{name}.raw` lacks {len(lacking)} of the {adata.n_vars} genes of `{name}`, such as "
+            f"{some_of(lacking)}. Name a layer with the counts of all genes, or keep the genes "
+            f"that `{name}.raw` has."
         )
-    return f"`{name}.layers[{layer!r}]`"
+    return f"`{name}.raw.X`"
 
 
 def check_genes(adata: AnnData, genes: pd.Index | None = None, *, name: str = "adata") -> None:
@@ -264,63 +287,8 @@ def check_batches(adata: AnnData, key: str) -> None:
             f"Few cells in {small.to_dict()} of `adata.obs[{key!r}]` (under {FEW_CELLS}): what "
             "the model says of these datasets is uncertain.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=caller_level(),
         )
-
-
-def check_counts(counts: object, where: str, adata: AnnData) -> NDArray:
-    """Refuse values that are not counts, with the first cell and gene.
-
-    `counts` has rows to read, shape ``(n_cells, n_genes)``; `where` names it in messages. Returns
-    the total of every cell.
-    """
-    totals, n_bad, first = np.zeros(counts.shape[0]), 0, None
-    lowest = highest = 0.0
-    for start, block in row_blocks(counts):
-        values = block.data if sp.issparse(block) else block.ravel()
-        is_bad = _is_no_count(values)
-        n_bad += int(is_bad.sum())
-        if first is None and is_bad.any():
-            at = int(np.argmax(is_bad))
-            row, gene = _place(block, at)
-            first = start + row, gene, values[at]
-        if n_bad:
-            lowest = min(lowest, np.nanmin(values, initial=0.0))
-            highest = max(highest, np.nanmax(values, initial=0.0))
-        totals[start : start + block.shape[0]] = np.asarray(block.sum(axis=1, dtype=float)).ravel()
-    if first is None:
-        return totals
-    cell, gene, value = first
-    raise ValueError(
-        f"{where} holds {value:.6g} (cell {adata.obs_names[cell]!r}, gene "
-        f"{adata.var_names[gene]!r}; {n_bad} such values). scovert models raw counts, "
-        f"non-negative whole numbers.{_likely_cause(value, (lowest, highest), adata)}"
-    )
-
-
-def _is_no_count(values: NDArray) -> NDArray:
-    is_bad = values < 0
-    if np.issubdtype(values.dtype, np.integer):
-        return is_bad
-    return is_bad | ~np.isfinite(values) | (values != np.rint(values))
-
-
-def _place(block: NDArray | sp.csr_matrix, at: int) -> tuple[int, int]:
-    """Row and column of a stored value."""
-    if sp.issparse(block):
-        return int(np.searchsorted(block.indptr, at, side="right")) - 1, int(block.indices[at])
-    return divmod(at, block.shape[1])
-
-
-def _likely_cause(value: float, span: tuple[float, float], adata: AnnData) -> str:
-    lowest, highest = span
-    if not np.isfinite(value):
-        return " Find out where NaN or Inf came from, and start again from the raw counts."
-    if lowest < 0:
-        return " The values look scaled: name the layer with raw counts, `layer=...`."
-    if "log1p" in adata.uns or highest < 30:
-        return " The values look log-normalised: name the layer with raw counts, `layer=...`."
-    return " The values look normalised: name the layer with raw counts, `layer=...`."
 
 
 def warn_about_cells(adata: AnnData, totals: NDArray) -> None:
@@ -331,14 +299,14 @@ def warn_about_cells(adata: AnnData, totals: NDArray) -> None:
             f"{n_empty} cells have no counts. They are kept, and what the model says of them "
             "comes from its prior. `sc.pp.filter_cells(adata, min_counts=1)` removes them.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=caller_level(),
         )
     if not adata.obs_names.is_unique:
         warnings.warn(
             "`adata.obs_names` are not unique, so results indexed by cell are ambiguous. "
             "`adata.obs_names_make_unique()` mends it.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=caller_level(),
         )
 
 
@@ -351,7 +319,7 @@ def warn_about_anchors(n_pairs: int, consistency: float) -> None:
         "share few cell types, or be too noisy: look at `get_support()` before trusting the "
         "integration.",
         UserWarning,
-        stacklevel=4,  # the caller of `train`
+        stacklevel=caller_level(),
     )
 
 
@@ -359,7 +327,8 @@ def warn_about_file(adata: AnnData, layer: str | None) -> None:
     """Warn about a backed file whose counts are compressed."""
     if not adata.isbacked or adata.file._file is None:
         return
-    group = adata.file._file["X" if layer is None else f"layers/{layer}"]
+    is_raw = layer == RAW and layer not in adata.layers
+    group = adata.file._file["raw/X" if is_raw else "X" if layer is None else f"layers/{layer}"]
     stored = group["data"] if hasattr(group, "keys") else group
     if stored.compression:
         warnings.warn(
@@ -367,7 +336,7 @@ def warn_about_file(adata: AnnData, layer: str | None) -> None:
             "reading many times slower. `adata.write_h5ad(path, compression=None)` of the loaded "
             "AnnData rewrites them.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=caller_level(),
         )
 
 

@@ -89,7 +89,7 @@ def warn_about_arms(adata: AnnData, key: str) -> None:
             f"Few cells in {few.to_dict()} of `adata.obs[{key!r}]` (under {FEW_CELLS}): p-values "
             "that compare them rest on few cells. Pass more, or take the result for a screen.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=caller_level(),
         )
 
 
@@ -132,7 +132,7 @@ def check_clusters(adata: AnnData, key: str | None, treatment_key: str) -> None:
             f"`adata.obs[{key!r}]` has {counts.to_dict()} clusters in the arms of "
             f"{treatment_key!r}: with {fewest} in an arm, p-values are exploratory.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=caller_level(),
         )
 
 
@@ -157,7 +157,7 @@ def warn_about_clusters(adata: AnnData, treatment_key: str, others: Collection[s
             "donors or samples, their cells are not independent and p-values are too small: pass "
             f"`cluster_key={min(found, key=found.get)!r}`.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=caller_level(),
         )
 
 
@@ -170,7 +170,7 @@ def warn_about_leakage(leakage: float) -> None:
             "it, and then effects mean nothing. Train with `scale='joint'`, or with "
             "`solver='exact'`, whose confounders do not see the treatment.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=caller_level(),
         )
 
 

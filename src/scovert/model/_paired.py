@@ -20,19 +20,27 @@ from scvi.data import AnnDataManager
 from scvi.data.fields import (
     CategoricalJointObsField,
     CategoricalObsField,
-    LayerField,
     NumericalJointObsField,
 )
 from scvi.model.base import BaseModelClass
 
 from scovert import _health
-from scovert._compat import get_max_epochs_heuristic
+from scovert._arguments import check_known, knows_its_arguments
+from scovert._compat import TRAINER_OPTIONS, get_max_epochs_heuristic
 from scovert._counts import get_counts
-from scovert._minibatch import check_trained, genes_of, over_minibatches
+from scovert._minibatch import check_trained, find_target, genes_of, over_minibatches
 from scovert._reader import Cells, PairedData, split_cells
-from scovert._setup import fingerprint, give_identity, used_batches
+from scovert._setup import (
+    CountsField,
+    check_set_up,
+    check_unchanged,
+    fingerprint,
+    give_identity,
+    used_batches,
+)
 from scovert._slots import check_free, check_layer_fits, write_slots
 from scovert._validation import (
+    caller_level,
     check_batches,
     check_choice,
     check_counts,
@@ -41,8 +49,8 @@ from scovert._validation import (
     check_gene_list,
     check_genes,
     check_independent,
-    check_known,
     check_layer,
+    check_mapping,
     check_number,
     warn_about_anchors,
     warn_about_cells,
@@ -61,6 +69,18 @@ MIN_EPOCHS, MIN_STEPS = 30, 600
 CHANGES_RESULT = ("early_stopping", "gradient_clip", "precision")
 """How options of the trainer begin on which the result depends."""
 
+TRAIN_OPTIONS = (
+    "max_epochs",
+    "train_size",
+    "validation_size",
+    "batch_size",
+    "early_stopping",
+    "checkpoint_dir",
+    "datasplitter_kwargs",
+    "plan_kwargs",
+)
+"""Arguments of `train` that are not the trainer's."""
+
 N_HELD_OUT = 2000
 """Validation cells that `check` is about, at most."""
 
@@ -68,6 +88,7 @@ GUARDED_SHARE = 0.1
 """Share of the anchors' weights that is left when the anchors make no sense."""
 
 
+@knows_its_arguments()
 class PairedVAE(SaveLoadMixin, BaseModelClass):
     """Integrate two or more datasets: counts in, one latent space and corrected counts out.
 
@@ -137,12 +158,19 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         dispersion: Literal["gene", "gene-batch"] = "gene",
         dropout_rate: float = 0.1,
     ) -> None:
+        check_set_up(type(self), adata)
         super().__init__(adata)
+        check_unchanged(self)
         check_choice("encoder", encoder, ("shared", "per_dataset"))
         check_choice("alignment", alignment, ("anchors", "adversarial", "grl", "none"))
         check_choice("dispersion", dispersion, ("gene", "gene-batch"))
         for name, size in (("n_latent", n_latent), ("n_hidden", n_hidden), ("n_layers", n_layers)):
             check_number(name, size, 1, whole=True)
+        if n_latent > adata.n_vars:
+            raise ValueError(
+                f"`n_latent={n_latent}` exceeds the {adata.n_vars} genes of `adata`. Pass a value "
+                f"in [1, {adata.n_vars}]."
+            )
         check_number("anchor_weight", anchor_weight, 0)
         check_number("cross_weight", cross_weight, 0)
         check_number("dropout_rate", dropout_rate, 0, 0.99)
@@ -153,7 +181,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
                 "them wrongly. Use `alignment='anchors'`; the page of PairedVAE in the "
                 "documentation explains why.",
                 UserWarning,
-                stacklevel=settings.warnings_stacklevel,
+                stacklevel=caller_level(),
             )
         self._log_mean_shares = self._read().log_mean_shares(self.summary_stats.n_batch)
         covariates = self.summary_stats.get("n_extra_categorical_covs", 0)
@@ -193,7 +221,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         layer: str | None = None,
         categorical_covariate_keys: Sequence[str] | None = None,
         continuous_covariate_keys: Sequence[str] | None = None,
-        **kwargs: object,
+        _registry: dict | None = None,  # of a saved model
     ) -> None:
         """Say where in `adata` the counts, the datasets and the covariates are.
 
@@ -206,12 +234,11 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         batch_key
             Column of ``adata.obs`` with the dataset of each cell.
         layer
-            Layer with the raw counts; `None` means ``adata.X``.
+            Layer with the raw counts; `None` means ``adata.X``, ``"raw"`` (unless a layer is
+            called so) the genes of `adata` in ``adata.raw``.
         categorical_covariate_keys, continuous_covariate_keys
             Columns of ``adata.obs`` that the decoder sees too, such as the donor or the cycle
             score.
-        **kwargs
-            For :meth:`scvi.data.AnnDataManager.register_fields`, used when a model is loaded.
 
         Raises
         ------
@@ -225,7 +252,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         where = check_layer(adata, layer)
         check_genes(adata)
         check_covariates(adata, categorical_covariate_keys, continuous_covariate_keys)
-        if "source_registry" not in kwargs:
+        if _registry is None:
             check_batches(adata, batch_key)
             covariates = (categorical_covariate_keys, continuous_covariate_keys)
             check_independent(adata, batch_key, *covariates)
@@ -240,9 +267,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         )
         manager = AnnDataManager(
             fields=[
-                LayerField(
-                    REGISTRY_KEYS.X_KEY, layer, is_count_data=False, correct_data_format=False
-                ),
+                CountsField(adata, layer, [batch_key, *(categorical or []), *(continuous or [])]),
                 CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
                 CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical),
                 NumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, continuous),
@@ -256,8 +281,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
                 continuous_covariate_keys=continuous,
             ),
         )
-        kwargs.setdefault("source_registry", used_batches(adata, batch_key))
-        manager.register_fields(adata, **kwargs)
+        manager.register_fields(adata, _registry or used_batches(adata, batch_key))
         cls.register_manager(manager)
 
     def train(
@@ -323,7 +347,11 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         if validation_size is not None:
             check_number("validation_size", validation_size, 0.0, round(1 - train_size, 9))
         check_number("batch_size", batch_size, 3, whole=True)
+        check_mapping("plan_kwargs", plan_kwargs)
+        check_mapping("datasplitter_kwargs", datasplitter_kwargs)
         check_known("datasplitter_kwargs", datasplitter_kwargs, ("resident",))
+        check_known("PairedVAE.train", trainer_kwargs, (*TRAIN_OPTIONS, *TRAINER_OPTIONS))
+        check_unchanged(self, every_value=True)
         check_distributed(trainer_kwargs, settings.seed, checkpoint_dir)
         asked = {
             "model": self._model_summary_string,
@@ -500,7 +528,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         key_added: str = "paired",
         write_layer: bool = True,
         overwrite: bool = False,
-        **options: object,
+        transform_batch: object = None,
+        library_size: float | Literal["observed"] = "observed",
     ) -> None:
         """Write the results into an AnnData, so that scanpy finds them.
 
@@ -519,8 +548,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             Write the layer, a dense matrix of cells x genes.
         overwrite
             Replace slots that something else wrote.
-        **options
-            `transform_batch` and `library_size` of :meth:`get_normalized_expression`.
+        transform_batch, library_size
+            As in :meth:`get_normalized_expression`, of the layer.
 
         Raises
         ------
@@ -530,9 +559,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             If the layer does not fit.
         """
         check_trained(self)
-        target = self.adata if adata is None else adata
-        check_layer(target, self.registry["setup_args"]["layer"])
-        check_genes(target, genes_of(self.registry))
+        target = find_target(self, adata)
         slots = [("obsm", f"X_{key_added}")]
         has_support = (
             target is self.adata
@@ -546,12 +573,13 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             slots.append(("obs", f"{key_added}_support"))
         check_free(target, key_added, slots, "PairedVAE", overwrite=overwrite)
         values: list[object] = [self.get_latent_representation(adata)]
+        options = {"transform_batch": transform_batch, "library_size": library_size}
         if write_layer:
-            options["gene_list"] = target.var_names
-            values.append(self.get_normalized_expression(adata, **options).to_numpy())
+            genes = target.var_names
+            table = self.get_normalized_expression(adata, gene_list=genes, **options)
+            values.append(table.to_numpy())
         if has_support:
             values.append(self.get_support().max(axis=1).to_numpy())
-        options.pop("gene_list", None)
         params = self.init_params_["non_kwargs"] | options
         write_slots(target, key_added, dict(zip(slots, values, strict=True)), "PairedVAE", params)
 

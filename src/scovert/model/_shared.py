@@ -9,8 +9,10 @@ from typing import Self
 import pandas as pd
 from anndata import AnnData, read_h5ad
 
+from scovert._arguments import knows_its_arguments
 from scovert._minibatch import check_trained, genes_of
 from scovert._saving import KEPT_ELSEWHERE, SavedModel, read_model, write_model
+from scovert._setup import check_unchanged
 from scovert._validation import check_genes
 from scovert.train import Resumable
 
@@ -19,6 +21,7 @@ __all__ = ["SaveLoadMixin"]
 logger = logging.getLogger(__name__)
 
 
+@knows_its_arguments()
 class SaveLoadMixin:
     """Save and load a model in scovert's own format, which cannot carry code."""
 
@@ -40,8 +43,12 @@ class SaveLoadMixin:
         ------
         FileExistsError
             If a file is in the way and `overwrite` is not set.
+        ValueError
+            If the AnnData is to be saved and is not as it was set up.
         """
         check_trained(self)
+        if save_anndata:
+            check_unchanged(self)  # or it could not be loaded
         kept = self.adata if save_anndata else None
         write_model(path, self._saved(self.history_), kept, overwrite=overwrite)
 
@@ -103,7 +110,7 @@ class SaveLoadMixin:
                 )
             adata = read_h5ad(adata_file)
         adata = _with_genes(adata, saved)
-        cls.setup_anndata(adata, **saved.registry["setup_args"], source_registry=saved.registry)
+        cls.setup_anndata(adata, **saved.registry["setup_args"], _registry=saved.registry)
         model = cls(adata, **saved.init)
         model.module.load_state_dict(saved.weights)
         model.module.eval()

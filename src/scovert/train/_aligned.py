@@ -21,6 +21,9 @@ from scovert.train._finite import FiniteWatch
 __all__ = ["DISCRIMINATOR_SETTINGS", "AlignedPlan", "split_parameters", "totals"]
 
 NOT_TAKEN = {"module", "loss_kwargs", "n_epochs_kl_warmup", "n_steps_kl_warmup"}
+OF_HOST = tuple(name for name in signature(TrainingPlan).parameters if name not in NOT_TAKEN)
+ACCEPTED = (*OF_HOST, "kl_ramp")
+"""Options of a user, of any alignment."""
 DISCRIMINATOR_SETTINGS = {
     "lr": 1e-3,
     "betas": (0.5, 0.9),
@@ -48,11 +51,6 @@ class AlignedPlan(TrainingPlan):
         Share of training over which the weight of the KL divergence rises.
     **kwargs
         For :class:`~scvi.train.TrainingPlan`.
-
-    Raises
-    ------
-    TypeError
-        For names that are unknown, such as the host's warm-up in epochs, which `kl_ramp` replaces.
     """
 
     def __init__(
@@ -65,14 +63,6 @@ class AlignedPlan(TrainingPlan):
         kl_ramp: float = 0.25,
         **kwargs: object,
     ) -> None:
-        accepted = set(signature(TrainingPlan).parameters) - NOT_TAKEN
-        unknown = sorted(set(kwargs) - accepted)
-        if unknown:
-            raise TypeError(
-                f"`plan_kwargs` holds {unknown}, which this training plan does not take. It takes "
-                f"{sorted({'kl_ramp', *accepted})}; the KL weight rises over the share `kl_ramp` "
-                "of training."
-            )
         self.progress = 0.0
         self.kl_ramp = kl_ramp
         super().__init__(module, **kwargs)

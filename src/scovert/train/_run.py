@@ -14,6 +14,7 @@ from scvi.model.base import BaseModelClass
 from scvi.train import TrainRunner
 
 from scovert._compat import without_host_noise
+from scovert._validation import caller_level
 from scovert.train._aligned import AlignedPlan
 from scovert.train._best import BestState
 from scovert.train._charts import Charts
@@ -129,7 +130,7 @@ def _stopping_on_interrupt(
             f"Training was interrupted in epoch {max(plan.recorded['kl_weight'])}, and the model "
             f"has {_state(best)}.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=caller_level(),
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scovert._arguments import knows_its_arguments
 from scovert._slots import slot_name
 from scovert._validation import check_condition, warn_about_conditions
 from scovert.mixing import Mixture, fit_expression
@@ -21,6 +22,7 @@ ALL = "all"
 CPM_FLOOR = 10.0
 
 
+@knows_its_arguments()
 @dataclass(frozen=True)
 class TypeExpression:
     """What every cell type expresses in every condition of a bulk.

@@ -11,15 +11,16 @@ import pandas as pd
 from anndata import AnnData
 from scvi import REGISTRY_KEYS, settings
 from scvi.data import AnnDataManager
-from scvi.data.fields import CategoricalObsField, LayerField
+from scvi.data.fields import CategoricalObsField
 from scvi.model.base import BaseModelClass
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from scovert import _health
+from scovert._arguments import knows_its_arguments
 from scovert._counts import get_counts
 from scovert._minibatch import check_trained, genes_of
-from scovert._setup import give_identity
+from scovert._setup import CountsField, check_set_up, check_unchanged, give_identity
 from scovert._slots import check_free, check_memory, write_slots
 from scovert._validation import (
     UNKNOWN,
@@ -61,6 +62,7 @@ ONE_THREAD = 1
 FEW_TYPES, GENES_OF_FEW, GENES_OF_MANY = 4, 100, 800
 
 
+@knows_its_arguments(options="deconvolve")
 class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
     """Cell types in bulk RNA-seq, with intervals, from an annotated single-cell reference.
 
@@ -108,7 +110,9 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         min_cells_per_type: int = 10,
         n_genes_per_type: int | Literal["auto"] = "auto",
     ) -> None:
+        check_set_up(type(self), reference, "reference")
         super().__init__(reference)
+        check_unchanged(self)
         check_number("n_states", n_states, 1, whole=True)
         check_choice("signature", signature, ("states", "prototype_vae"))
         check_number("min_cells_per_type", min_cells_per_type, 1, whole=True)
@@ -135,7 +139,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         batch_key: str | None = None,
         subject_key: str | None = None,
         layer: str | None = None,
-        **kwargs: object,
+        _registry: dict | None = None,  # of a saved model
     ) -> None:
         """Say where in `reference` counts and cell types are.
 
@@ -153,9 +157,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         subject_key
             Column of ``reference.obs`` with the donor, for the variance between donors.
         layer
-            Layer with the raw counts; `None` means ``reference.X``.
-        **kwargs
-            For :meth:`scvi.data.AnnDataManager.register_fields`, used when a model is loaded.
+            Layer with the raw counts; `None` means ``reference.X``, ``"raw"`` (unless a layer is
+            called so) the genes of `reference` in ``reference.raw``.
 
         Raises
         ------
@@ -170,14 +173,12 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         check_types(reference, labels_key, 1)
         check_subjects(reference, batch_key, subject_key)
         totals = check_counts(get_counts(reference, layer), where, reference)
-        if "source_registry" not in kwargs:
+        if _registry is None:
             warn_about_cells(reference, totals)
         give_identity(cls, reference)
         manager = AnnDataManager(
             fields=[
-                LayerField(
-                    REGISTRY_KEYS.X_KEY, layer, is_count_data=False, correct_data_format=False
-                ),
+                CountsField(reference, layer, [labels_key, batch_key, subject_key]),
                 CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
             ],
             setup_method_args=cls._get_setup_method_args(
@@ -189,7 +190,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
                 layer=layer,
             ),
         )
-        manager.register_fields(reference, **kwargs)
+        manager.register_fields(reference, _registry)
         cls.register_manager(manager)
 
     def train(self, *, enable_progress_bar: bool = True) -> None:
@@ -207,6 +208,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         FloatingPointError
             If the loss of the prototypes became NaN or infinite.
         """
+        check_unchanged(self, every_value=True)
         self.seed_ = settings.seed or 0
         learning = Learning(
             self.n_states,

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scovert._arguments import knows_its_arguments
 from scovert._slots import slot_name
 from scovert._validation import UNKNOWN, caller_level
 from scovert.mixing import JointFit, Profiles, match_types
@@ -45,6 +46,7 @@ class Fit:
     joint: JointFit
 
 
+@knows_its_arguments()
 @dataclass(frozen=True)
 class BulkResult:
     """What a bulk holds, with intervals.

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
 
+from scovert._counts import find_matrix
 from scovert._validation import (
     check_bulk_values,
     check_content,
@@ -56,7 +57,7 @@ class Samples:
         where = check_layer(bulk, layer, "bulk")
         check_orientation(bulk, genes)
         check_genes(bulk, name="bulk")
-        stored = bulk.X if layer is None else bulk.layers[layer]
+        stored = find_matrix(bulk, layer)
         stored = stored[:] if bulk.isbacked else stored
         dense = stored.toarray() if sp.issparse(stored) else np.asarray(stored)
         values = dense.astype(np.float64)

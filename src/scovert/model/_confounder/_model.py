@@ -16,16 +16,16 @@ from scvi.data import AnnDataManager
 from scvi.data.fields import (
     CategoricalJointObsField,
     CategoricalObsField,
-    LayerField,
     NumericalJointObsField,
 )
 from scvi.model.base import BaseModelClass
 from tqdm.auto import tqdm
 
 from scovert import _health
+from scovert._arguments import check_known, knows_its_arguments
 from scovert._counts import get_counts
-from scovert._minibatch import check_trained, genes_of
-from scovert._setup import give_identity
+from scovert._minibatch import check_trained, find_target, genes_of
+from scovert._setup import CountsField, check_set_up, check_unchanged, give_identity
 from scovert._slots import check_free, check_layer_fits, slot_name, write_slots
 from scovert._validation import (
     check_categorical,
@@ -37,7 +37,6 @@ from scovert._validation import (
     check_design,
     check_gene_list,
     check_genes,
-    check_known,
     check_latents,
     check_layer,
     check_number,
@@ -77,10 +76,22 @@ __all__ = ["LatentConfounder"]
 
 logger = logging.getLogger(__name__)
 
+Identification = Literal["auto", "classes", "sparse", "controls", "randomised"]
 PRECISIONS = {32: torch.float32, 64: torch.float64}
+TRAIN_OPTIONS = (
+    "solver",
+    "max_epochs",
+    "batch_size",
+    "precision",
+    "accelerator",
+    "enable_progress_bar",
+)
+"""Arguments of `train` that are not a solver's."""
+
 MAX_ROUNDS = 100
 
 
+@knows_its_arguments()
 class LatentConfounder(SaveLoadMixin, BaseModelClass):
     """Effects of a treatment on every gene that survive what nobody measured.
 
@@ -121,7 +132,9 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         n_latent: int | Literal["auto"] = "auto",
         z_type: Literal["continuous", "binary"] = "continuous",
     ) -> None:
+        check_set_up(type(self), adata)
         super().__init__(adata)
+        check_unchanged(self)
         check_choice("z_type", z_type, ("continuous", "binary"))
         self.z_type_ = z_type
         self.levels_ = [str(level) for level in treatment_levels(self.registry)]
@@ -134,6 +147,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         check_latents(n_latent, z_type, max(0, min(adata.n_obs - n_columns, adata.n_vars) // 3))
         self._n_latent = n_latent
         self._inferred: Inference | None = None
+        self._inferred_from: AnnData | None = None
         self._model_summary_string = (
             f"LatentConfounder of {adata.n_obs} cells, {adata.n_vars} genes: n_latent={n_latent}, "
             f"z_type={z_type!r}, {', '.join(self._comparisons)}"
@@ -151,7 +165,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         continuous_covariate_keys: Sequence[str] | None = None,
         size_factor_key: str | None = None,
         cluster_key: str | None = None,
-        **kwargs: object,
+        _registry: dict | None = None,  # of a saved model
     ) -> None:
         """Say where in `adata` counts, treatment and covariates are.
 
@@ -164,7 +178,8 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         treatment_key
             Column of ``adata.obs`` with the treatment: bool, 0 and 1, or two or more categories.
         layer
-            Layer with the raw counts; `None` means ``adata.X``.
+            Layer with the raw counts; `None` means ``adata.X``, ``"raw"`` (unless a layer is
+            called so) the genes of `adata` in ``adata.raw``.
         reference
             Level that the others are compared with; `None` only for bool (`False`) and 0 and 1
             (0).
@@ -175,8 +190,6 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             cell by the mean of all.
         cluster_key
             Column of ``adata.obs`` with donors or samples whose cells are not independent.
-        **kwargs
-            For :meth:`scvi.data.AnnDataManager.register_fields`, used when a model is loaded.
 
         Raises
         ------
@@ -196,7 +209,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         check_design(adata, treatment_key, levels, *covariates)
         check_clusters(adata, cluster_key, treatment_key)
         totals = check_counts(get_counts(adata, layer), where, adata)
-        if "source_registry" not in kwargs:
+        if _registry is None:
             warn_about_cells(adata, totals)
             warn_about_arms(adata, treatment_key)
             warn_about_overlap(adata, treatment_key, levels, *covariates)
@@ -206,11 +219,11 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
                 warn_about_clusters(adata, treatment_key, known)
         give_identity(cls, adata)
         categorical, continuous = (None if keys is None else list(keys) for keys in covariates)
+        columns = [treatment_key, *(categorical or []), *(continuous or [])]
+        columns += [size_factor_key, cluster_key]
         manager = AnnDataManager(
             fields=[
-                LayerField(
-                    REGISTRY_KEYS.X_KEY, layer, is_count_data=False, correct_data_format=False
-                ),
+                CountsField(adata, layer, columns),
                 CategoricalObsField(TREATMENT_KEY, treatment_key),
                 CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical),
                 NumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, continuous),
@@ -227,8 +240,8 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
                 cluster_key=cluster_key,
             ),
         )
-        kwargs.setdefault("source_registry", _used_levels(adata, treatment_key, categorical))
-        manager.register_fields(adata, **kwargs)
+        used = _used_levels(adata, treatment_key, categorical)
+        manager.register_fields(adata, _registry or used)
         cls.register_manager(manager)
 
     def train(
@@ -269,7 +282,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             Show progress.
         **solver_kwargs
             With ``"amortized"``: `lr`, the learning rate at the start (default 0.01), and options
-            of the ``train`` of :class:`scvi.model.base.PyroSviTrainMixin`. With
+            of :class:`scvi.train.Trainer`. With
             ``"alternating"``: `scale`, ``"mean"`` (the loss of the treatment counts as much as the
             mean over the genes) or ``"joint"`` (as any one gene); `dbpr_weight`, weight of the
             reward for explained deviance (default 1); `relaxation`, how a gradient passes a
@@ -288,9 +301,10 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         is_exact = solver == "exact"
         asked = NetworkTraining(solver, max_epochs, batch_size, enable_progress_bar, solver_kwargs)
         if is_exact:
-            check_known("train(solver='exact')", solver_kwargs, ())
+            check_known("train(solver='exact')", solver_kwargs, TRAIN_OPTIONS)
         else:
-            asked.check()
+            asked.check(TRAIN_OPTIONS)
+        check_unchanged(self, every_value=True)
         self._inferred = None
         self.seed_, self.precision_ = settings.seed or 0, precision
         cells = Treated.read(self.adata, self.registry, self.scale_)
@@ -393,7 +407,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
     def get_treatment_effects(
         self,
         *,
-        identification: Literal["auto", "classes", "sparse", "controls", "randomised"] = "auto",
+        identification: Identification = "auto",
         negative_controls: Sequence[str] | str | None = None,
         method: Literal["wald", "aipw"] = "wald",
     ) -> pd.DataFrame:
@@ -457,7 +471,8 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         *,
         treatment: object = None,
         gene_list: Sequence[str] | None = None,
-        **options: object,
+        identification: Identification = "auto",
+        negative_controls: Sequence[str] | str | None = None,
     ) -> pd.DataFrame:
         """Return deconfounded means: counts expected with the confounders at their average.
 
@@ -469,20 +484,17 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             Level that all cells are taken to have; `None` leaves each its own.
         gene_list
             Genes to return; `None` means all.
-        **options
-            `identification` and `negative_controls` of :meth:`get_treatment_effects`.
+        identification, negative_controls
+            As in :meth:`get_treatment_effects`.
 
         Returns
         -------
         DataFrame of cells x genes, float32: counts at the cell's own size factor and covariates.
         """
-        check_known("options", options, ("identification", "negative_controls"))
         if treatment is not None:
             check_choice("treatment", str(treatment), self.levels_)
         genes = check_gene_list(gene_list, genes_of(self.registry))
-        estimates = self._estimate(
-            options.get("identification", "auto"), options.get("negative_controls")
-        )
+        estimates = self._estimate(identification, negative_controls)
         names, cells = self._query(adata, indices)
         level = cells.level
         if treatment is not None:
@@ -526,7 +538,9 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         key_added: str = "confounder",
         write_layer: bool = True,
         overwrite: bool = False,
-        **options: object,
+        identification: Identification = "auto",
+        negative_controls: Sequence[str] | str | None = None,
+        method: Literal["wald", "aipw"] = "wald",
     ) -> None:
         """Write the results into an AnnData, so that scanpy finds them.
 
@@ -547,8 +561,8 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             Write the layer, a dense matrix of cells x genes.
         overwrite
             Replace slots that something else wrote.
-        **options
-            For :meth:`get_treatment_effects`.
+        identification, negative_controls, method
+            As in :meth:`get_treatment_effects`.
 
         Raises
         ------
@@ -558,16 +572,18 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             If the layer does not fit.
         """
         check_trained(self)
-        target = self.adata if adata is None else adata
-        genes = genes_of(self.registry)
-        check_layer(target, self.registry["setup_args"]["layer"])
-        check_genes(target, genes)
+        target, genes = find_target(self, adata), genes_of(self.registry)
         names = self._slot_names(key_added, write_layer=write_layer)
         if write_layer:
             check_layer_fits(target, genes, key_added)
         check_free(
             target, key_added, list(names.values()), "LatentConfounder", overwrite=overwrite
         )
+        options = {
+            "identification": identification,
+            "negative_controls": negative_controls,
+            "method": method,
+        }
         effects = self.get_treatment_effects(**options)
         inference, estimates = self._inference, self._estimate(**options)
         cell_names, cells = self._query(target, None)
@@ -609,7 +625,6 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         DataFrame with a row for each quantity: ``value``, ``verdict`` (``"ok"`` or ``"look"``) and
         ``advice``. What speaks for and against the identification is there for every arm.
         """
-        check_known("options", options, ("identification", "negative_controls", "method"))
         estimates = self._estimate(**options)
         leakage = self._inference.leakage(estimates)
         rows = [
@@ -697,22 +712,16 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
     def _inference(self) -> Inference:
         """What all results are derived from, made at first use."""
         check_trained(self)
-        if self._inferred is None:
-            cells = Treated.read(self.adata, self.registry, self.scale_)
-            key = self.registry["setup_args"]["cluster_key"]
-            clusters = None if key is None else pd.factorize(self.adata.obs[key])[0]
-            network = restored_network(self.module, self.solver_, self.z_type_)
-            self._inferred = Inference(
-                cells,
-                self.module,
-                self.levels_,
-                clusters,
-                seed=self.seed_,
-                network=network,
-                dtype=PRECISIONS[self.precision_],
-            )
-        if self._inferred.cells.fingerprint() != self.cells_:
-            self._inferred = None
+        check_unchanged(self)
+        known = self._inferred if self._inferred_from is self.adata else None
+        if known is None or known.cells.fingerprint() != self.cells_:
+            self._inferred, self._inferred_from = self._infer(), self.adata
+        return self._inferred
+
+    def _infer(self) -> Inference:
+        """Read the cells that were fitted, or refuse others."""
+        cells = Treated.read(self.adata, self.registry, self.scale_)
+        if cells.fingerprint() != self.cells_:
             raise ValueError(
                 "The AnnData of this model does not hold what it was trained with: it has other "
                 "cells or another order of them, or its counts, treatment or covariates were "
@@ -720,7 +729,18 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
                 "raw counts (keep them in a layer, `layer=...`), and pass other cells to the "
                 "methods as `adata`."
             )
-        return self._inferred
+        key = self.registry["setup_args"]["cluster_key"]
+        clusters = None if key is None else pd.factorize(self.adata.obs[key])[0]
+        network = restored_network(self.module, self.solver_, self.z_type_)
+        return Inference(
+            cells,
+            self.module,
+            self.levels_,
+            clusters,
+            seed=self.seed_,
+            network=network,
+            dtype=PRECISIONS[self.precision_],
+        )
 
     def _query(self, adata: AnnData | None, indices: ArrayLike | None) -> tuple[pd.Index, Treated]:
         """Return names and data of the cells a method was asked about."""
@@ -735,7 +755,8 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             check_covariates(adata, *(setup[key] for key in keys))
             check_size_factors(adata, setup["size_factor_key"])
             check_genes(adata, genes_of(self.registry))
-            check_counts(get_counts(adata, setup["layer"]), where, adata)
+            counts = get_counts(adata, setup["layer"])
+            check_counts(counts, where, adata, may_be_zero=True)
             cells = Treated.read(adata, self.registry, self.scale_)
         rows = select_rows(indices, len(cells))
         return adata.obs_names[rows], cells if indices is None else cells.take(rows)

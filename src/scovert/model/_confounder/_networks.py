@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from scovert._arguments import check_known
+from scovert._compat import TRAINER_OPTIONS
 from scovert._reader import Cells, designed_cells
-from scovert._validation import check_choice, check_known, check_number
+from scovert._validation import check_choice, check_number
 from scovert.glm import fit_regression
 from scovert.model._confounder._cells import Treated
 from scovert.model._confounder._exact import MAX_BITS, ExactFit, deviance_frame
@@ -54,12 +57,14 @@ class NetworkTraining(NamedTuple):
     show_progress: bool
     options: dict[str, object]
 
-    def check(self) -> None:
-        """Refuse options that the solver does not take."""
+    def check(self, of_all: Sequence[str]) -> None:
+        """Refuse options that neither the solver takes nor, as those of all do, ``train``."""
+        where = f"train(solver={self.solver!r})"
         if self.solver == "amortized":
+            check_known(where, self.options, ("lr", *of_all, *TRAINER_OPTIONS))
             check_number("lr", self.options.get("lr", 1.0), 0)
             return
-        check_known(f"train(solver={self.solver!r})", self.options, (*CHOICES, "dbpr_weight"))
+        check_known(where, self.options, (*CHOICES, "dbpr_weight", *of_all))
         check_number("dbpr_weight", self.options.get("dbpr_weight", 1.0), 0)
         for name in CHOICES.keys() & self.options.keys():
             check_choice(name, self.options[name], CHOICES[name])

@@ -1,0 +1,92 @@
+"""Refusing arguments that nothing takes, with the nearest that there is."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Iterable
+from difflib import get_close_matches
+from functools import wraps
+from typing import TypeVar
+
+__all__ = ["check_known", "knows_its_arguments"]
+
+Class = TypeVar("Class", bound=type)
+
+
+def check_known(where: str, given: Iterable[str] | None, known: Collection[str]) -> None:
+    """Refuse names that are not among the `known` ones.
+
+    Parameters
+    ----------
+    where
+        What they were passed to, for the message.
+    given
+        Names that were passed.
+    known
+        Names that are taken, in the order in which to list them.
+
+    Raises
+    ------
+    TypeError
+        For a name that is not known; it says which comes nearest.
+    """
+    unknown = [name for name in given or [] if name not in known]
+    if unknown:
+        guesses = [_nearest(name, known) for name in unknown]
+        meant = "".join(f" Did you mean `{guess}`?" for guess in guesses if guess)
+        takes = f"It takes {', '.join(f'`{name}`' for name in known)}." if known else ""
+        raise TypeError(
+            f"`{where}` does not take {', '.join(f'`{name}`' for name in unknown)}.{meant} "
+            f"{takes or 'It takes no such options.'}"
+        )
+
+
+def knows_its_arguments(*, options: str | None = None) -> Callable[[Class], Class]:
+    """Let the public methods of a class refuse unknown arguments with the nearest known one.
+
+    Methods with ``**options`` take the arguments of the method that `options` names, too. With
+    other names after the two stars a method looks itself.
+    """
+
+    def decorate(cls: Class) -> Class:
+        more = [] if options is None else _named(getattr(cls, options))
+        for name, member in list(vars(cls).items()):
+            if name.startswith("_") and name != "__init__":
+                continue
+            where = cls.__name__ if name == "__init__" else f"{cls.__name__}.{name}"
+            if isinstance(member, classmethod):
+                setattr(cls, name, classmethod(_checked(member.__func__, where, more)))
+            elif inspect.isfunction(member):
+                setattr(cls, name, _checked(member, where, more))
+        return cls
+
+    return decorate
+
+
+def _checked(function: Callable, where: str, options: list[str]) -> Callable:
+    """Let a method refuse the names of arguments that it does not have."""
+    rest = inspect.getfullargspec(function).varkw
+    if rest not in (None, "options"):
+        return function
+    known = [*_named(function), *(options if rest else [])]
+    public = [name for name in known if not name.startswith("_")]
+
+    @wraps(function)
+    def call(*args: object, **kwargs: object) -> object:
+        check_known(where, [name for name in kwargs if name not in known], public)
+        return function(*args, **kwargs)
+
+    return call
+
+
+def _named(method: Callable) -> list[str]:
+    """Return the names of the arguments of a method, but for what it is a method of."""
+    parameters = list(inspect.signature(method).parameters.values())[1:]
+    return [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+
+
+def _nearest(name: str, known: Collection[str]) -> str | None:
+    """Return the known name that is most like another, if any is like it."""
+    by_lower = {option.lower(): option for option in known}
+    found = get_close_matches(name.lower(), by_lower, n=1)
+    return by_lower[found[0]] if found else None

@@ -1,0 +1,237 @@
+"""What every model refuses when an AnnData is set up, and what the command line makes of it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+import scvi
+from anndata import AnnData
+from scipy import sparse
+from typer.testing import CliRunner
+
+from scovert.cli import app
+from scovert.model import BulkDeconvolution, LatentConfounder, PairedVAE
+
+N_CELLS, N_GENES = 150, 307
+SETUPS = {
+    PairedVAE: {"batch_key": "batch"},
+    LatentConfounder: {"treatment_key": "treatment"},
+    BulkDeconvolution: {"labels_key": "kind"},
+}
+COMMANDS = {"integrate": "--batch-key=batch", "deconfound": "--treatment-key=treatment"}
+
+pytestmark = pytest.mark.usefixtures("seed")
+of_every_model = pytest.mark.parametrize("cls", SETUPS, ids=[cls.__name__ for cls in SETUPS])
+
+
+def make() -> AnnData:
+    """Make cells of two datasets, two arms and three types; sequencing depth differs."""
+    rng = np.random.default_rng(0)
+    kind = np.arange(N_CELLS) % 3
+    mean = rng.gamma(1.0, 1.0, (3, N_GENES))[kind] * rng.lognormal(0, 0.4, (N_CELLS, 1))
+    obs = pd.DataFrame(
+        {
+            "batch": np.repeat(["a", "b"], [70, 80]),
+            "treatment": rng.random(N_CELLS) < 0.5,
+            "kind": np.array(["B", "NK", "T"])[kind],
+        },
+        index=[f"cell {i}" for i in range(N_CELLS)],
+    )
+    var = pd.DataFrame(index=[f"gene {g}" for g in range(N_GENES)])
+    return AnnData(sparse.csr_matrix(rng.poisson(mean).astype(np.float32)), obs=obs, var=var)
+
+
+def with_values(change: Callable) -> Callable[[AnnData], AnnData]:
+    """Change the dense matrix."""
+
+    def changed(adata: AnnData) -> AnnData:
+        adata.X = change(adata.X.toarray())
+        return adata
+
+    return changed
+
+
+def over_total(x: np.ndarray) -> np.ndarray:
+    return x / x.sum(1, keepdims=True) * 1e4
+
+
+def as_soupx(x: np.ndarray) -> np.ndarray:
+    """Take a share of ambient RNA off, another one for every gene of every cell."""
+    return x * (1 - 0.2 * np.random.default_rng(1).random(x.shape))
+
+
+def as_rsem(x: np.ndarray) -> np.ndarray:
+    """Share a read in fifty out between genes."""
+    x[::7, ::7] *= 1.25
+    return x
+
+
+def of_variable_genes(x: np.ndarray) -> np.ndarray:
+    """Normalise by totals of more genes than there are, so that totals differ."""
+    return x / (x.sum(1, keepdims=True) + np.arange(N_CELLS)[:, None]) * 1e4
+
+
+ROUND = "corrected or expected counts.*SoupX.*round them"
+REFUSED = {
+    "no cells": (lambda a: a[:0].copy(), ValueError, "has 0 cells and 307 genes.*filters"),
+    "no cells, a view": (lambda a: a[:0], ValueError, "has 0 cells and 307 genes"),
+    "no genes": (lambda a: a[:, :0].copy(), ValueError, "has 150 cells and 0 genes"),
+    "zeros": (with_values(lambda x: 0 * x), ValueError, "`adata.X` holds nothing but zeros"),
+    "text": (with_values(lambda x: x.astype(str)), TypeError, "holds text .*astype"),
+    "objects": (with_values(lambda x: x.astype(object)), TypeError, "holds Python objects"),
+    "complex": (with_values(lambda x: x + 0j), TypeError, "holds complex numbers"),
+    "nan": (with_values(lambda x: np.where(x > 9, np.nan, x)), ValueError, "holds nan.*cell"),
+    "beyond counting": (with_values(lambda x: 1e12 * x), ValueError, "holds .*e\\+1.*damaged"),
+    "scaled": (with_values(lambda x: x - x.mean(0)), ValueError, "look scaled: name the layer"),
+    "per total": (with_values(over_total), ValueError, "look normalised: name the layer"),
+    "log": (with_values(lambda x: np.log1p(over_total(x))), ValueError, "look log-normalised: na"),
+    "log, variable genes": (
+        with_values(lambda x: np.log1p(of_variable_genes(x))),
+        ValueError,
+        "look log-normalised: name",
+    ),
+    "per total, variable genes": (with_values(of_variable_genes), ValueError, "look normalised: "),
+    "SoupX": (with_values(as_soupx), ValueError, ROUND),
+    "RSEM": (with_values(as_rsem), ValueError, ROUND),
+}
+
+
+@of_every_model
+@pytest.mark.parametrize(("change", "exception", "match"), REFUSED.values(), ids=list(REFUSED))
+def test_every_model_refuses(
+    cls: type, change: Callable, exception: type[Exception], match: str
+) -> None:
+    with pytest.raises(exception, match=match):
+        cls.setup_anndata(change(make()), **SETUPS[cls])
+
+
+ACCEPTED = {
+    "bool": lambda x: x > 0,
+    "bytes": lambda x: x.astype(np.uint8),
+    "long integers": lambda x: x.astype(np.int64),
+    "doubles": lambda x: x.astype(np.float64),
+    "halves": lambda x: x.astype(np.float16),
+    "rounded SoupX": lambda x: np.rint(as_soupx(x)),
+}
+
+
+@of_every_model
+@pytest.mark.parametrize("change", ACCEPTED.values(), ids=list(ACCEPTED))
+def test_every_model_accepts(cls: type, change: Callable) -> None:
+    adata = with_values(change)(make())
+    cls.setup_anndata(adata, **SETUPS[cls])
+    cls(adata)
+
+
+@of_every_model
+def test_only_what_was_set_up_makes_a_model(cls: type) -> None:
+    adata = make()
+    with pytest.raises(ValueError, match=rf"is not set up.*{cls.__name__}.setup_anndata\("):
+        cls(adata)
+    cls.setup_anndata(adata, **SETUPS[cls])
+    for other in (adata.copy(), adata[:, :99].copy(), adata[:99]):
+        with pytest.raises(ValueError, match="a copy or a part.*150 cells, 307 genes"):
+            cls(other)
+    for wrong in (None, adata.to_df(), "cells.h5ad"):
+        with pytest.raises(TypeError, match=f"is a {type(wrong).__name__}. Pass an AnnData"):
+            cls(wrong)
+
+
+# Where the counts are
+
+
+def with_counts_in_raw(adata: AnnData) -> AnnData:
+    """Normalise as most files are: counts in ``raw``, of more genes than there are."""
+    adata.raw = adata.copy()
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
+    return adata[:, ::-1][:, 2:].copy()
+
+
+def with_counts_in_a_layer(adata: AnnData) -> AnnData:
+    adata.layers["counts"] = adata.X.copy()
+    sc.pp.log1p(adata)
+    return adata
+
+
+@of_every_model
+def test_the_message_names_where_counts_are(cls: type) -> None:
+    with pytest.raises(ValueError, match=r"`adata.raw.X` holds counts: pass `layer='raw'`"):
+        cls.setup_anndata(with_counts_in_raw(make()), **SETUPS[cls])
+    with pytest.raises(ValueError, match=r"`adata.layers\['counts'\]` holds counts: pass `layer="):
+        cls.setup_anndata(with_counts_in_a_layer(make()), **SETUPS[cls])
+
+
+def fitted(cls: type, adata: AnnData, layer: str | None) -> object:
+    scvi.settings.seed = 0
+    cls.setup_anndata(adata, layer=layer, **SETUPS[cls])
+    model = cls(adata, **({"n_latent": 2} if cls is not BulkDeconvolution else {}))
+    epochs = {"max_epochs": 2} if cls is PairedVAE else {}
+    model.train(enable_progress_bar=False, **epochs)
+    return model
+
+
+def asked(model: object, layer: str | None = None) -> np.ndarray:
+    if not isinstance(model, BulkDeconvolution):
+        return model.get_normalized_expression().to_numpy()
+    bulk = model.adata[:6].copy()  # cells may pass for samples
+    options = {"layer": layer, "kind": "counts", "cell_size": "none", "interval": None}
+    return model.get_proportions(bulk, **options).to_numpy()
+
+
+@of_every_model
+@pytest.mark.filterwarnings("ignore:.*(p-values are refused|errors had to grow|dense effects)")
+def test_counts_in_raw_are_those_counts(cls: type, tmp_path: Path) -> None:
+    cells = with_counts_in_raw(make())
+    plain = AnnData(make()[:, cells.var_names].X, obs=cells.obs, var=cells.var)
+    model, expected = fitted(cls, cells.copy(), "raw"), fitted(cls, plain, None)
+    np.testing.assert_array_equal(asked(model, "raw"), asked(expected))
+    model.save(tmp_path / "model", save_anndata=True)
+    loaded = cls.load(tmp_path / "model")
+    np.testing.assert_array_equal(asked(loaded, "raw"), asked(expected))
+    loaded.adata.raw = None
+    with pytest.raises(KeyError, match="`layer='raw'` is not in `adata.layers`"):
+        cls.setup_anndata(loaded.adata, layer="raw", **SETUPS[cls])
+
+
+def test_a_layer_called_raw_goes_first() -> None:
+    adata = with_counts_in_raw(make())
+    adata.layers["raw"] = adata.X
+    with pytest.raises(ValueError, match=r"`adata.layers\['raw'\]` holds .*look log-normalised"):
+        PairedVAE.setup_anndata(adata, "batch", layer="raw")
+
+
+def test_raw_without_the_genes_is_refused() -> None:
+    adata = make()
+    adata.raw = adata[:, 3:]
+    with pytest.raises(KeyError, match="`adata.raw` lacks 3 of the 307 genes.*'gene 0'"):
+        PairedVAE.setup_anndata(adata, "batch", layer="raw")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_command_line_reads_counts_in_raw(command: str, tmp_path: Path) -> None:
+    adata = with_counts_in_raw(make())
+    adata.write_h5ad(tmp_path / "in.h5ad")
+    call = [command, f"{tmp_path / 'in.h5ad'}", COMMANDS[command], "--quiet", "--no-write-layer"]
+    call += ["-o", f"{tmp_path / 'out.h5ad'}"]
+    refused = CliRunner().invoke(app, call)
+    assert refused.exit_code == 1
+    assert "`adata.raw.X` holds counts: pass --layer raw" in refused.stderr
+    epochs = ["--max-epochs", "1"] if command == "integrate" else []
+    done = CliRunner().invoke(app, [*call, "--layer", "raw", *epochs])
+    assert done.exit_code == 0, done.stderr
+    written = ad.read_h5ad(tmp_path / "out.h5ad")
+    assert {"X_paired", "X_confounder"} & set(written.obsm)
+
+
+def test_layers_are_called_alike_everywhere() -> None:
+    for cls in SETUPS:
+        assert "layer" in inspect.signature(cls.setup_anndata).parameters
+    assert "layer" in inspect.signature(BulkDeconvolution.deconvolve).parameters
