@@ -608,24 +608,30 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         write_slots(target, key_added, values, "LatentConfounder", params)
         target.uns[key_added] |= self._record(effects.attrs)
 
-    def check(self, **options: object) -> pd.DataFrame:
+    def check(
+        self,
+        *,
+        identification: Identification = "auto",
+        negative_controls: Sequence[str] | str | None = None,
+        method: Literal["wald", "aipw"] = "wald",
+    ) -> pd.DataFrame:
         """Return a table of what of the fit deserves a second look.
 
-        Of the effects that the `options` ask for, the automatic choice if there are none: what an
-        earlier :meth:`get_treatment_effects` was asked for does not matter. Advice is given on
-        what these effects rest on, with the limits of the rules that chose.
+        Of the effects that are asked for here, by default those of the automatic choice: what
+        :meth:`get_treatment_effects` was asked for before does not matter. Advice is given on what
+        these effects rest on, with the limits of the rules that chose.
 
         Parameters
         ----------
-        **options
-            `identification`, `negative_controls` and `method` of :meth:`get_treatment_effects`.
+        identification, negative_controls, method
+            As in :meth:`get_treatment_effects`.
 
         Returns
         -------
         DataFrame with a row for each quantity: ``value``, ``verdict`` (``"ok"`` or ``"look"``) and
         ``advice``. What speaks for and against the identification is there for every arm.
         """
-        estimates = self._estimate(**options)
+        estimates = self._estimate(identification, negative_controls, method)
         leakage = self._inference.leakage(estimates)
         rows = [
             _health.finite_row(self.history),
