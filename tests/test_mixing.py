@@ -388,12 +388,6 @@ def test_a_signature_sums_counts_as_pandas_does() -> None:
     assert (signature.between == 0).all()
 
 
-def test_housekeeping_genes() -> None:
-    names = ["RPL3", "rps6", "MT-CO1", "mt-Nd1", "CD3E", "MTOR", "RRPS1", "AMT-1"]
-    found = mixing.is_housekeeping(pd.Index(names))
-    assert found.tolist() == [True] * 4 + [False] * 4
-
-
 @pytest.mark.parametrize("phi", [0.0, 0.05, 0.3])
 def test_the_variance_between_subjects(phi: float) -> None:
     """Counts of a subject are negative binomial with a known squared variation."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scvi import REGISTRY_KEYS, settings
@@ -18,6 +19,7 @@ from tqdm.auto import tqdm
 
 from scovert import _health
 from scovert._counts import get_counts
+from scovert._genes import GeneNames, has_left_out_prefix, match_genes
 from scovert._minibatch import check_trained, genes_of
 from scovert._setup import give_identity
 from scovert._slots import check_free, check_memory, write_slots
@@ -36,6 +38,7 @@ from scovert._validation import (
     check_types,
     check_unknown,
     warn_about_cells,
+    warn_about_housekeeping,
     warn_about_unknown,
 )
 from scovert.mixing import Signature
@@ -118,6 +121,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         self.n_states, self.min_cells_per_type = n_states, min_cells_per_type
         self.signature, self.n_genes_per_type = signature, n_genes_per_type
         self.studies_: dict[str, list[str]] = {}
+        self.gene_names_: list[list] = []
+        self.is_kept_ = np.empty(0, bool)
         self.seed_ = 0
         self.module = BulkModule()
         self._model_summary_string = (
@@ -216,8 +221,12 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             enable_progress_bar,
         )
         setup = self.registry["setup_args"]
+        names = GeneNames.of(self.adata.var)
+        is_kept = ~names.is_housekeeping()
+        warn_about_housekeeping(int((~is_kept).sum()), names.names, has_symbols=names.has_symbols)
         with threadpool_limits(ONE_THREAD):
-            signatures, self.history_ = find_signatures(self.adata, setup, learning)
+            signatures, self.history_ = find_signatures(self.adata, is_kept, setup, learning)
+        self.gene_names_, self.is_kept_ = names.stored(), is_kept
         self.module.keep(stored(signatures))
         self.studies_ = {name: list(s.types) for name, s in signatures.items()}
         self.is_trained_ = True
@@ -289,7 +298,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         check_unknown(unknown, self.types)
         if interval is not None:
             check_number("interval", interval, 0.01, 0.999)
-        samples = Samples.read(bulk, layer, kind, genes_of(self.registry))
+        samples = Samples.read(bulk, layer, kind, self._gene_names)
         member = None
         if measured is not None:
             measured, member = check_measured(measured, groups, samples.names, self.types)
@@ -467,7 +476,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         values = {slot: in_slot(getattr(result, name)) for name, slot in slots.items()}
         if write_layer:
             found = find_expression(replace(result, obs=bulk.obs), condition_key)
-            written = found.layers(bulk.var_names, key_added)
+            genes = match_genes(self._gene_names, GeneNames.of(bulk.var)).names
+            written = found.layers(genes, key_added)
             values |= {("layers", name): table for name, table in written.items()}
         params = self.init_params_["non_kwargs"] | {
             k: v for k, v in options.items() if isinstance(v, (str, int, float))
@@ -475,7 +485,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         write_slots(bulk, key_added, values, "BulkDeconvolution", params)
         record = result.record()
         if write_layer:
-            is_known = bulk.var_names.isin(found.expression.columns)
+            is_known = genes.isin(found.expression.columns)
             record |= {"layers": layers, "n_genes_without_profile": int((~is_known).sum())}
         bulk.uns[key_added] |= record
 
@@ -504,7 +514,15 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
     @property
     def _signatures(self) -> dict[str, Signature]:
         check_trained(self)
-        return restored(self.module.tables, self.studies_, genes_of(self.registry))
+        genes = genes_of(self.registry)
+        is_kept = self.is_kept_ if len(self.is_kept_) else ~has_left_out_prefix(genes)
+        return restored(self.module.tables, self.studies_, genes[is_kept])
+
+    @property
+    def _gene_names(self) -> GeneNames:
+        if not self.gene_names_:  # of names of another kind, or from a file without them
+            return GeneNames.of(self.adata.var)
+        return GeneNames.restored(genes_of(self.registry), self.gene_names_)
 
     def _n_genes(self, signature: Signature) -> int:
         if self.n_genes_per_type != "auto":

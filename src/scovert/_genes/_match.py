@@ -1,0 +1,118 @@
+"""Genes of two tables that are named differently, matched."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from scovert._genes._kinds import IDENTIFIERS, NUMBERS, SYMBOLS, kind_of_genes
+from scovert._genes._names import GeneNames, Spelling
+
+__all__ = ["Match", "match_genes"]
+
+VAR_NAMES = "var_names"
+FEW = 0.1
+"""Tables whose names are of one kind and share fewer of them are matched by others, if better."""
+_MADE_UNIQUE = re.compile(r"(.+)-[1-9]")
+"""What ``var_names_make_unique`` calls a symbol when it occurs again."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """How the genes of a bulk are matched with those of a reference.
+
+    Attributes
+    ----------
+    own
+        Names of the genes of the bulk.
+    names
+        As the reference calls them; their own if it lacks them.
+    merged
+        Genes of the reference that have one name by which they are matched: the first of them, by
+        the names of the others.
+    source
+        Which names were taken; ``"var_names"`` if those of both, as they are.
+    n_shared
+        Genes that both have.
+    """
+
+    own: pd.Index
+    names: pd.Index
+    merged: dict[str, str]
+    source: str
+    n_shared: int
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the names are those of both in ``var_names``."""
+        return self.source == VAR_NAMES
+
+    @property
+    def n_added(self) -> int:
+        """Number of genes whose counts are added to those of another."""
+        return int(self.names.duplicated().sum()) + len(self.merged)
+
+
+def match_genes(reference: GeneNames, bulk: GeneNames) -> Match:
+    """Match genes by ``var_names``, or by other names if those are of different kinds.
+
+    Parameters
+    ----------
+    reference, bulk
+        Names of the genes of both.
+    """
+    n_plain = _n_shared(reference.names, bulk.names)
+    plain = Match(bulk.names, bulk.names, {}, VAR_NAMES, n_plain)
+    kinds = kind_of_genes(reference.names), kind_of_genes(bulk.names)
+    is_alike = kinds[0] == kinds[1] and kinds[0] in (SYMBOLS, IDENTIFIERS)
+    if is_alike and n_plain >= FEW * min(len(reference.names), len(bulk.names)):
+        return plain
+    ways = [
+        (ours, theirs)
+        for kind in (IDENTIFIERS, SYMBOLS)
+        for ours in reference.spellings
+        for theirs in bulk.spellings
+        if ours.kind == theirs.kind == kind
+    ]
+    n_shared = [_n_shared(ours.names, theirs.names) for ours, theirs in ways]
+    best = max(n_shared, default=0)
+    # Numbers may be positions, which agree whatever the genes are.
+    is_better = best > (0 if kinds == (NUMBERS, NUMBERS) else n_plain)
+    return _by(reference, bulk, *ways[n_shared.index(best)]) if is_better else plain
+
+
+def _n_shared(ours: pd.Index, theirs: pd.Index) -> int:
+    return int(ours.unique().isin(theirs).sum())
+
+
+def _by(reference: GeneNames, bulk: GeneNames, ours: Spelling, theirs: Spelling) -> Match:
+    shared, own = ours.names, theirs.names
+    if ours.kind == SYMBOLS:
+        shared, own = _joined_again(shared, own), _joined_again(own, shared)
+    is_first = ~shared.duplicated()
+    called = pd.Series(reference.names[is_first], shared[is_first])
+    taker = called[shared].to_numpy(object)
+    is_given_up = taker != reference.names
+    found = called.reindex(own).to_numpy(object)
+    return Match(
+        bulk.names,
+        pd.Index(np.where(pd.isna(found), bulk.names, found)),
+        dict(zip(reference.names[is_given_up], taker[is_given_up], strict=True)),
+        f"reference.{ours.source} and bulk.{theirs.source}",
+        _n_shared(shared, own),
+    )
+
+
+def _joined_again(names: pd.Index, known: pd.Index) -> pd.Index:
+    """Call a symbol that was made unique as before, unless the other table has it like that."""
+    there, others = set(names), set(known)
+
+    def before(name: str) -> str:
+        again = None if name in others else _MADE_UNIQUE.fullmatch(name)
+        stem = name if again is None else again[1]
+        return stem if stem in there and stem in others else name
+
+    return names.map(before)
