@@ -16,7 +16,6 @@ from scipy.special import gammaln, softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 
-from scovert import mixing
 from scovert.mixing import (
     Cohort,
     JointFit,

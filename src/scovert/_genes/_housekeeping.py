@@ -25,7 +25,7 @@ _SYMBOL = re.compile(
     rf"RP[LS](?!{_OTHERS}|{_NOT_CODING})(?:\d|A|P\d)"  # with pseudogenes, which take their reads
     rf"|(?:FAU|UBA52){_END}"  # RPS30 and RPL40
     rf"|MT[-.:]\w"  # R writes `MT.ND1`, and flies have `mt:ND1`
-    rf"|MT_?(?:{_OF_GENOME}|CO[1-3]|CYB){_END}|MT_T[A-Z][12]?{_END}"
+    rf"|MT_?(?:{_OF_GENOME}|CO[1-3]|CYT?B){_END}|MT_T[A-Z][12]?{_END}"
     rf"|(?:{_OF_GENOME}|COX[1-3]|CYTB){_END}"  # RefSeq, and Ensembl of other species
     rf")",
     re.IGNORECASE,
