@@ -265,6 +265,24 @@ def test_layers_are_those_of_the_genes_of_the_bulk(cohort: Cohort) -> None:
 
 
 @pytest.mark.usefixtures("brief")
+def test_references_of_other_names_are_averaged(cohort: Cohort) -> None:
+    """Genes of a result go by the names of the bulk, whatever a reference calls them."""
+    by_identifier = train(cohort.reference(cohort.identifiers))
+    by_symbol = train(cohort.reference(cohort.symbols, gene_ids=cohort.identifiers))
+    bulk = cohort.bulk(cohort.identifiers)
+    results = [model.deconvolve(bulk, **OPTIONS) for model in (by_identifier, by_symbol)]
+    average = BulkResult.average(results)
+    pd.testing.assert_frame_equal(average.proportions, results[0].proportions, atol=1e-6)
+    alone, of_both = (by_symbol.get_cell_type_expression(r) for r in (results[0], average))
+    pd.testing.assert_frame_equal(of_both.expression, alone.expression, rtol=1e-4)
+    assert of_both.expression.columns.isin(bulk.var_names).all()
+    assert average.quality.attrs["genes_matched_by"] == [
+        "var_names",
+        "reference.var['gene_ids'] and bulk.var_names",
+    ]
+
+
+@pytest.mark.usefixtures("brief")
 def test_a_saved_model_knows_the_names(cohort: Cohort, tmp_path: Path) -> None:
     reference = cohort.reference(cohort.symbols, gene_ids=cohort.identifiers)
     model = train(reference)
@@ -312,7 +330,7 @@ def test_other_names_without_a_way_are_refused(cohort: Cohort) -> None:
 def test_a_transposed_bulk_of_other_names(cohort: Cohort) -> None:
     model = train(cohort.reference(cohort.symbols, gene_ids=cohort.identifiers))
     with pytest.raises(ValueError, match="looks transposed.*are genes of the reference"):
-        model.deconvolve(cohort.bulk(cohort.identifiers).T, **OPTIONS)
+        model.deconvolve(cohort.bulk(cohort.identifiers + ".3").T, **OPTIONS)
 
 
 # New data of the other models

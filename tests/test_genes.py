@@ -12,6 +12,7 @@ from anndata import AnnData
 from scovert._genes import (
     GeneNames,
     advice_on_names,
+    are_known,
     has_left_out_prefix,
     is_housekeeping,
     kind_of_genes,
@@ -66,6 +67,12 @@ def test_parts_of_names() -> None:
     }
     names = pd.Index(parts)
     assert list(zip(identifiers(names), symbols(names), strict=True)) == list(parts.values())
+
+
+def test_known_names() -> None:
+    genes = pd.Index(["CD3E", "ENSG00000198851.10"])
+    names = pd.Index(["CD3E", "ENSG00000198851", "ENSG00000198851.3", "CD19", "", "916"])
+    assert are_known(names, genes).tolist() == [True] * 3 + [False] * 3
 
 
 # Ribosomal and mitochondrial genes
@@ -195,115 +202,137 @@ def test_names_are_kept_as_lists() -> None:
     names = GeneNames.of(var(SYMBOLS, gene_ids=IDS))
     again = GeneNames.restored(names.names, names.stored())
     assert again.stored() == names.stored()
-    assert match_genes(again, GeneNames.of(var(IDS))).names.tolist() == SYMBOLS
+    assert match_genes(again, GeneNames.of(var(IDS))).n_shared == 4
     assert list(names.known()) == SYMBOLS + IDS
 
 
 # Matching
 
 
-def match(reference: pd.DataFrame, bulk: pd.DataFrame) -> tuple[list[str], dict[str, str], str]:
-    found = match_genes(GeneNames.of(reference), GeneNames.of(bulk))
-    return list(found.names), found.merged, found.source
-
-
 OTHER = "ENSG00000000077"
-MATCHES = {
-    "alike": (var(SYMBOLS), var(["D", "A", "x"]), ["D", "A", "x"], {}),
-    "alike with columns": (
-        var(SYMBOLS, gene_ids=IDS),
-        var(SYMBOLS, gene_ids=IDS[::-1]),
-        SYMBOLS,
-        {},
-    ),
+BY_ID, BY_SYMBOL = dict(zip(IDS, SYMBOLS, strict=True)), dict(zip(SYMBOLS, IDS, strict=True))
+MATCHES = {  # reference, bulk, what the bulk calls the genes of the reference
     "column of the reference": (
         var(SYMBOLS, gene_ids=IDS),
         var([IDS[2], OTHER, IDS[0]]),
-        ["C", OTHER, "A"],
-        {},
+        {"A": IDS[0], "C": IDS[2]},
     ),
     "column of the bulk": (
         var(IDS),
         var(["D", "x", "B"], gene_id=[IDS[3], OTHER, IDS[1]]),
-        [IDS[3], "x", IDS[1]],
-        {},
+        {IDS[1]: "B", IDS[3]: "D"},
     ),
-    "symbols of the reference": (
-        var(IDS, feature_name=SYMBOLS),
-        var(["D", "A"]),
-        [IDS[3], IDS[0]],
-        {},
+    "symbols of the reference": (var(IDS, feature_name=SYMBOLS), var(SYMBOLS[::-1]), BY_ID),
+    "symbols of the bulk": (var(SYMBOLS), var(IDS[::-1], gene_name=SYMBOLS[::-1]), BY_SYMBOL),
+    "versions of the bulk": (var(IDS), var(V7), dict(zip(IDS, V7, strict=True))),
+    "versions of the reference": (var(V7), var(IDS), dict(zip(V7, IDS, strict=True))),
+    "other versions": (
+        var([f"{i}.8" for i in IDS]),
+        var(V7),
+        {f"{i}.8": f"{i}.7" for i in IDS},
     ),
-    "symbols of the bulk": (
-        var(SYMBOLS),
-        var(IDS[::-1], gene_name=SYMBOLS[::-1]),
-        SYMBOLS[::-1],
-        {},
-    ),
-    "versions of the bulk": (var(IDS), var(V7), IDS, {}),
-    "versions of the reference": (var(V7), var(IDS), V7, {}),
-    "other versions": (var(V7), var([f"{i}.8" for i in IDS]), V7, {}),
-    "joined": (var(SYMBOLS), var(JOINED), SYMBOLS, {}),
-    "Entrez": (var(SYMBOLS), var(["7", "8"], symbol=["B", "A"]), ["B", "A"], {}),
-    "TCGA": (var(SYMBOLS), var(["A|1", "?|5", "D|9"]), ["A", "?|5", "D"], {}),
+    "joined": (var(SYMBOLS), var(JOINED), dict(zip(SYMBOLS, JOINED, strict=True))),
+    "Entrez": (var(SYMBOLS), var(["7", "8"], symbol=["B", "A"]), {"A": "8", "B": "7"}),
+    "TCGA": (var(SYMBOLS), var(["A|1", "?|5", "D|9"]), {"A": "A|1", "D": "D|9"}),
     "positions": (
         var(["0", "1"], gene_name=["A", "B"]),
         var(["0", "1"], gene_name=["B", "A"]),
-        ["1", "0"],
-        {},
+        {"0": "1", "1": "0"},
     ),
-    "no names": (var(["g0", "g1"], gene_name=["A", "B"]), var(["B", "A"]), ["g1", "g0"], {}),
-    "two of the bulk": (
-        var(["A", "B"]),
-        var(IDS, gene_name=["A", "B", "A", "x"]),
-        ["A", "B", "A", IDS[3]],
-        {},
+    "no names": (
+        var(["g0", "g1"], gene_name=["A", "B"]),
+        var(["B", "A"]),
+        {"g0": "A", "g1": "B"},
     ),
-    "both copies of a gene": (
-        var(IDS),
-        var([f"{IDS[0]}.1", f"{IDS[0]}.1_PAR_Y"]),
-        [IDS[0], IDS[0]],
-        {},
-    ),
-    "two of the reference": (
-        var(IDS, gene_symbols=["A", "B", "A", "C"]),
-        var(["A", "C"]),
-        [IDS[0], IDS[3]],
-        {IDS[2]: IDS[0]},
-    ),
-    "made unique": (
-        var(IDS, gene_symbols=["A", "B", "A", "C"]),
-        var(["A", "A-1", "C", "D-1"]),
-        [IDS[0], IDS[0], IDS[3], "D-1"],
-        {IDS[2]: IDS[0]},
-    ),
-    "made unique in the reference": (
-        var(["A", "A-1", "B"]),
-        var(IDS[:2], gene_name=["B", "A"]),
-        ["B", "A"],
-        {"A-1": "A"},
-    ),
-    "nothing": (var(SYMBOLS), var(IDS), IDS, {}),
-    "identifiers of nothing": (var(SYMBOLS, gene_ids=IDS), var([OTHER]), [OTHER], {}),
 }
 
 
 @pytest.mark.parametrize("case", MATCHES)
 def test_genes_are_matched(case: str) -> None:
-    reference, bulk, names, merged = MATCHES[case]
-    found, other, source = match(reference, bulk)
-    assert found == names
-    assert other == merged
-    is_plain = case in ("alike", "alike with columns", "nothing", "identifiers of nothing")
-    assert (source == "var_names") == is_plain
+    reference, bulk, called = MATCHES[case]
+    found = match_genes(GeneNames.of(reference), GeneNames.of(bulk))
+    assert found.called == called
+    assert found.names.tolist() == bulk.index.tolist()  # none is added to another
+    assert (found.n_shared, found.n_added) == (len(called), 0)
+    assert not found.is_plain
+
+
+ADDED = {  # and for every gene of the bulk, the one that takes its counts
+    "two of the bulk": (
+        var(["A", "B"]),
+        var(IDS, gene_name=["A", "B", "A", "x"]),
+        {"A": IDS[0], "B": IDS[1]},
+        [IDS[0], IDS[1], IDS[0], IDS[3]],
+        1,
+    ),
+    "both copies of a gene": (
+        var(IDS),
+        var([V7[0], f"{V7[0]}_PAR_Y"]),
+        {IDS[0]: V7[0]},
+        [V7[0], V7[0]],
+        1,
+    ),
+    "two of the reference": (
+        var(IDS, gene_symbols=["A", "B", "A", "C"]),
+        var(["A", "C"]),
+        {IDS[0]: "A", IDS[2]: "A", IDS[3]: "C"},
+        ["A", "C"],
+        1,
+    ),
+    "made unique": (
+        var(IDS, gene_symbols=["A", "B", "A", "C"]),
+        var(["A", "A-1", "C", "D-1"]),
+        {IDS[0]: "A", IDS[2]: "A", IDS[3]: "C"},
+        ["A", "A", "C", "D-1"],
+        2,
+    ),
+    "made unique in the reference": (
+        var(["A", "A-1", "B"]),
+        var(IDS[:2], gene_name=["B", "A"]),
+        {"A": IDS[1], "A-1": IDS[1], "B": IDS[0]},
+        IDS[:2],
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ADDED)
+def test_genes_of_one_name(case: str) -> None:
+    reference, bulk, called, names, n_added = ADDED[case]
+    found = match_genes(GeneNames.of(reference), GeneNames.of(bulk))
+    assert found.called == called
+    assert found.names.tolist() == names
+    assert (found.n_shared, found.n_added) == (len(set(called.values())), n_added)
+
+
+@pytest.mark.parametrize(
+    ("reference", "bulk"),
+    [
+        (var(SYMBOLS), var(["D", "A", "x"])),
+        (var(SYMBOLS, gene_ids=IDS), var(SYMBOLS, gene_ids=IDS[::-1])),
+        (var(IDS, gene_name=SYMBOLS), var(IDS, gene_name=SYMBOLS[::-1])),
+        (var(V7), var(V7)),
+        (var(["7", "8"]), var(["8", "7"])),
+        (var(SYMBOLS), var(IDS)),
+        (var(SYMBOLS, gene_ids=IDS), var([OTHER])),
+        (var(["A", "A-1"]), var(["A", "A-1"])),
+    ],
+)
+def test_names_that_agree_or_share_nothing_are_left_alone(
+    reference: pd.DataFrame, bulk: pd.DataFrame
+) -> None:
+    found = match_genes(GeneNames.of(reference), GeneNames.of(bulk))
+    assert found.is_plain
+    assert (found.called, found.n_added) == ({}, 0)
+    assert found.names.equals(bulk.index)
+    assert found.n_shared == reference.index.isin(bulk.index).sum()
 
 
 def test_a_match_says_what_it_took() -> None:
-    assert match(var(SYMBOLS, gene_ids=IDS), var([f"{i}.2" for i in IDS]))[2] == (
+    names = GeneNames.of(var(SYMBOLS, gene_ids=IDS)), GeneNames.of(var(V7))
+    assert match_genes(*names).source == (
         "reference.var['gene_ids'] and bulk.var_names without versions"
     )
-    found = match_genes(GeneNames.of(var(IDS[:2])), GeneNames.of(var([f"{IDS[0]}.1"] * 2)))
-    assert (found.n_shared, found.n_added) == (1, 1)
 
 
 # Advice

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 
 import pandas as pd
+from numpy.typing import NDArray
 
 __all__ = [
     "IDENTIFIERS",
     "JOINED",
     "NUMBERS",
     "SYMBOLS",
+    "are_known",
     "identifiers",
     "kind_of_genes",
     "symbols",
@@ -51,6 +53,12 @@ def identifiers(names: pd.Index) -> pd.Index:
     """Return the Ensembl identifiers in names, without versions; empty where there is none."""
     texts = pd.Series(names, dtype=str).str.upper()
     return pd.Index(texts.str.extract(_ID, expand=False).fillna(""))
+
+
+def are_known(names: pd.Index, genes: pd.Index) -> NDArray:
+    """Tell which names are among those of genes, identifiers whatever their versions are."""
+    known = identifiers(genes)
+    return names.isin(genes) | identifiers(names).isin(known[known != ""])
 
 
 def symbols(names: pd.Index) -> pd.Index:

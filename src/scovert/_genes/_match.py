@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from scovert._genes._kinds import IDENTIFIERS, NUMBERS, SYMBOLS, kind_of_genes
@@ -22,38 +21,36 @@ _MADE_UNIQUE = re.compile(r"(.+)-[1-9]")
 
 @dataclass(frozen=True)
 class Match:
-    """How the genes of a bulk are matched with those of a reference.
+    """How the genes of a reference are matched with those of a bulk.
 
     Attributes
     ----------
     own
         Names of the genes of the bulk.
     names
-        As the reference calls them; their own if it lacks them.
-    merged
-        Genes of the reference that have one name by which they are matched: the first of them, by
-        the names of the others.
+        For each of them, the one that takes its counts: itself, or the first of the same name.
+    called
+        What the bulk calls genes of the reference, where their names are not those in
+        ``var_names``.
     source
         Which names were taken; ``"var_names"`` if those of both, as they are.
     n_shared
-        Genes that both have.
+        Names that both have.
+    n_added
+        Genes of both whose counts are added to those of another.
     """
 
     own: pd.Index
     names: pd.Index
-    merged: dict[str, str]
+    called: dict[str, str]
     source: str
     n_shared: int
+    n_added: int = 0
 
     @property
     def is_plain(self) -> bool:
         """Whether the names are those of both in ``var_names``."""
         return self.source == VAR_NAMES
-
-    @property
-    def n_added(self) -> int:
-        """Number of genes whose counts are added to those of another."""
-        return int(self.names.duplicated().sum()) + len(self.merged)
 
 
 def match_genes(reference: GeneNames, bulk: GeneNames) -> Match:
@@ -92,17 +89,17 @@ def _by(reference: GeneNames, bulk: GeneNames, ours: Spelling, theirs: Spelling)
     shared, own = ours.names, theirs.names
     if ours.kind == SYMBOLS:
         shared, own = _joined_again(shared, own), _joined_again(own, shared)
-    is_first = ~shared.duplicated()
-    called = pd.Series(reference.names[is_first], shared[is_first])
-    taker = called[shared].to_numpy(object)
-    is_given_up = taker != reference.names
-    found = called.reindex(own).to_numpy(object)
+    is_first = ~own.duplicated()
+    taker = pd.Series(bulk.names[is_first], own[is_first])
+    is_found = shared.isin(own)
+    found = shared[is_found]
     return Match(
         bulk.names,
-        pd.Index(np.where(pd.isna(found), bulk.names, found)),
-        dict(zip(reference.names[is_given_up], taker[is_given_up], strict=True)),
+        pd.Index(taker[own]),
+        dict(zip(reference.names[is_found], taker[found], strict=True)),
         f"reference.{ours.source} and bulk.{theirs.source}",
-        _n_shared(shared, own),
+        found.nunique(),
+        int((~is_first).sum() + found.duplicated().sum()),
     )
 
 

@@ -139,8 +139,8 @@ def _spelling(kind: str, was: str, source: str, texts: pd.Index, names: pd.Index
 def _sources(var: pd.DataFrame, names: pd.Index) -> Iterator[tuple[str, pd.Index, bool]]:
     """Return columns of texts, missing values as empty ones, and whether symbols may be there."""
     yield "var_names", names, True
-    for column in var.columns:
-        if not pd.api.types.is_numeric_dtype(var[column]):
-            texts = var[column].astype(object).where(var[column].notna(), "").astype(str)
+    for column, values in var.items():
+        if not pd.api.types.is_numeric_dtype(values):
+            texts = values.astype(object).where(values.notna(), "").astype(str)
             is_of_symbols = str(column).lower().replace(" ", "_") in _OF_SYMBOLS
             yield f"var[{column!r}]", pd.Index(texts), is_of_symbols

@@ -10,7 +10,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scovert._genes import Match, kind_of_genes
+from scovert._genes import Match, are_known, kind_of_genes
 from scovert._validation._common import caller_level, check_categorical, check_column, some_of
 
 __all__ = [
@@ -96,8 +96,8 @@ def check_studies(labels: NDArray, studies: Mapping[str, NDArray], min_cells: in
 
 def check_orientation(bulk: AnnData, genes: pd.Index) -> None:
     """Refuse a bulk of genes x samples."""
-    rows = bulk.obs_names[bulk.obs_names.isin(genes)]
-    n_columns = bulk.var_names.isin(genes).sum()
+    rows = bulk.obs_names[are_known(bulk.obs_names, genes)]
+    n_columns = are_known(bulk.var_names, genes).sum()
     if len(rows) > 2 * n_columns:
         raise ValueError(
             f"`bulk` looks transposed: {len(rows)} of `bulk.obs_names` (such as "
@@ -288,7 +288,8 @@ def warn_about_match(match: Match, genes: pd.Index, bulk: pd.Index) -> None:
         f"The genes of the reference are {kind_of_genes(genes)} and those of the bulk "
         f"{kind_of_genes(bulk)}, such as {genes[0]!r} and {bulk[0]!r}. They are matched by "
         f"{match.source}: {match.n_shared} of {len(genes)} and "
-        f"{len(bulk)} are in both.{added} Give both the same `var_names` if it is not so.",
+        f"{len(bulk)} are in both.{added} If that is not right, give both "
+        "the same `var_names`.",
         UserWarning,
         stacklevel=caller_level(),
     )

@@ -110,18 +110,18 @@ class Signature:
         """
         return replace(self, counts=shares * self.counts.sum(1, keepdims=True))
 
-    def merged(self, into: Mapping[str, str]) -> Signature:
-        """Return the signature with the counts of some genes added to those of others.
+    def renamed(self, names: Mapping[str, str]) -> Signature:
+        """Return the signature with other names of genes; those of one name become one gene.
+
+        It has their counts together, the variance of the more variable one, and the detection of
+        the one that is detected in more cells.
 
         Parameters
         ----------
-        into
-            For every gene that is given up, the one that takes its counts. That one keeps the
-            variance of the more variable and the detection of the more often detected of them.
+        names
+            New names by the old ones; genes without one keep theirs.
         """
-        code, genes = pd.factorize(self.genes.map(lambda gene: into.get(gene, gene)))
-        if len(genes) == len(code):
-            return self
+        code, genes = pd.factorize(self.genes.map(lambda gene: names.get(gene, gene)))
         return replace(
             self,
             genes=genes,

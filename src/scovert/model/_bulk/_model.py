@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from scovert import _health
 from scovert._counts import get_counts
-from scovert._genes import GeneNames, has_left_out_prefix, match_genes
+from scovert._genes import GeneNames, has_left_out_prefix
 from scovert._minibatch import check_trained, genes_of
 from scovert._setup import give_identity
 from scovert._slots import check_free, check_memory, write_slots
@@ -200,6 +200,9 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
     def train(self, *, enable_progress_bar: bool = True) -> None:
         """Learn the profiles of the reference's types.
 
+        Ribosomal and mitochondrial genes are left out: told by symbols, also in a column of
+        ``reference.var``, or by Ensembl identifiers of human and mouse.
+
         Obeys ``scvi.settings.seed``; ``model.history`` has the losses of prototypes by epoch.
 
         Parameters
@@ -251,7 +254,9 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         ----------
         bulk
             Samples x genes, on a linear scale. One sample works, but a shift of genes between
-            bulk and reference is told from composition by several.
+            bulk and reference is told from composition by several. Genes whose ``var_names`` are
+            of another kind than those of the reference are matched without versions, or by a
+            column of ``var`` of either, with a warning.
         layer
             Layer with the expression; `None` means ``bulk.X``.
         kind
@@ -476,8 +481,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         values = {slot: in_slot(getattr(result, name)) for name, slot in slots.items()}
         if write_layer:
             found = find_expression(replace(result, obs=bulk.obs), condition_key)
-            genes = match_genes(self._gene_names, GeneNames.of(bulk.var)).names
-            written = found.layers(genes, key_added)
+            written = found.layers(bulk.var_names, key_added)
             values |= {("layers", name): table for name, table in written.items()}
         params = self.init_params_["non_kwargs"] | {
             k: v for k, v in options.items() if isinstance(v, (str, int, float))
@@ -485,7 +489,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         write_slots(bulk, key_added, values, "BulkDeconvolution", params)
         record = result.record()
         if write_layer:
-            is_known = genes.isin(found.expression.columns)
+            is_known = bulk.var_names.isin(found.expression.columns)
             record |= {"layers": layers, "n_genes_without_profile": int((~is_known).sum())}
         bulk.uns[key_added] |= record
 

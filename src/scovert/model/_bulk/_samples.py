@@ -41,7 +41,7 @@ class Samples:
     match
         How genes were matched with those of the reference.
     genes
-        Names of the genes, as the reference calls them.
+        Names of the genes; those of one name are one gene.
     values
         Counts or TPM, shape ``(n_samples, n_genes)``.
     kind
@@ -84,14 +84,12 @@ class Samples:
 
         The depth is the median number of counts of these genes in millions, `None` for TPM.
         """
-        signature = signature.merged(self.match.merged)
+        reference, signature = signature.genes, signature.renamed(self.match.called)
         expressed = self.genes[self.values.sum(0) > 0]
         shared = signature.genes[signature.genes.isin(expressed)]
         profiles = signature.restricted(shared, n_genes_per_type)
         check_content(profiles.rna, profiles.types)
-        check_informative(
-            len(profiles.informative), profiles.genes, signature.genes, self.match.own
-        )
+        check_informative(len(profiles.informative), profiles.genes, reference, self.match.own)
         own = self.values[:, self.genes.get_indexer(profiles.genes)]
         totals = own.sum(1, keepdims=True)
         check_shared_counts(totals, self.names)
