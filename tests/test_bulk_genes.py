@@ -200,6 +200,11 @@ MATCHED = {
         lambda c: (c.identifiers + ".2", {}),
         "reference.var_names without versions and bulk.var_names without versions",
     ),
+    "names of R": (
+        lambda c: (c.symbols, {}),
+        lambda c: (c.symbols.str.replace("-", "."), {}),
+        "reference.var_names as R writes them and bulk.var_names as R writes them",
+    ),
     "both in one": (
         lambda c: (c.symbols + "_" + c.identifiers, {}),
         lambda c: (c.symbols, {}),

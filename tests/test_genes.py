@@ -38,6 +38,7 @@ KINDS = {
     ],
     "RefSeq transcripts": ["NM_000733", "XR_001737835.2"],
     "probes": ["205456_at", "ILMN_1739794"],
+    "identifiers of other databases": ["HGNC:1674", "MGI:88332", "FBgn0000001", "YAL001C"],
     "numbers": ["916", "0"],
 }
 
@@ -245,6 +246,25 @@ MATCHES = {  # reference, bulk, what the bulk calls the genes of the reference
         {"g0": "A", "g1": "B"},
     ),
 }
+
+
+def test_a_gene_that_is_lacking_may_have_the_name_of_another() -> None:
+    names = [str(i) for i in range(3)]
+    reference = GeneNames.of(var(names, gene_name=["A", "B", "C"]))
+    bulk = GeneNames.of(var(names, gene_name=["B", "A", "D"]))
+    assert match_genes(reference, bulk).called == {"0": "1", "1": "0", "2": "2 of the reference"}
+
+
+def test_names_that_have_been_through_r() -> None:
+    names = ["HLA-A", "7SK", "NKX2-1", "AL627309.1", "CD3E"]
+    written = ["HLA.A", "X7SK", "NKX2.1", "AL627309.1", "CD3E"]
+    reference, bulk = GeneNames.of(var(names)), GeneNames.of(var(written))
+    found = match_genes(reference, bulk)
+    assert found.called == dict(zip(names, written, strict=True))
+    assert "as R writes them" in found.source
+    assert match_genes(bulk, reference).called == dict(zip(written, names, strict=True))
+    assert match_genes(reference, GeneNames.of(var([*written, "HLA-B"]))).is_plain
+    assert match_genes(reference, GeneNames.of(var(["CD3E", "AL627309.1", "MS4A1"]))).is_plain
 
 
 @pytest.mark.parametrize("case", MATCHES)

@@ -33,6 +33,10 @@ _PATTERNS = {
     JOINED: rf".+[|_:; ]{_ENSEMBL}{_SUFFIX}(?:[|_:; ].*)?|{_ENSEMBL}{_SUFFIX}[|_:; ].+|[^|]+\|\d+",
     "RefSeq transcripts": r"[NX][MR]_\d+(?:\.\d+)?",
     "probes": r".+_at|ILMN_\d+",
+    "identifiers of other databases": (
+        r"(?:HGNC|MGI):\d+|OTT[A-Z]+G\d{5,}(?:\.\d+)?|FBgn\d+|WBGene\d+|AT[1-5CM]G\d{5}"
+        r"|Y[A-P][LR]\d{3}[CW](?:-[A-Z])?"
+    ),
     NUMBERS: r"\d+",
 }
 _GENOME = r"^(?:GRC[hm]\d+|hg\d+|mm\d+)_+"

@@ -66,7 +66,7 @@ def match_genes(reference: GeneNames, bulk: GeneNames) -> Match:
     kinds = kind_of_genes(reference.names), kind_of_genes(bulk.names)
     is_alike = kinds[0] == kinds[1] and kinds[0] in (SYMBOLS, IDENTIFIERS)
     if is_alike and n_plain >= FEW * min(len(reference.names), len(bulk.names)):
-        return plain
+        return _as_r_writes(reference, bulk, n_plain) or plain
     ways = [
         (ours, theirs)
         for kind in (IDENTIFIERS, SYMBOLS)
@@ -93,14 +93,37 @@ def _by(reference: GeneNames, bulk: GeneNames, ours: Spelling, theirs: Spelling)
     taker = pd.Series(bulk.names[is_first], own[is_first])
     is_found = shared.isin(own)
     found = shared[is_found]
+    # A gene that the bulk lacks may have the name of another there.
+    alike = reference.names[~is_found & reference.names.isin(bulk.names)]
+    called = {name: f"{name} of the reference" for name in alike}
     return Match(
         bulk.names,
         pd.Index(taker[own]),
-        dict(zip(reference.names[is_found], taker[found], strict=True)),
+        called | dict(zip(reference.names[is_found], taker[found], strict=True)),
         f"reference.{ours.source} and bulk.{theirs.source}",
         found.nunique(),
         int((~is_first).sum() + found.duplicated().sum()),
     )
+
+
+def _as_r_writes(reference: GeneNames, bulk: GeneNames, n_plain: int) -> Match | None:
+    """Match ``HLA.A`` with ``HLA-A``, if one table has been through R's ``make.names``."""
+    is_through = [
+        not names.names.str.contains("-", regex=False).any() for names in (reference, bulk)
+    ]
+    if is_through[0] == is_through[1]:
+        return None
+    ours, theirs = (
+        Spelling(SYMBOLS, f"{VAR_NAMES} as R writes them", _made_names(table.names))
+        for table in (reference, bulk)
+    )
+    is_better = _n_shared(ours.names, theirs.names) > n_plain
+    return _by(reference, bulk, ours, theirs) if is_better else None
+
+
+def _made_names(names: pd.Index) -> pd.Index:
+    valid = names.str.replace(r"[^\w.]", ".", regex=True)
+    return valid.str.replace(r"^(?=[\d_])", "X", regex=True)
 
 
 def _joined_again(names: pd.Index, known: pd.Index) -> pd.Index:

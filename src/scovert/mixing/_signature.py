@@ -121,6 +121,8 @@ class Signature:
         names
             New names by the old ones; genes without one keep theirs.
         """
+        if not names:
+            return self
         code, genes = pd.factorize(self.genes.map(lambda gene: names.get(gene, gene)))
         return replace(
             self,
