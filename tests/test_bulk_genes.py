@@ -167,6 +167,20 @@ def test_what_cannot_be_known_is_said(cohort: Cohort) -> None:
     assert cohort.error(unknown) > 3 * cohort.error(known)
 
 
+@pytest.mark.usefixtures("brief")
+def test_names_of_the_bulk_tell_what_those_of_the_reference_do_not(
+    cohort: Cohort, expected: BulkResult
+) -> None:
+    names = [f"ENSRNOG{i:011d}" for i in range(len(cohort.symbols))]
+    result, said = ask(cohort.reference(names), cohort.bulk(names, gene_name=cohort.symbols))
+    assert result.quality.attrs["n_shared_genes"] == expected.quality.attrs["n_shared_genes"]
+    covered = [r.fits[0].profiles.covered for r in (result, expected)]
+    np.testing.assert_allclose(*covered)
+    # States of the types were found from all genes.
+    np.testing.assert_allclose(result.mrna_fractions, expected.mrna_fractions, atol=0.05)
+    assert "stay in unless names of the bulk tell them" in said[0]
+
+
 # Other names in the bulk
 
 MATCHED = {

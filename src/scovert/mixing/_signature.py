@@ -132,6 +132,18 @@ class Signature:
             detected=_columns(np.maximum, self.detected, code),
         )
 
+    def without(self, genes: pd.Index) -> Signature:
+        """Return the signature without some genes.
+
+        Parameters
+        ----------
+        genes
+            Their names; those that it does not have are ignored.
+        """
+        kept = ~self.genes.isin(genes)
+        tables = {name: getattr(self, name)[:, kept] for name in ("counts", "between", "detected")}
+        return replace(self, genes=self.genes[kept], **tables)
+
     def restricted(self, genes: pd.Index, n_genes_per_type: int) -> Profiles:
         """Return profiles over some genes, and which of them tell the types apart.
 

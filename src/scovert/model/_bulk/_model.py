@@ -304,6 +304,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         if interval is not None:
             check_number("interval", interval, 0.01, 0.999)
         samples = Samples.read(bulk, layer, kind, self._gene_names)
+        if not len(self.is_kept_):  # a file from before: by the genes that it knew
+            samples = replace(samples, left_out=pd.Index([]))
         member = None
         if measured is not None:
             measured, member = check_measured(measured, groups, samples.names, self.types)

@@ -40,6 +40,8 @@ class Samples:
         Names of the samples.
     match
         How genes were matched with those of the reference.
+    left_out
+        Names of ribosomal and mitochondrial genes, which the reference may not have told.
     genes
         Names of the genes; those of one name are one gene.
     values
@@ -52,6 +54,7 @@ class Samples:
 
     names: pd.Index
     match: Match
+    left_out: pd.Index
     genes: pd.Index
     values: NDArray
     kind: str
@@ -72,10 +75,12 @@ class Samples:
         if kind == "auto":
             warn_about_kind(found, where)
         warn_about_samples(len(values))
-        match = match_genes(reference, GeneNames.of(bulk.var))
+        own = GeneNames.of(bulk.var)
+        match = match_genes(reference, own)
         warn_about_match(match, reference.names, bulk.var_names)
         genes, values = _added_up(match.names, values)
-        return cls(bulk.obs_names, match, genes, values, found, bulk.obs.copy())
+        left_out = match.names[own.is_housekeeping()]
+        return cls(bulk.obs_names, match, left_out, genes, values, found, bulk.obs.copy())
 
     def shared_with(
         self, signature: Signature, n_genes_per_type: int
@@ -84,7 +89,8 @@ class Samples:
 
         The depth is the median number of counts of these genes in millions, `None` for TPM.
         """
-        reference, signature = signature.genes, signature.renamed(self.match.called)
+        reference = signature.genes
+        signature = signature.renamed(self.match.called).without(self.left_out)
         expressed = self.genes[self.values.sum(0) > 0]
         shared = signature.genes[signature.genes.isin(expressed)]
         profiles = signature.restricted(shared, n_genes_per_type)
