@@ -270,8 +270,8 @@ def warn_about_housekeeping(n_found: int, names: pd.Index, *, has_symbols: bool)
         f"The genes of the reference are {kind_of_genes(names)}, such as {some_of(names)}, and "
         "none is known as that of a ribosomal or mitochondrial gene. If there are any, they stay "
         "in unless names of the bulk tell them, and fractions are less certain: known are "
-        "symbols, and Ensembl identifiers of human and mouse. Put symbols into a column of `reference.var` called 'gene_symbols', or leave "
-        "these genes out.",
+        "symbols, and Ensembl identifiers of human and mouse. Put symbols into a column of "
+        "`reference.var` called 'gene_symbols', or leave these genes out.",
         UserWarning,
         stacklevel=caller_level(),
     )
