@@ -13,7 +13,7 @@ from scovert.mixing._joint import Cohort, JointFit, fit_cohort, refit_cohort
 from scovert.mixing._measured import Measured
 from scovert.mixing._network import NetworkFit, fit_network
 from scovert.mixing._residual import robust_residual
-from scovert.mixing._signature import Profiles, Signature, is_housekeeping
+from scovert.mixing._signature import Profiles, Signature
 from scovert.mixing._sizes import (
     match_types,
     size_groups,
@@ -37,7 +37,6 @@ __all__ = [
     "fit_cohort",
     "fit_expression",
     "fit_network",
-    "is_housekeeping",
     "match_types",
     "refit_cohort",
     "robust_residual",
