@@ -34,7 +34,7 @@ from scovert._reader import CellTensors
 from scovert.losses import SparseCounts
 from scovert.model import PairedVAE, _paired
 from scovert.module import _paired as _paired_module
-from scovert.train import AlignedPlan, _aligned
+from scovert.train import AlignedPlan, _plan
 
 METHODS = {"SCVI": None, "none": "none", "default": "anchors"}
 """What is compared, and the alignment of PairedVAE in it."""
@@ -311,7 +311,7 @@ def _optimisations() -> dict[str, list]:
         ],
         "the first three together": dense + plain_adam + logged,
         "without the watch for NaN (a cost)": [
-            patch.object(_aligned.FiniteWatch, "sees", lambda *_: False),
+            patch.object(_plan.FiniteWatch, "sees", lambda *_: False),
             patch.object(AlignedPlan, "on_before_optimizer_step", lambda *_: None),
         ],
     }
@@ -342,7 +342,7 @@ def _step_logged_by_the_host(
     plan: AlignedPlan, batch: dict[str, torch.Tensor], batch_idx: int
 ) -> torch.Tensor:
     output: LossOutput = plan.module(batch, loss_kwargs=plan.loss_kwargs)[2]
-    plan.terms = _aligned.totals(output)
+    plan.terms = _plan.totals(output)
     plan.log("kl_weight", plan.kl_weight, on_step=True, on_epoch=False)
     plan.log("train_loss", output.loss, on_step=False, on_epoch=True, prog_bar=True)
     plan.compute_and_log_metrics(output, plan.train_metrics, "train")

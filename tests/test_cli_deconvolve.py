@@ -104,6 +104,22 @@ def test_it_writes_what_the_model_finds(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(again, proportions, atol=1e-6)
 
 
+def test_genes_are_found_by_other_names(folder: Path, tmp_path: Path) -> None:
+    identifiers = [f"ENSG{g:011d}" for g in range(N_GENES)]
+    reference = make_reference(1)
+    reference.var["gene_ids"] = identifiers
+    reference.write_h5ad(tmp_path / "reference.h5ad")
+    table = pd.read_csv(folder / "samples.csv", index_col=0)
+    table.set_axis(identifiers, axis=1).to_csv(tmp_path / "samples.csv")
+    same = run(folder, tmp_path / "same.h5ad")
+    other = run(tmp_path, tmp_path / "other.h5ad", source=("reference.h5ad", "samples.csv"))
+    assert other.exit_code == 0, other.output
+    assert "matched by reference.var['gene_ids'] and bulk.var_names" in other.stderr
+    assert "matched by" not in same.output
+    found, expected = (ad.read_h5ad(tmp_path / f"{n}.h5ad").obsm for n in ("other", "same"))
+    pd.testing.assert_frame_equal(found["bulk_proportions"], expected["bulk_proportions"])
+
+
 def test_it_says_what_was_assumed_and_found(folder: Path, tmp_path: Path) -> None:
     table = tmp_path / "p.csv"
     result = run(folder, tmp_path / "o.h5ad", "--table", table)

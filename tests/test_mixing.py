@@ -14,7 +14,6 @@ from scipy.special import gammaln, softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 
-from scovert import mixing
 from scovert.mixing import (
     Cohort,
     JointFit,
@@ -371,6 +370,21 @@ def cells(seed: int = 0, n_cells: int = 211, n_genes: int = 37) -> tuple:
     return counts, genes, labels, states
 
 
+def test_genes_of_one_name_become_one() -> None:
+    counts, genes, labels, states = cells()
+    signature = Signature.of(counts, genes, labels, states, np.arange(len(states)) % 7)
+    renamed = signature.renamed({"g0": "x", "g5": "x", "g9": "y"})
+    kept = genes.drop(["g0", "g5", "g9"])
+    assert set(renamed.genes) == {"x", "y", *kept}
+    for name in ("counts", "between", "detected"):
+        own, new = getattr(signature, name), getattr(renamed, name)
+        at, was = renamed.genes.get_indexer([*kept, "y"]), genes.get_indexer([*kept, "g9"])
+        np.testing.assert_array_equal(new[:, at], own[:, was])
+        expected = own[:, [0, 5]].sum(1) if name == "counts" else own[:, [0, 5]].max(1)
+        np.testing.assert_array_equal(new[:, renamed.genes.get_loc("x")], expected)
+    assert signature.renamed({}) is signature
+
+
 def test_a_signature_sums_counts_as_pandas_does() -> None:
     counts, genes, labels, states = cells()
     signature = Signature.of(counts, genes, labels, states, None)
@@ -383,12 +397,6 @@ def test_a_signature_sums_counts_as_pandas_does() -> None:
     np.testing.assert_allclose(signature.detected, detected)
     assert signature.n_cells.tolist() == frame.groupby(np.asarray(labels)).size().tolist()
     assert (signature.between == 0).all()
-
-
-def test_housekeeping_genes() -> None:
-    names = ["RPL3", "rps6", "MT-CO1", "mt-Nd1", "CD3E", "MTOR", "RRPS1", "AMT-1"]
-    found = mixing.is_housekeeping(pd.Index(names))
-    assert found.tolist() == [True] * 4 + [False] * 4
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.05, 0.3])

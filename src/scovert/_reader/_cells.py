@@ -18,10 +18,13 @@ from torch import Tensor
 from scovert._counts import as_rows, get_counts, is_in_memory, row_blocks
 from scovert.losses import SparseCounts, dense_counts
 
-__all__ = ["WINDOW", "CellTensors", "Cells"]
+__all__ = ["CELLS_KEY", "WINDOW", "CellTensors", "Cells"]
 
 WINDOW = 32_768
 """Cells of a file that are in memory at once."""
+
+CELLS_KEY = "cells"
+"""Key of a minibatch: the rows of its cells in the AnnData."""
 
 TABLE_SIZE = 2**20
 
@@ -62,7 +65,7 @@ class Cells:
         if state[REGISTRY_KEYS.CONT_COVS_KEY]:
             keys = setup["continuous_covariate_keys"]
             columns[REGISTRY_KEYS.CONT_COVS_KEY] = adata.obs[keys].to_numpy(np.float32)
-        columns["cells"] = np.arange(adata.n_obs)[:, None]
+        columns[CELLS_KEY] = np.arange(adata.n_obs)[:, None]
         counts = get_counts(adata, setup["layer"])
         if adata.var_names.equals(genes):
             return cls(counts, columns)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scovert._reader._cells import Cells, CellTensors
+from scovert._reader._cells import CELLS_KEY, Cells, CellTensors
 
 __all__ = [
     "ARMS",
@@ -54,7 +54,7 @@ def designed_cells(
         ARMS: arms.astype(np.float32),
         LEVEL: (arms @ np.arange(1, n_arms + 1)).astype(np.int64),
         LOG_SIZE: log_size.astype(np.float32)[:, None],
-        "cells": np.arange(len(design))[:, None],
+        CELLS_KEY: np.arange(len(design))[:, None],
     }
     return Cells(counts, columns)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 
@@ -11,6 +10,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
+from scovert._genes import Match, are_known, kind_of_genes
 from scovert._validation._common import caller_level, check_categorical, check_column, some_of
 
 __all__ = [
@@ -28,9 +28,10 @@ __all__ = [
     "check_subjects",
     "check_types",
     "check_unknown",
-    "kind_of_genes",
     "warn_about_conditions",
+    "warn_about_housekeeping",
     "warn_about_kind",
+    "warn_about_match",
     "warn_about_unknown",
     "warn_about_samples",
 ]
@@ -95,8 +96,8 @@ def check_studies(labels: NDArray, studies: Mapping[str, NDArray], min_cells: in
 
 def check_orientation(bulk: AnnData, genes: pd.Index) -> None:
     """Refuse a bulk of genes x samples."""
-    rows = bulk.obs_names[bulk.obs_names.isin(genes)]
-    n_columns = bulk.var_names.isin(genes).sum()
+    rows = bulk.obs_names[are_known(bulk.obs_names, genes)]
+    n_columns = are_known(bulk.var_names, genes).sum()
     if len(rows) > 2 * n_columns:
         raise ValueError(
             f"`bulk` looks transposed: {len(rows)} of `bulk.obs_names` (such as "
@@ -248,7 +249,8 @@ def _why_few(shared: pd.Index, genes: pd.Index, bulk: pd.Index) -> str:
     if kinds[0] != kinds[1]:
         return (
             f" The genes of the reference are {kinds[0]} and those of the bulk {kinds[1]}, "
-            f"{examples}. Give both the same names in `var_names`."
+            f"{examples}, and no column of `var` has the same names for both. Give both the same "
+            "names in `var_names`, or a column that has them, such as 'gene_ids' or 'gene_name'."
         )
     if len(shared) < len(genes) // 10 and len(
         genes.str.upper().intersection(bulk.str.upper())
@@ -260,18 +262,37 @@ def _why_few(shared: pd.Index, genes: pd.Index, bulk: pd.Index) -> str:
     )
 
 
-def kind_of_genes(names: pd.Index) -> str:
-    """Return what most of the names are: symbols, or which kind of identifiers."""
-    patterns = {
-        "Ensembl identifiers with versions": r"ENS[A-Z]*G\d+\.\d+",
-        "Ensembl identifiers": r"ENS[A-Z]*G\d+",
-        "numbers": r"\d+",
-    }
-    some = names[:: max(1, len(names) // 200)]
-    for kind, pattern in patterns.items():
-        if np.mean([bool(re.fullmatch(pattern, str(name))) for name in some]) > 0.5:
-            return kind
-    return "symbols"
+def warn_about_housekeeping(n_found: int, names: pd.Index, *, has_symbols: bool) -> None:
+    """Warn that ribosomal and mitochondrial genes cannot be told by the names of a reference."""
+    if n_found or has_symbols:
+        return
+    warnings.warn(
+        f"The genes of the reference are {kind_of_genes(names)}, such as {some_of(names)}, and "
+        "none is known as that of a ribosomal or mitochondrial gene. If there are any, they stay "
+        "in unless names of the bulk tell them, and fractions are less certain: known are "
+        "symbols, and Ensembl identifiers of human and mouse. Put symbols into a column of "
+        "`reference.var` called 'gene_symbols', or leave these genes out.",
+        UserWarning,
+        stacklevel=caller_level(),
+    )
+
+
+def warn_about_match(match: Match, genes: pd.Index, bulk: pd.Index) -> None:
+    """Say how genes of a bulk were matched, if not by `var_names`, and how many were added up."""
+    if match.is_plain:
+        return
+    added = ""
+    if match.n_added:
+        added = f" The counts of {match.n_added} genes are added to those of another of that name."
+    warnings.warn(
+        f"The genes of the reference are {kind_of_genes(genes)} and those of the bulk "
+        f"{kind_of_genes(bulk)}, such as {genes[0]!r} and {bulk[0]!r}. They are matched by "
+        f"{match.source}: {match.n_shared} of {len(genes)} and "
+        f"{len(bulk)} are in both.{added} If that is not right, give both "
+        "the same `var_names`.",
+        UserWarning,
+        stacklevel=caller_level(),
+    )
 
 
 def check_sizes(cell_size: object, types: Collection[str]) -> None:

@@ -13,6 +13,7 @@ from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 
 from scovert._counts import RAW
+from scovert._genes import advice_on_names
 
 __all__ = [
     "caller_level",
@@ -150,7 +151,7 @@ def check_genes(adata: AnnData, genes: pd.Index | None = None, *, name: str = "a
     if len(missing):
         raise ValueError(
             f"`{name}` lacks {len(missing)} of the {len(genes)} genes of the model, such as "
-            f"{some_of(missing)}. Pass an AnnData with all of them, in any order and named alike."
+            f"{some_of(missing)}. {advice_on_names(adata.var, genes, name)}"
         )
 
 

@@ -257,9 +257,11 @@ def _read_bulk(
     source: Path, models: Iterable[BulkDeconvolution], say: Callable[[str], None]
 ) -> AnnData:
     """Read the samples, and say how."""
+    from scovert._genes import GeneNames
     from scovert.data import read_bulk
 
-    genes = {gene: None for model in models for gene in model.adata.var_names}
+    names = [GeneNames.of(model.adata.var) for model in models]
+    genes = {gene: None for own in names for gene in own.known()}
     bulk = read_bulk(source, genes)
     if source.suffix == ".h5ad":
         say(f"{source}: {bulk.n_obs} samples, {bulk.n_vars} genes.")

@@ -13,7 +13,8 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scovert._validation import kind_of_genes, some_of
+from scovert._genes import kind_of_genes
+from scovert._validation import some_of
 
 __all__ = ["read_bulk"]
 

@@ -14,7 +14,7 @@ from scovert.mixing._measured import Measured
 from scovert.mixing._names import match_types
 from scovert.mixing._network import NetworkFit, fit_network
 from scovert.mixing._residual import robust_residual
-from scovert.mixing._signature import Profiles, Signature, is_housekeeping
+from scovert.mixing._signature import Profiles, Signature
 from scovert.mixing._sizes import size_groups, table_sizes, to_cells
 from scovert.mixing._states import find_states
 
@@ -33,7 +33,6 @@ __all__ = [
     "fit_cohort",
     "fit_expression",
     "fit_network",
-    "is_housekeeping",
     "match_types",
     "refit_cohort",
     "robust_residual",

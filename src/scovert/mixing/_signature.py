@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -10,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-__all__ = ["Profiles", "Signature", "is_housekeeping"]
+__all__ = ["Profiles", "Signature"]
 
 PRIOR_COUNTS = 200.0
 """Counts of the mean profile that every state gets, so that no share is zero."""
@@ -23,11 +24,6 @@ OF_HIGHEST = 0.7
 """Weight of the highest of the other types in what a type's expression is compared with."""
 N_ERRORS = 2.0
 """Standard errors by which a gene tells a type from others at least."""
-
-
-def is_housekeeping(genes: pd.Index) -> NDArray:
-    """Tell ribosomal and mitochondrial genes, whose share depends on the protocol most of all."""
-    return genes.str.upper().str.startswith(("RPL", "RPS", "MT-"))
 
 
 @dataclass(frozen=True)
@@ -114,6 +110,40 @@ class Signature:
         """
         return replace(self, counts=shares * self.counts.sum(1, keepdims=True))
 
+    def renamed(self, names: Mapping[str, str]) -> Signature:
+        """Return the signature with other names of genes; those of one name become one gene.
+
+        It has their counts together, the variance of the more variable one, and the detection of
+        the one that is detected in more cells.
+
+        Parameters
+        ----------
+        names
+            New names by the old ones; genes without one keep theirs.
+        """
+        if not names:
+            return self
+        code, genes = pd.factorize(self.genes.map(lambda gene: names.get(gene, gene)))
+        return replace(
+            self,
+            genes=genes,
+            counts=_columns(np.add, self.counts, code),
+            between=_columns(np.maximum, self.between, code),
+            detected=_columns(np.maximum, self.detected, code),
+        )
+
+    def without(self, genes: pd.Index) -> Signature:
+        """Return the signature without some genes.
+
+        Parameters
+        ----------
+        genes
+            Their names; those that it does not have are ignored.
+        """
+        kept = ~self.genes.isin(genes)
+        tables = {name: getattr(self, name)[:, kept] for name in ("counts", "between", "detected")}
+        return replace(self, genes=self.genes[kept], **tables)
+
     def restricted(self, genes: pd.Index, n_genes_per_type: int) -> Profiles:
         """Return profiles over some genes, and which of them tell the types apart.
 
@@ -195,6 +225,13 @@ def _sums(counts: sp.csr_matrix, group: NDArray, n_groups: int) -> NDArray:
     cells = np.arange(len(group))
     member = sp.csr_matrix((np.ones(len(group)), (group, cells)), shape=(n_groups, len(group)))
     return np.asarray((member @ counts).todense(), dtype=np.float64)
+
+
+def _columns(join: np.ufunc, table: NDArray, group: NDArray) -> NDArray:
+    """Join the columns of a group, which are not negative."""
+    joined = np.zeros((len(table), group.max() + 1))
+    join.at(joined.T, group, table.T)
+    return joined
 
 
 def _shares(counts: NDArray) -> NDArray:

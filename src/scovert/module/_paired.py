@@ -23,7 +23,7 @@ from scovert.losses import (
 )
 from scovert.nn import CellEncoder, CountDecoder, Discriminator, PerDataset, reverse_gradient
 
-__all__ = ["ANCHORED_KEY", "CELLS_KEY", "COUNTS_KEY", "FOOLED", "PairedModule"]
+__all__ = ["ANCHORED_KEY", "COUNTS_KEY", "FOOLED", "PairedModule"]
 
 FOOLED = 0.95
 """Share of the cross-entropy of chance from which a discriminator counts as fooled."""
@@ -33,10 +33,6 @@ SEEN = 0.8
 
 ANCHORED_KEY = "anchored"
 """Key of a minibatch: which drawn cells the last rows of the minibatch are partners of."""
-
-
-CELLS_KEY = "cells"
-"""Key of a minibatch: the rows of its cells in the AnnData."""
 
 COUNTS_KEY = "counts"
 """Key of a minibatch: the non-zero counts of the drawn cells."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from scovert.train._aligned import AlignedPlan
+from scovert.train._plan import Plan
 
 __all__ = ["Charts"]
 
@@ -13,11 +13,11 @@ __all__ = ["Charts"]
 class Charts(pl.Callback):
     """Write each term to a TensorBoard logger, if there is one, as two curves in one chart."""
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: AlignedPlan) -> None:
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Plan) -> None:
         """Write the epoch before this one."""
         self._write(trainer, pl_module.recorded, trainer.current_epoch - 1)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: AlignedPlan) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Plan) -> None:
         """Write the last epoch."""
         self._write(trainer, pl_module.recorded, max(pl_module.recorded["kl_weight"]))
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from scovert._saving import MODEL_FILE, read_archive, write_archive
-from scovert.train._aligned import AlignedPlan
 from scovert.train._best import BestState
+from scovert.train._plan import Plan
 
 __all__ = ["Checkpoint", "Resumable"]
 
@@ -94,7 +94,7 @@ class Checkpoint(pl.Callback):
     def __init__(self, resumable: Resumable, best: BestState) -> None:
         self.resumable, self.best = resumable, best
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: AlignedPlan) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Plan) -> None:
         """Go to where training was cut off."""
         if not self.resumable.file.exists():
             return
@@ -116,7 +116,7 @@ class Checkpoint(pl.Callback):
         _go_to_epoch(trainer, facts["epoch"])
         _set_random_states(_under("random.", tensors))
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: AlignedPlan) -> None:
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Plan) -> None:
         """Write the state in which this epoch begins."""
         tensors = _named("module.", pl_module.module.state_dict())
         tensors |= _named("best.", self.best.state or {})

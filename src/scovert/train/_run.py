@@ -15,11 +15,11 @@ from scvi.train import TrainRunner
 
 from scovert._compat import without_host_noise
 from scovert._validation import caller_level
-from scovert.train._aligned import AlignedPlan
 from scovert.train._best import BestState
 from scovert.train._charts import Charts
 from scovert.train._checkpoint import Checkpoint, Resumable
 from scovert.train._finite import NotFinite
+from scovert.train._plan import Plan
 
 __all__ = ["run"]
 
@@ -29,7 +29,7 @@ PATIENCE = 10
 
 def run(
     model: BaseModelClass,
-    plan: AlignedPlan,
+    plan: Plan,
     data: pl.LightningDataModule,
     max_epochs: int,
     *,
@@ -104,9 +104,7 @@ def _history(
 
 
 @contextmanager
-def _stopping_on_interrupt(
-    trainer: pl.Trainer, plan: AlignedPlan, best: BestState
-) -> Iterator[None]:
+def _stopping_on_interrupt(trainer: pl.Trainer, plan: Plan, best: BestState) -> Iterator[None]:
     """Let the first Ctrl-C end training after the step; a second one breaks it off."""
     is_alone = trainer.world_size == 1
     if threading.current_thread() is not threading.main_thread() or not is_alone:

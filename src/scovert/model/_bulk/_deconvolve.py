@@ -109,6 +109,7 @@ def answer(
     quality.attrs = {
         "n_shared_genes": len(profiles.genes),
         "n_informative_genes": len(at),
+        "genes_matched_by": samples.match.source,
         "kind": samples.kind,
         "cell_size": content.source,
         "size_origins": content.origins,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scvi import REGISTRY_KEYS, settings
@@ -19,6 +20,7 @@ from tqdm.auto import tqdm
 from scovert import _health
 from scovert._arguments import knows_its_arguments
 from scovert._counts import get_counts
+from scovert._genes import GeneNames, has_left_out_prefix
 from scovert._minibatch import check_trained, genes_of
 from scovert._setup import CountsField, check_set_up, check_unchanged, give_identity
 from scovert._slots import check_free, check_memory, write_slots
@@ -37,6 +39,7 @@ from scovert._validation import (
     check_types,
     check_unknown,
     warn_about_cells,
+    warn_about_housekeeping,
     warn_about_unknown,
 )
 from scovert.mixing import Signature
@@ -122,6 +125,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         self.n_states, self.min_cells_per_type = n_states, min_cells_per_type
         self.signature, self.n_genes_per_type = signature, n_genes_per_type
         self.studies_: dict[str, list[str]] = {}
+        self.gene_names_: list[list] = []
+        self.is_kept_ = np.empty(0, bool)
         self.seed_ = 0
         self.module = BulkModule()
         self._model_summary_string = (
@@ -196,6 +201,9 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
     def train(self, *, enable_progress_bar: bool = True) -> None:
         """Learn the profiles of the reference's types.
 
+        Ribosomal and mitochondrial genes are left out: told by symbols, also in a column of
+        ``reference.var``, or by Ensembl identifiers of human and mouse.
+
         Obeys ``scvi.settings.seed``; ``model.history`` has the losses of prototypes by epoch.
 
         Parameters
@@ -218,8 +226,12 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             enable_progress_bar,
         )
         setup = self.registry["setup_args"]
+        names = GeneNames.of(self.adata.var)
+        is_kept = ~names.is_housekeeping()
+        warn_about_housekeeping(int((~is_kept).sum()), names.names, has_symbols=names.has_symbols)
         with threadpool_limits(ONE_THREAD):
-            signatures, self.history_ = find_signatures(self.adata, setup, learning)
+            signatures, self.history_ = find_signatures(self.adata, is_kept, setup, learning)
+        self.gene_names_, self.is_kept_ = names.stored(), is_kept
         self.module.keep(stored(signatures))
         self.studies_ = {name: list(s.types) for name, s in signatures.items()}
         self.is_trained_ = True
@@ -244,7 +256,9 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         ----------
         bulk
             Samples x genes, on a linear scale. One sample works, but a shift of genes between
-            bulk and reference is told from composition by several.
+            bulk and reference is told from composition by several. Genes whose ``var_names`` are
+            of another kind than those of the reference are matched without versions, or by a
+            column of ``var`` of either, with a warning.
         layer
             Layer with the expression; `None` means ``bulk.X``.
         kind
@@ -292,7 +306,9 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         check_unknown(unknown, self.types)
         if interval is not None:
             check_number("interval", interval, 0.01, 0.999)
-        samples = Samples.read(bulk, layer, kind, genes_of(self.registry))
+        samples = Samples.read(bulk, layer, kind, self._gene_names)
+        if not len(self.is_kept_):  # a file from before: by the genes that it knew
+            samples = replace(samples, left_out=pd.Index([]))
         member = None
         if measured is not None:
             measured, member = check_measured(measured, groups, samples.names, self.types)
@@ -507,7 +523,15 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
     @property
     def _signatures(self) -> dict[str, Signature]:
         check_trained(self)
-        return restored(self.module.tables, self.studies_, genes_of(self.registry))
+        genes = genes_of(self.registry)
+        is_kept = self.is_kept_ if len(self.is_kept_) else ~has_left_out_prefix(genes)
+        return restored(self.module.tables, self.studies_, genes[is_kept])
+
+    @property
+    def _gene_names(self) -> GeneNames:
+        if not self.gene_names_:  # of names of another kind, or from a file without them
+            return GeneNames.of(self.adata.var)
+        return GeneNames.restored(genes_of(self.registry), self.gene_names_)
 
     def _n_genes(self, signature: Signature) -> int:
         if self.n_genes_per_type != "auto":

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from scovert._counts import get_counts, is_in_memory, row_blocks
 from scovert._validation import check_studies
-from scovert.mixing import Signature, find_states, is_housekeeping
+from scovert.mixing import Signature, find_states
 from scovert.train import learn_prototypes
 
 __all__ = ["Learning", "find_signatures", "restored", "stored"]
@@ -32,17 +32,16 @@ class Learning:
 
 
 def find_signatures(
-    adata: AnnData, setup: dict, learning: Learning
+    adata: AnnData, is_kept: NDArray, setup: dict, learning: Learning
 ) -> tuple[dict[str, Signature], dict[str, pd.DataFrame]]:
     """Return the signature of every study of a reference by its name, and what was recorded.
 
-    A type with too few cells in a study is left out of its signature.
+    They hold the genes that are kept. A type with too few cells in a study is left out of its
+    signature.
     """
     stored_counts = get_counts(adata, setup["layer"])
     counts = _in_memory(stored_counts)
-    genes = adata.var_names
-    kept = ~is_housekeeping(genes)
-    counts, genes = counts[:, kept], genes[kept]
+    counts, genes = counts[:, is_kept], adata.var_names[is_kept]
     labels = adata.obs[setup["labels_key"]].astype(str).to_numpy()
     batch, subject = (
         None if setup[key] is None else adata.obs[setup[key]].astype(str).to_numpy()
@@ -97,9 +96,8 @@ def stored(signatures: dict[str, Signature]) -> dict[str, NDArray]:
 def restored(
     tables: dict[str, NDArray], studies: dict[str, list[str]], genes: pd.Index
 ) -> dict[str, Signature]:
-    """Return signatures from their tables, the types of every study, and the model's genes."""
-    kept = genes[~is_housekeeping(genes)]
+    """Return signatures from their tables, the types of every study, and the genes they hold."""
     return {
-        study: Signature(kept, tuple(types), **{name: tables[f"{i}/{name}"] for name in TABLES})
+        study: Signature(genes, tuple(types), **{name: tables[f"{i}/{name}"] for name in TABLES})
         for i, (study, types) in enumerate(studies.items())
     }

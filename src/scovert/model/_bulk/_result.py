@@ -71,10 +71,11 @@ class BulkResult:
         of several references also ``disagreement``, the largest total variation distance of
         one's fractions from the average: the one number here that warns of a bad reference.
         ``attrs`` hold what was assumed and fitted: ``n_shared_genes``, ``n_informative_genes``,
-        ``kind``, ``cell_size``, ``size_origins`` (where the RNA per cell of every type is from),
-        ``matched_types``, ``shift_sd``, ``residual_sd``, ``multiplier``; and what was asked:
-        ``method``, ``likelihood``, ``unknown``, ``n_measured``. Genes are shared if they are
-        neither ribosomal nor mitochondrial, and have more than 10 counts in the reference.
+        ``genes_matched_by``, the names of both that were taken, ``kind``, ``cell_size``,
+        ``size_origins`` (where the RNA per cell of every type is from), ``matched_types``,
+        ``shift_sd``, ``residual_sd``, ``multiplier``; and what was asked: ``method``,
+        ``likelihood``, ``unknown``, ``n_measured``. Genes are shared if they are neither ribosomal
+        nor mitochondrial, and have more than 10 counts in the reference.
     draws
         Draws that the intervals are quantiles of, shape ``(n_draws, n_samples, n_types)``.
     history
