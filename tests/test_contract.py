@@ -241,12 +241,20 @@ def few_steps() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def fitted() -> dict[int, Fit]:
+    """Keep the fit of every case: tests of some models only would fit them again."""
+    return {}
+
+
 @pytest.fixture(scope="module", params=MODELS.values(), ids=MODELS.keys())
-def fits(request: pytest.FixtureRequest, fit_options: dict) -> Fit:
+def fits(request: pytest.FixtureRequest, fit_options: dict, fitted: dict[int, Fit]) -> Fit:
     case = request.param
-    make = request.getfixturevalue(case.toy)
-    query = case.query and request.getfixturevalue(case.query)()
-    return fit(case, make(*case.toy_options), fit_options, query)
+    if id(case) not in fitted:
+        make = request.getfixturevalue(case.toy)
+        query = case.query and request.getfixturevalue(case.query)()
+        fitted[id(case)] = fit(case, make(*case.toy_options), fit_options, query)
+    return fitted[id(case)]
 
 
 def only(cases: dict[str, Case]) -> pytest.MarkDecorator:
