@@ -323,7 +323,7 @@ REFUSED_BULKS = {
         ValueError,
         r"`bulk.obs_names` holds 'a', 'd' more than once.*bulk.obs_names_make_unique\(\)",
     ),
-    "genes twice": (twice, {}, ValueError, r"`bulk.var_names`.*'G1'.*bulk.var_names_make_unique"),
+    "genes twice": (twice, {}, ValueError, r"`bulk.var_names`.*'G1'.*groupby\(level=0\).sum"),
     "ensembl": (
         rename("ENSG{:011d}"),
         {},

@@ -125,6 +125,8 @@ class _Table:
         Its columns, numbered, the first one with names.
     labels
         Name of every column.
+    separator
+        What was between two entries.
     gene_column
         Number of the column with the names of genes, if it was said.
     notes
@@ -134,12 +136,14 @@ class _Table:
     path: Path
     body: pd.DataFrame
     labels: pd.Series
+    separator: str
     gene_column: int | None = None
     notes: list[str] = field(default_factory=list)
 
     def text_columns(self) -> list[int]:
         """Return the first column, and the others that hold words."""
-        return [0, *(c for c in self.body.columns[1:] if has_words(self.body[c]))]
+        texts = self.body.select_dtypes(exclude="number")
+        return [0, *(c for c in texts.columns[1:] if has_words(texts[c]))]
 
 
 @dataclass
@@ -164,7 +168,7 @@ def _label(sheet: Sheet, has_names: bool, gene_column: str | None) -> _Table:
     as_text = {0} if number is None else {0, number}
     body = sheet.read(has_names=has_names, as_text=as_text)
     labels = pd.Series(sheet.first)[body.columns]
-    table = _Table(sheet.path, body, labels, number)
+    table = _Table(sheet.path, body, labels, sheet.separator, number)
     return table if has_names else _without_names(table)
 
 
@@ -220,12 +224,12 @@ def _best_column(table: _Table, genes: pd.Index | None) -> int:
 def _with_genes_in_rows(table: _Table, genes: pd.Index | None) -> _Bulk:
     """Take columns of text and known descriptions of genes apart from samples."""
     names, body, labels = _best_column(table, genes), table.body, table.labels
-    known = descriptions(list(labels))
-    text = [c for c in body.columns if c in table.text_columns() or labels[c] in known]
+    known, text = descriptions(list(labels)), table.text_columns()
+    text += [c for c in body.columns if labels[c] in known and c not in text]
     samples = [column for column in body.columns if column not in (*text, names)]
     if not samples:  # what is there is no number
         samples = [column for column in body.columns if column != names]
-    described = [column for column in text if column not in (names, *samples)]
+    described = sorted(column for column in text if column not in (names, *samples))
     if described:
         table.notes.append(
             f"genes by column {labels[names]!r}, descriptions of genes in "
@@ -260,6 +264,8 @@ def _assemble(bulk: _Bulk) -> AnnData:
     """Check the samples, tidy the genes, and say how it was read."""
     path, notes = bulk.table.path, bulk.table.notes
     _check_samples(bulk.samples, bulk.axes[1], path)
+    if bulk.table.separator == ";":
+        _refuse_points(bulk.values, path)
     _keep_genes(bulk)
     _add_up(bulk)
     source = (
@@ -286,6 +292,18 @@ def _check_samples(names: pd.Index, axis: str, path: Path) -> None:
         raise ValueError(
             f"{path} has a sample without a name, number {names.get_loc('') + 1} in its {axis}. "
             "Give every sample a name."
+        )
+
+
+def _refuse_points(values: NDArray, path: Path) -> None:
+    """Refuse counts with points for thousands, as they are written where semicolons separate."""
+    parts = values[values != np.rint(values)]
+    is_thousands = len(parts) and parts.min() > 1 and values.max() < 1000
+    if is_thousands and np.abs(parts * 1000 - np.rint(parts * 1000)).max() < 1e-6:
+        raise ValueError(
+            f"{path} has whole numbers and such as {parts[0]:.3f}, none above 1000, between "
+            "semicolons: a point seems to stand for thousands. Write numbers without it; if it "
+            "stands for decimals, separate entries by tabs."
         )
 
 

@@ -105,7 +105,7 @@ def open_sheet(path: Path) -> Sheet:
     head = max(heads, key=lambda head: (len(head.numeric), head.is_exact))
     first, *rows = head.rows
     below = [first[column] for column in head.numeric]
-    text = _cleaned(text, head.separator, len(first))
+    text = _cleaned(text, head)
     rows += _cut("\n".join(text.rsplit("\n", _N_TAIL)[1:]), head.separator)
     return Sheet(
         path,
@@ -151,9 +151,7 @@ def as_numbers(
 
 
 def has_words(column: pd.Series) -> bool:
-    """Whether most entries that are there are words rather than numbers."""
-    if _holds_numbers(column.dtype):
-        return False
+    """Whether most entries of a column of text are words rather than numbers."""
     is_word = [_is_word(entry) for entry in column]
     return 2 * sum(is_word) > sum(entry.lower() not in _ABSENT for entry in column)
 
@@ -172,6 +170,7 @@ class _Head:
     rows: list[list[str]]
     is_exact: bool
     numeric: list[int]
+    n_comments: int
 
 
 def _text_of(path: Path) -> str:
@@ -199,7 +198,8 @@ def _head(text: str, separator: str) -> _Head | None:
     if not rows:
         return None
     width = _width(rows)
-    rows = [row for row in rows if not _is_comment(row, width)]
+    n_comments = _n_comments(rows, width)
+    rows = [row for row in rows[n_comments:] if not _is_comment(row, width)]
     first, body = (rows[0], rows[1:]) if rows else ([], [])
     if not body or width < 2 or any(len(row) != width for row in body):
         return None
@@ -208,7 +208,7 @@ def _head(text: str, separator: str) -> _Head | None:
         return None
     columns = list(zip(*body, strict=True))
     numeric = [i for i in range(1, width) if _are_numbers(columns[i])]
-    return _Head(separator, [names, *body], names == first, numeric)
+    return _Head(separator, [names, *body], names == first, numeric, n_comments)
 
 
 def _cut(text: str, separator: str) -> list[list[str]]:
@@ -223,6 +223,13 @@ def _cut(text: str, separator: str) -> list[list[str]]:
 def _width(rows: list[list[str]]) -> int:
     plain = [row for row in rows if not row[0].startswith("#")]
     return len((plain or rows)[-1])
+
+
+def _n_comments(rows: list[list[str]], width: int) -> int:
+    """Count the comments at the top; the last of them may be names, with numbers below."""
+    n = next((i for i, row in enumerate(rows) if not row[0].startswith("#")), 0)
+    is_names = n > 0 and len(rows[n - 1]) == width and any(map(_NUMBER.fullmatch, rows[n][1:]))
+    return n - is_names
 
 
 def _is_comment(row: list[str], width: int) -> bool:
@@ -242,16 +249,15 @@ def _with_corner(first: list[str], body: list[list[str]]) -> list[str] | None:
     return first + [""] * n_missing if n_missing <= n_blank else None
 
 
-def _cleaned(text: str, separator: str, width: int) -> str:
+def _cleaned(text: str, head: _Head) -> str:
     """Leave out empty lines and comments."""
-    blank = separator + ' "'
+    blank, width = head.separator + ' "', len(head.rows[0])
+    lines = [line for line in text.split("\n") if line.strip(blank)][head.n_comments :]
 
-    def is_kept(line: str) -> bool:
-        if not line.strip(blank):
-            return False
-        return not line.startswith("#") or not _is_comment(_cut(line, separator)[0], width)
+    def is_row(line: str) -> bool:
+        return not line.startswith("#") or not _is_comment(_cut(line, head.separator)[0], width)
 
-    return "\n".join(line for line in text.split("\n") if is_kept(line))
+    return "\n".join(filter(is_row, lines))
 
 
 def _fault(text: str) -> str:
