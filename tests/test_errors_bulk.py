@@ -496,8 +496,8 @@ REFUSED_MEASURED = {
         fractions((1.1, 2.0)),
         None,
         TypeError,
-        r"`measured.index` holds 1.1, 2.0, of type float, .*text here, such as 'sample 0'.*1.1 for "
-        r"'1.10', 1 for '001'.*dtype=.*astype\(str\)",
+        r"`measured.index` holds 1.1, 2.0, of type float, .*text here, such as 'sample 0'.*"
+        r"1.1 for '1.10', 1 for '001'.*dtype=.*astype\(str\)",
     ),
     "a sample called NA": (
         fractions(("sample 1", np.nan)),

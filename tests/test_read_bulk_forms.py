@@ -109,8 +109,9 @@ TEXTS = {
 def test_what_is_around_a_table(name: str, tmp_path: Path) -> None:
     table = counts(["a", "ü"])
     if TEXTS[name] is None:  # pandas wrote its index
-        text = table.rename_axis("gene").reset_index().to_csv()
-        assert_holds(written(tmp_path, text), table.assign(x=range(N_GENES))[["a", "ü"]])
+        file = written(tmp_path, table.rename_axis("gene").reset_index().to_csv())
+        assert_holds(file, table)
+        read_bulk(file, GENES).write_h5ad(tmp_path / "bulk.h5ad")
         return
     assert_holds(written(tmp_path, TEXTS[name](table.to_csv(index_label="gene"))), table)
 
@@ -139,6 +140,15 @@ REFUSED_FORMS = {
         lambda: (counts(["a"]) / 7).to_csv(sep=";", decimal=",", index_label="gene")
         .replace(";", ",").encode(),
         "2 names in the first row, and 3 entries in the others",
+    ),
+    "a row of words": (
+        lambda: pd.concat([pd.DataFrame({"a": "x", "b": "y"}, ["arm"]), counts(["a", "b"])])
+        .to_csv().encode(),
+        r"holds 'x' \(row 'arm', column 'a'; 2 such entries in 2 col.*rows and columns with any",
+    ),
+    "a sample with words for gaps": (
+        lambda: counts(["a", "b"]).assign(b=["n.d."] * 18 + [*range(6)]).to_csv().encode(),
+        "holds 'n.d.' .*column 'b'; 18 such",
     ),
     "some decimal commas": (
         lambda: (counts(["a", "b"]) / 7).assign(a=1).to_csv(sep="\t", decimal=",").encode(),
@@ -324,6 +334,12 @@ def test_a_column_of_numbers_can_have_the_genes(tmp_path: Path) -> None:
     assert_holds(file, entrez, gene_column="entrez", genes=None)
 
 
+def test_gct_files(tmp_path: Path) -> None:
+    table = with_ids().rename(columns={"gene_id": "Name", "gene_name": "Description"})
+    text = f"#1.2\n{N_GENES}\t2\n{table.to_csv(sep=chr(9), index=False)}"
+    assert_holds(written(tmp_path, text, "bulk.gct"), counts(["a", "b"]))
+
+
 def test_other_columns_are_refused(tmp_path: Path) -> None:
     file = written(tmp_path, with_ids(a2=["n.d.", *range(23)]), index=False)
     with pytest.raises(ValueError, match=r"holds 'n.d.' \(row 'GENE0', column 'a2'; 1 such"):
@@ -344,6 +360,10 @@ def test_columns_of_an_anndata_are_named_in_python(tmp_path: Path) -> None:
 ONE_SAMPLE = {
     "salmon": ("quant.sf", "Name Length EffectiveLength TPM NumReads"),
     "kallisto": ("abundance.tsv", "target_id length eff_length est_counts tpm"),
+    "the GDC": (
+        "a.tsv",
+        "gene_id unstranded stranded_first stranded_second tpm_unstranded fpkm_unstranded",
+    ),
     "RSEM": (
         "a.genes.results",
         "gene_id transcript_id(s) length effective_length expected_count TPM FPKM",
@@ -393,7 +413,7 @@ def test_genes_without_a_name_are_left_out(tmp_path: Path) -> None:
 
 TOLD: dict[str, tuple[Callable[[], pd.DataFrame], str | None, str]] = {
     "identifiers": (lambda: counts(["a", "b"], IDS), None, "by their Ensembl identifiers"),
-    "a word": (lambda: counts(["a", "b"]), "Gene symbol", "by the word 'Gene symbol' in the cor"),
+    "a word": (lambda: counts(["a", "b"]), "Gene symbol", "by the word 'Gene symbol' above"),
     "their number": (
         lambda: counts(["a", "b"], [f"g{i}" for i in range(1001)]), None, "by their number",
     ),
@@ -411,8 +431,10 @@ def test_genes_are_told_without_a_reference(case: str, tmp_path: Path) -> None:
 
 
 def test_genes_in_columns_without_a_reference(tmp_path: Path) -> None:
-    for genes, label in ((IDS, "x"), (GENES, "sample"), ([f"g{i}" for i in range(1001)], "x")):
+    for genes in (IDS, [f"g{i}" for i in range(1001)]):
         table = counts(["a", "b"], genes)
-        assert_holds(written(tmp_path, table.T, index_label=label), table, genes=None)
-    with pytest.raises(ValueError, match="nothing tells which are genes. Pass names of genes"):
-        read_bulk(written(tmp_path, counts(["a", "b"])))
+        assert_holds(written(tmp_path, table.T, index_label="x"), table, genes=None)
+    for label in ("x", "sample"):  # Xena writes it above genes
+        file = written(tmp_path, counts(["a", "b"]), index_label=label)
+        with pytest.raises(ValueError, match="nothing tells which are genes. Pass names of genes"):
+            read_bulk(file)

@@ -51,25 +51,22 @@ def find_genes(rows: pd.Index, columns: pd.Index, genes: pd.Index, path: Path) -
     return found["rows"] > found["columns"]
 
 
-def tell_genes(
-    rows: pd.Index, columns: pd.Index, corner: str | None, path: Path
-) -> tuple[bool, str]:
+def tell_genes(rows: pd.Index, columns: pd.Index, corner: str, path: Path) -> tuple[bool, str]:
     """Tell without known genes whether they are in the rows, and by what."""
     are_ensembl = [kind_of_genes(names).startswith("Ensembl") for names in (rows, columns)]
     if are_ensembl[0] != are_ensembl[1]:
         return are_ensembl[0], "by their Ensembl identifiers"
     if are_no_genes(rows).any():
         return True, "by rows that HTSeq or STAR writes"
-    meaning = None if corner is None else meaning_of(corner)
-    if meaning in ("genes", "samples"):
-        return meaning == "genes", f"by the word {corner!r} in the corner"
     few, many = sorted([len(rows), len(columns)])
     if many > max(_MANY_GENES, _MANY_TIMES * few):
         return len(rows) == many, "by their number"
+    if meaning_of(corner) == "genes":  # the word "sample" may stand for the first row as well
+        return True, f"by the word {corner!r} above them"
     raise ValueError(
         f"{path} has {len(rows)} rows (such as {some_of(rows)}) and {len(columns)} columns (such "
         f"as {some_of(columns)}), and nothing tells which are genes. Pass names of genes, such as "
-        "`genes=reference.var_names`, or write 'gene' or 'sample' into the corner."
+        "`genes=reference.var_names`, or write 'gene' above them if they are in rows."
     )
 
 

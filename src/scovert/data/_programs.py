@@ -35,6 +35,7 @@ _ONE_SAMPLE = {
     "kallisto": {"target_id", "length", "eff_length", "est_counts", "tpm"},
     "RSEM": {"length", "effective_length", "expected_count", "tpm", "fpkm"},
     "StringTie": {"gene id", "gene name", "reference", "coverage", "fpkm", "tpm"},
+    "the GDC": {"unstranded", "stranded_first", "stranded_second", "tpm_unstranded"},
 }
 """Columns of one sample, by the program that writes them."""
 
@@ -64,6 +65,7 @@ def refuse_one_sample(sheet: Sheet) -> None:
     if program is not None:
         raise ValueError(
             f"{sheet.path} is what {program} writes for one sample, in the columns "
-            f"{', '.join(sheet.first[1:])}. A table of genes x samples is accepted: tximport (R) "
-            "or pytximport make one of the files of all samples, and sum transcripts to genes."
+            f"{', '.join(sheet.first[1:])}. A table of genes x samples is accepted: join the "
+            "counts or the TPM of all samples. Of transcripts, tximport (R) or pytximport do so, "
+            "and sum them to genes."
         )

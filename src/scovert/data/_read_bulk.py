@@ -28,7 +28,7 @@ __all__ = ["read_bulk"]
 
 logger = logging.getLogger(__name__)
 
-_TABLES = (".csv", ".tsv", ".txt", ".tab", ".counts", ".sf", ".results")
+_TABLES = (".csv", ".tsv", ".txt", ".tab", ".gct", ".counts", ".sf", ".results")
 
 
 def read_bulk(
@@ -45,10 +45,10 @@ def read_bulk(
         Table with the names of genes and of samples in its first row and column, and numbers
         besides (``.csv``, ``.tsv``, ``.txt``, also ``.gz``; separated by tabs, commas, semicolons
         or spaces), or an ``.h5ad`` file. Counts or TPM, not logarithms. Read as they are written:
-        tables of HTSeq, of STAR (the counts of both strands) and of featureCounts.
+        tables of HTSeq, of STAR (the counts of both strands) and of featureCounts, and .gct.
     genes
         Names to look for, such as ``reference.var_names``. `None` tells genes by Ensembl
-        identifiers, by the word above the first column, or by their number.
+        identifiers, by their number, or by a word such as "gene" above the first column.
     gene_column
         Column with the names of genes, if the genes are in rows and have several. `None` takes
         the column of text with most of the `genes`, or the first one.
@@ -232,14 +232,17 @@ def _with_genes_in_rows(table: _Table, genes: pd.Index | None) -> _Bulk:
     described = sorted(column for column in text if column not in (names, *samples))
     if described:
         table.notes.append(
-            f"genes by column {labels[names]!r}, descriptions of genes in "
+            f"{f'genes by column {labels[names]!r}, ' if names else ''}descriptions of genes in "
             f"{some_of(labels[described].tolist(), len(described))}"
         )
     rows, columns = pd.Index(body[names]), pd.Index(labels[samples])
     _refuse_descriptions(descriptions(columns) + looks_like_position(columns), table.path)
     values = as_numbers(body[samples], rows, columns, table.path)
     # a slash makes a group inside an .h5ad file
-    var = {labels[column].replace("/", "_"): body[column].to_numpy() for column in described}
+    var = {
+        labels[column].replace("/", "_") or f"column {column + 1}": body[column].to_numpy()
+        for column in described
+    }
     frame = pd.DataFrame(var, index=rows.rename(None))
     return _Bulk(table, values, columns.rename(None), frame, ("rows", "columns"))
 

@@ -25,6 +25,10 @@ _N_HEAD, _N_TAIL = 50, 10
 _ABSENT = frozenset({"", "na", "n/a", "nan", "null", "none"})
 _NUMBER = re.compile(r"[+-]?(\d[\d.,'\u2019\u00a0\u202f ]*|\.\d+)(e[+-]?\d+)?\s*%?", re.IGNORECASE)
 """What is meant as a number, also with commas, percent signs or spaces."""
+_MOST = 0.9
+"""Share of words in a column of words; a sample with gaps in words has fewer."""
+_GCT = re.compile(r"\A#1\.[23][^\n]*\n[^\n]*\n")
+"""What stands before the table in .gct files: the version and the size."""
 _MEANING = {
     "genes": "gene genes geneid genename genesymbol symbol hugosymbol hgncsymbol ensembl ensemblid"
     " ensemblgeneid feature featureid targetid",
@@ -151,9 +155,10 @@ def as_numbers(
 
 
 def has_words(column: pd.Series) -> bool:
-    """Whether most entries of a column of text are words rather than numbers."""
+    """Whether nearly all entries of a column of text are words, and not numbers."""
     is_word = [_is_word(entry) for entry in column]
-    return 2 * sum(is_word) > sum(entry.lower() not in _ABSENT for entry in column)
+    n_there = sum(entry.lower() not in _ABSENT for entry in column)
+    return n_there > 0 and sum(is_word) >= _MOST * n_there
 
 
 def meaning_of(name: str) -> str | None:
@@ -189,7 +194,7 @@ def _text_of(path: Path) -> str:
         raise _unreadable(path, str(error)) from error
     if "\0" in text:
         raise _unreadable(path, "it is no text")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return _GCT.sub("", text.replace("\r\n", "\n").replace("\r", "\n"), count=1)
 
 
 def _head(text: str, separator: str) -> _Head | None:
@@ -262,9 +267,10 @@ def _cleaned(text: str, head: _Head) -> str:
 
 def _fault(text: str) -> str:
     """Say why no separator makes a table."""
-    line = next((line for line in text.split("\n") if line.strip()), "")
+    lines = [line for line in text.split("\n") if line.strip() and not line.startswith("#")]
+    line = lines[0] if lines else ""
     separator = max(_SEPARATORS[:3], key=line.count)
-    rows = _cut(text, separator)
+    rows = _cut("\n".join(lines), separator)
     if separator not in line or len(rows) < 2:
         return f"its first row is {line.strip()[:40]!r}"
     first, width = rows[0], max(map(len, rows[1:]), key=[len(row) for row in rows].count)
@@ -291,7 +297,7 @@ def _refuse_entry(
     row = is_bad[:, column].argmax()
     entry = str(body.iloc[row, column])
     place = f"{entry!r} (row {names[0][row]!r}, column {names[1][column]!r}"
-    advice = "leave out columns with anything else, and fill in what is missing"
+    advice = "leave out rows and columns with anything else, and fill in what is missing"
     if _NUMBER.fullmatch(entry):
         advice = (
             "write them with a point for decimals, without commas or other signs for thousands "
