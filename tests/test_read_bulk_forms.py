@@ -167,6 +167,10 @@ REFUSED_FORMS = {
     "a sample without a name": (
         lambda: counts(["a", "", "c"]).to_csv().encode(), "a sample without a name, number 2",
     ),
+    "an empty column": (
+        lambda: counts(["a", "b"]).to_csv(index_label="gene").replace("\nG", "\n,G")
+        .replace("gene", ",gene").encode(), "its first column is empty",
+    ),
     "a short row": (lambda: b"gene,a,b\nGENE0,1,2\nGENE1,1\n", "row 3 has 2 entries, and others"),
     "only words": (
         lambda: pd.DataFrame({"a": "x", "b": "y"}, GENES).to_csv().encode(), "has no numbers",
@@ -325,6 +329,8 @@ def test_the_column_with_most_genes_is_taken(
     assert_holds(file, counts(["a", "b"], IDS), gene_column="gene_id", genes=GENES)
     bulk = read_bulk(file, GENES)
     assert bulk.var["gene_id"].tolist() == IDS
+    numbered = written(tmp_path, with_ids().drop(columns="gene_id"), index_label="gene")
+    assert_holds(numbered, counts(["a", "b"]), genes=None)
     bulk.write_h5ad(tmp_path / "bulk.h5ad")
 
 

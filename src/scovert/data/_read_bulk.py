@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from anndata import AnnData
-from numpy.typing import NDArray
 
-from scovert._validation import caller_level, some_of
+from scovert._validation import caller_level, kind_of_genes, some_of
+from scovert.data._assembly import Parts, assemble, refuse_points
 from scovert.data._orientation import begins_with_names, find_genes, tell_genes
 from scovert.data._programs import (
     STAR,
-    are_no_genes,
     descriptions,
     looks_like_position,
     refuse_one_sample,
@@ -25,8 +22,6 @@ from scovert.data._programs import (
 from scovert.data._tables import Sheet, as_numbers, has_words, open_sheet
 
 __all__ = ["read_bulk"]
-
-logger = logging.getLogger(__name__)
 
 _TABLES = (".csv", ".tsv", ".txt", ".tab", ".gct", ".counts", ".sf", ".results")
 
@@ -107,10 +102,13 @@ def read_bulk(
     refuse_one_sample(sheet)
     has_names = gene_column in sheet.first or begins_with_names(sheet, known)
     table = _label(sheet, has_names, gene_column)
-    in_rows = _has_genes_in_rows(table, known)
-    return _assemble(
-        _with_genes_in_rows(table, known) if in_rows else _with_genes_in_columns(table)
-    )
+    if _has_genes_in_rows(table, known):
+        parts = _with_genes_in_rows(table, known)
+    else:
+        parts = _with_genes_in_columns(table)
+    if sheet.separator == ";":
+        refuse_points(parts.values, path)
+    return assemble(parts, path, table.notes)
 
 
 @dataclass
@@ -125,8 +123,6 @@ class _Table:
         Its columns, numbered, the first one with names.
     labels
         Name of every column.
-    separator
-        What was between two entries.
     gene_column
         Number of the column with the names of genes, if it was said.
     notes
@@ -136,7 +132,6 @@ class _Table:
     path: Path
     body: pd.DataFrame
     labels: pd.Series
-    separator: str
     gene_column: int | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -144,17 +139,6 @@ class _Table:
         """Return the first column, and the others that hold words."""
         texts = self.body.select_dtypes(exclude="number")
         return [0, *(c for c in texts.columns[1:] if has_words(texts[c]))]
-
-
-@dataclass
-class _Bulk:
-    """Samples and genes that were read, values of shape ``(n_genes, n_samples)``."""
-
-    table: _Table
-    values: NDArray
-    samples: pd.Index
-    var: pd.DataFrame
-    axes: tuple[str, str]
 
 
 def _label(sheet: Sheet, has_names: bool, gene_column: str | None) -> _Table:
@@ -168,7 +152,7 @@ def _label(sheet: Sheet, has_names: bool, gene_column: str | None) -> _Table:
     as_text = {0} if number is None else {0, number}
     body = sheet.read(has_names=has_names, as_text=as_text)
     labels = pd.Series(sheet.first)[body.columns]
-    table = _Table(sheet.path, body, labels, sheet.separator, number)
+    table = _Table(sheet.path, body, labels, number)
     return table if has_names else _without_names(table)
 
 
@@ -201,27 +185,28 @@ def _without_names(table: _Table) -> _Table:
 
 
 def _has_genes_in_rows(table: _Table, genes: pd.Index | None) -> bool:
-    columns = pd.Index(table.labels.iloc[1:])
     if table.gene_column is not None:
         return True
+    column = _best_column(table, genes)
+    rows, columns = pd.Index(table.body[column]), pd.Index(table.labels.iloc[1:])
     if genes is not None:
-        rows = pd.Index(table.body[_best_column(table, genes)])
         return find_genes(rows, columns, genes, table.path)
-    in_rows, why = tell_genes(pd.Index(table.body[0]), columns, table.labels[0], table.path)
+    in_rows, why = tell_genes(rows, columns, table.labels[column], table.path)
     table.notes.append(f"genes told {why}")
     return in_rows
 
 
 def _best_column(table: _Table, genes: pd.Index | None) -> int:
-    """Return the column of text with most of the genes."""
+    """Return the column of text with most of the genes, or the first that has no numbers."""
     if table.gene_column is not None:
         return table.gene_column
-    if genes is None:
-        return 0
-    return max(table.text_columns(), key=lambda column: table.body[column].isin(genes).sum())
+    columns = table.text_columns()
+    if genes is not None:
+        return max(columns, key=lambda column: table.body[column].isin(genes).sum())
+    return next((c for c in columns if kind_of_genes(pd.Index(table.body[c])) != "numbers"), 0)
 
 
-def _with_genes_in_rows(table: _Table, genes: pd.Index | None) -> _Bulk:
+def _with_genes_in_rows(table: _Table, genes: pd.Index | None) -> Parts:
     """Take columns of text and known descriptions of genes apart from samples."""
     names, body, labels = _best_column(table, genes), table.body, table.labels
     known, text = descriptions(list(labels)), table.text_columns()
@@ -244,15 +229,15 @@ def _with_genes_in_rows(table: _Table, genes: pd.Index | None) -> _Bulk:
         for column in described
     }
     frame = pd.DataFrame(var, index=rows.rename(None))
-    return _Bulk(table, values, columns.rename(None), frame, ("rows", "columns"))
+    return Parts(values, columns.rename(None), frame, ("rows", "columns"))
 
 
-def _with_genes_in_columns(table: _Table) -> _Bulk:
+def _with_genes_in_columns(table: _Table) -> Parts:
     rows, columns = pd.Index(table.body[0]), pd.Index(table.labels.iloc[1:])
     _refuse_descriptions(descriptions(rows) + looks_like_position(rows), table.path)
     values = as_numbers(table.body.iloc[:, 1:], rows, columns, table.path)
     var = pd.DataFrame(index=columns.rename(None))
-    return _Bulk(table, values.T, rows.rename(None), var, ("columns", "rows"))
+    return Parts(values.T, rows.rename(None), var, ("columns", "rows"))
 
 
 def _refuse_descriptions(samples: list[str], path: Path) -> None:
@@ -261,92 +246,6 @@ def _refuse_descriptions(samples: list[str], path: Path) -> None:
             f"{path} has a sample called {samples[0]!r}, which looks like a description of the "
             "genes. Leave it out, or rename it if it is a sample."
         )
-
-
-def _assemble(bulk: _Bulk) -> AnnData:
-    """Check the samples, tidy the genes, and say how it was read."""
-    path, notes = bulk.table.path, bulk.table.notes
-    _check_samples(bulk.samples, bulk.axes[1], path)
-    if bulk.table.separator == ";":
-        _refuse_points(bulk.values, path)
-    _keep_genes(bulk)
-    _add_up(bulk)
-    source = (
-        f"{path.name}: {len(bulk.var)} genes in {bulk.axes[0]}, {len(bulk.samples)} samples in "
-        f"{bulk.axes[1]}{''.join(f'; {note}' for note in notes)}"
-    )
-    logger.info("%s.", source)
-    return AnnData(
-        np.ascontiguousarray(bulk.values.T, np.float32),
-        obs=pd.DataFrame(index=bulk.samples),
-        var=bulk.var,
-        uns={"source": source},
-    )
-
-
-def _check_samples(names: pd.Index, axis: str, path: Path) -> None:
-    twice = names[names.duplicated()].unique()
-    if len(twice):
-        raise ValueError(
-            f"{path} holds {len(twice)} names of {axis} more than once, such as {some_of(twice)}. "
-            "Names of samples must be unique: rename them."
-        )
-    if "" in names:
-        raise ValueError(
-            f"{path} has a sample without a name, number {names.get_loc('') + 1} in its {axis}. "
-            "Give every sample a name."
-        )
-
-
-def _refuse_points(values: NDArray, path: Path) -> None:
-    """Refuse counts with points for thousands, as they are written where semicolons separate."""
-    parts = values[values != np.rint(values)]
-    is_thousands = len(parts) and parts.min() > 1 and values.max() < 1000
-    if is_thousands and np.abs(parts * 1000 - np.rint(parts * 1000)).max() < 1e-6:
-        raise ValueError(
-            f"{path} has whole numbers and such as {parts[0]:.3f}, none above 1000, between "
-            "semicolons: a point seems to stand for thousands. Write numbers without it; if it "
-            "stands for decimals, separate entries by tabs."
-        )
-
-
-def _keep_genes(bulk: _Bulk) -> None:
-    """Leave out reads outside of genes, and genes without a name."""
-    names, path = bulk.var.index, bulk.table.path
-    outside = names[are_no_genes(names)]
-    if len(outside):
-        bulk.table.notes.append(f"reads outside of genes left out ({', '.join(outside)})")
-    n_unnamed = int((names == "").sum())
-    if n_unnamed:
-        note = f"{n_unnamed} genes without a name left out"
-        bulk.table.notes.append(note)
-        warnings.warn(
-            f"{path}: {note}. Fill their names in, or choose another `gene_column`.",
-            UserWarning,
-            stacklevel=caller_level(),
-        )
-    is_kept = ~(are_no_genes(names) | (names == ""))
-    bulk.var, bulk.values = bulk.var[is_kept], bulk.values[is_kept]
-
-
-def _add_up(bulk: _Bulk) -> None:
-    """Add up the values of genes that occur several times: counts and TPM of a gene are sums."""
-    names = bulk.var.index
-    twice = names[names.duplicated()].unique()
-    if not len(twice):
-        return
-    note = f"{len(twice)} genes that occur more than once added up"
-    bulk.table.notes.append(note)
-    warnings.warn(
-        f"{bulk.table.path}: {note}, such as {some_of(twice)}. If these are other genes, name "
-        "them differently.",
-        UserWarning,
-        stacklevel=caller_level(),
-    )
-    codes, _ = pd.factorize(names)
-    totals = np.zeros((codes.max() + 1, bulk.values.shape[1]))
-    np.add.at(totals, codes, bulk.values)
-    bulk.values, bulk.var = totals, bulk.var[~names.duplicated()]
 
 
 def _read_h5ad(path: Path, genes: pd.Index | None, gene_column: str | None) -> AnnData:

@@ -91,6 +91,8 @@ class Sheet:
             frame[column] = entries if is_text else numbers
             if (entries == "").all() and not (has_names and self.first[column]):
                 frame = frame.drop(columns=column)
+        if 0 not in frame:
+            raise _unreadable(self.path, "its first column is empty")
         return frame
 
     def _below_first(self) -> str:
