@@ -15,7 +15,6 @@ from scipy import sparse
 from typer.testing import CliRunner, Result
 
 from scovert.cli import app
-from scovert.cli._tables import group_types
 from scovert.simulate import bulk
 
 TYPES = {"CD4 T cells": 61, "CD8 T": 47, "Monocytes": 53}
@@ -257,24 +256,6 @@ def test_names_are_text_in_all_tables(folder: Path, tmp_path: Path) -> None:
     )
     assert again.exit_code == 1
     assert "--measured has samples '1.10', '001', 'NA', of which 3 are unknown" in again.stderr
-
-
-GROUPS = {
-    "a,b": ["a", "b"],
-    " a , b ,": ["a", "b"],
-    "T, CD4,a": ["T, CD4", "a"],
-    "a,T, CD4, naive,b": ["a", "T, CD4, naive", "b"],
-    "T, CD4": ["T, CD4"],
-    "c,T, CD8": ["c", "T", "CD8"],
-    "T,CD4": ["T", "CD4"],
-    "": [],
-}
-
-
-@pytest.mark.parametrize("text", GROUPS)
-def test_the_longest_type_is_taken(text: str) -> None:
-    known = ["a", "b", "T", "T, CD4", "T, CD4, naive"]
-    assert group_types({"x": text}, known) == {"x": GROUPS[text]}
 
 
 def test_tables_with_identifiers_beside_symbols(folder: Path, tmp_path: Path) -> None:

@@ -116,6 +116,14 @@ def test_what_is_around_a_table(name: str, tmp_path: Path) -> None:
     assert_holds(written(tmp_path, TEXTS[name](table.to_csv(index_label="gene"))), table)
 
 
+@pytest.mark.parametrize("decimals", [1, 2, 3, 4])
+def test_decimals_beside_semicolons(decimals: int, tmp_path: Path) -> None:
+    """Points for thousands have three digits behind all of them, and there are none above."""
+    table = counts(["a", "b"]) + 10.0**-decimals
+    table.iloc[0, 0] = 0.001 if decimals == 3 else 2
+    assert_holds(written(tmp_path, table, sep=";"), table)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_encodings(encoding: str, tmp_path: Path) -> None:
     table = counts(["a", "ü"])

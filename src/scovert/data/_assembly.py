@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scovert._validation import caller_level, some_of
 from scovert.data._programs import are_no_genes
 
-__all__ = ["Parts", "assemble", "refuse_points"]
+__all__ = ["Parts", "assemble"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,18 +59,6 @@ def assemble(parts: Parts, path: Path, notes: list[str]) -> AnnData:
         var=parts.var,
         uns={"source": source},
     )
-
-
-def refuse_points(values: NDArray, path: Path) -> None:
-    """Refuse counts with points for thousands, as they are written where semicolons separate."""
-    parts = values[values != np.rint(values)]
-    is_thousands = len(parts) and parts.min() > 1 and values.max() < 1000
-    if is_thousands and np.abs(parts * 1000 - np.rint(parts * 1000)).max() < 1e-6:
-        raise ValueError(
-            f"{path} has whole numbers and such as {parts[0]:.3f}, none above 1000, between "
-            "semicolons: a point seems to stand for thousands. Write numbers without it; if it "
-            "stands for decimals, separate entries by tabs."
-        )
 
 
 def _check_samples(names: pd.Index, axis: str, path: Path) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
+from numpy.typing import NDArray
 
 from scovert._validation import caller_level, kind_of_genes, some_of
-from scovert.data._assembly import Parts, assemble, refuse_points
+from scovert.data._assembly import Parts, assemble
 from scovert.data._orientation import begins_with_names, find_genes, tell_genes
 from scovert.data._programs import (
     STAR,
@@ -24,6 +27,7 @@ from scovert.data._tables import Sheet, as_numbers, has_words, open_sheet
 __all__ = ["read_bulk"]
 
 _TABLES = (".csv", ".tsv", ".txt", ".tab", ".gct", ".counts", ".sf", ".results")
+_DECIMALS = r';"?\d+\.(\d+)"?(?=[;\n]|\Z)'
 
 
 def read_bulk(
@@ -106,8 +110,7 @@ def read_bulk(
         parts = _with_genes_in_rows(table, known)
     else:
         parts = _with_genes_in_columns(table)
-    if sheet.separator == ";":
-        refuse_points(parts.values, path)
+    _refuse_points(sheet, parts.values)
     return assemble(parts, path, table.notes)
 
 
@@ -238,6 +241,18 @@ def _with_genes_in_columns(table: _Table) -> Parts:
     values = as_numbers(table.body.iloc[:, 1:], rows, columns, table.path)
     var = pd.DataFrame(index=columns.rename(None))
     return Parts(values.T, rows.rename(None), var, ("columns", "rows"))
+
+
+def _refuse_points(sheet: Sheet, values: NDArray) -> None:
+    """Refuse counts with points for thousands, as they are written where semicolons separate."""
+    parts = values[values != np.rint(values)]
+    may_be = sheet.separator == ";" and len(parts) and parts.min() > 1 and values.max() < 1000
+    if may_be and all(len(digits) == 3 for digits in re.findall(_DECIMALS, sheet.text)):
+        raise ValueError(
+            f"{sheet.path} has whole numbers and such as {parts[0]:.3f}, none above 1000, between "
+            "semicolons: a point seems to stand for thousands. Write numbers without it; if it "
+            "stands for decimals, separate entries by tabs."
+        )
 
 
 def _refuse_descriptions(samples: list[str], path: Path) -> None:
