@@ -93,6 +93,7 @@ def test_quotes_around_and_spaces_beside(tmp_path: Path) -> None:
 
 TEXTS = {
     "comments": lambda t: "# by x, 1,2\n#\n# x, y, z\n" + t + "# end, of it\n",
+    "a hint for Excel": lambda t: "sep=,\n" + t,
     "empty lines": lambda t: "\n\n" + t.replace("\n", "\n\n") + "\n\n",
     "rows of separators": lambda t: t + ",,\n,,\n",
     "columns of separators": lambda t: t.replace("\n", ",,\n"),
@@ -360,6 +361,11 @@ def test_other_columns_are_refused(tmp_path: Path) -> None:
         read_bulk(file, GENES)
     with pytest.raises(KeyError, match=r"`gene_column='x'`.*\(columns: 'gene_id', 'gene_name',"):
         read_bulk(file, GENES, gene_column="x")
+    turned = written(tmp_path, counts(["a", "b"]).T, index_label="s")
+    with pytest.raises(
+        ValueError, match="`gene_column='s'`.*such as 'a', 'b', none of them a gen"
+    ):
+        read_bulk(turned, GENES, gene_column="s")
     empty = written(tmp_path, with_ids(a2=""), index=False)
     with pytest.raises(ValueError, match=r"holds '' \(row 'GENE0', column 'a2'; 24 such"):
         read_bulk(empty, GENES)

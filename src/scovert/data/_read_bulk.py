@@ -188,15 +188,27 @@ def _without_names(table: _Table) -> _Table:
 
 
 def _has_genes_in_rows(table: _Table, genes: pd.Index | None) -> bool:
-    if table.gene_column is not None:
-        return True
     column = _best_column(table, genes)
     rows, columns = pd.Index(table.body[column]), pd.Index(table.labels.iloc[1:])
+    if table.gene_column is not None:
+        _check_gene_column(table, rows, columns, genes)
+        return True
     if genes is not None:
         return find_genes(rows, columns, genes, table.path)
     in_rows, why = tell_genes(rows, columns, table.labels[column], table.path)
     table.notes.append(f"genes told {why}")
     return in_rows
+
+
+def _check_gene_column(
+    table: _Table, rows: pd.Index, columns: pd.Index, genes: pd.Index | None
+) -> None:
+    if genes is not None and columns.isin(genes).any() and not rows.isin(genes).any():
+        raise ValueError(
+            f"`gene_column={table.labels[table.gene_column]!r}` of {table.path} has names such as "
+            f"{some_of(rows)}, none of them a gene, and there are genes in its first row. Leave "
+            "it out: genes in columns have no such column."
+        )
 
 
 def _best_column(table: _Table, genes: pd.Index | None) -> int:

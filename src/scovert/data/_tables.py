@@ -27,8 +27,8 @@ _NUMBER = re.compile(r"[+-]?(\d[\d.,'\u2019\u00a0\u202f ]*|\.\d+)(e[+-]?\d+)?\s*
 """What is meant as a number, also with commas, percent signs or spaces."""
 _MOST = 0.9
 """Share of words in a column of words; a sample with gaps in words has fewer."""
-_GCT = re.compile(r"\A#1\.[23][^\n]*\n[^\n]*\n")
-"""What stands before the table in .gct files: the version and the size."""
+_PREAMBLE = re.compile(r'\A(#1\.[23][^\n]*\n[^\n]*|"?sep=."?)\n')
+"""What stands before a table in .gct files, version and size, and in files of Excel."""
 _MEANING = {
     "genes": "gene genes geneid genename genesymbol symbol hugosymbol hgncsymbol ensembl ensemblid"
     " ensemblgeneid feature featureid targetid",
@@ -196,7 +196,7 @@ def _text_of(path: Path) -> str:
         raise _unreadable(path, str(error)) from error
     if "\0" in text:
         raise _unreadable(path, "it is no text")
-    return _GCT.sub("", text.replace("\r\n", "\n").replace("\r", "\n"), count=1)
+    return _PREAMBLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"), count=1)
 
 
 def _head(text: str, separator: str) -> _Head | None:
