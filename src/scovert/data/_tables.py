@@ -73,13 +73,14 @@ class Sheet:
         and without entries are left out.
         """
         text = self._below_first() if has_names else self.text
-        options = {"sep": self.separator, "header": None, "skipinitialspace": True}
-        try:  # na_filter: a gene or a sample may be called NA
+        try:
             frame = pd.read_csv(
                 io.StringIO(text),
-                **options,
+                sep=self.separator,
+                header=None,
                 dtype=dict.fromkeys(as_text, str),
-                na_filter=False,
+                skipinitialspace=True,
+                na_filter=False,  # a gene or a sample may be called NA
                 low_memory=False,
             )
         except ValueError as error:
