@@ -43,6 +43,13 @@ def test_a_column_that_was_not_measured_stays(tmp_path: Path) -> None:
         pd.testing.assert_frame_equal(read_measured(tmp_path / "measured.csv"), table)
 
 
+def test_types_that_are_numbers(tmp_path: Path) -> None:
+    """Clusters, below a word that says nothing."""
+    table = MEASURED.set_axis(["0", "1", "10"], axis=1)
+    table.to_csv(tmp_path / "measured.csv", index_label="tube")
+    pd.testing.assert_frame_equal(read_measured(tmp_path / "measured.csv"), table)
+
+
 REFUSED_MEASURED = {
     "decimal commas": (MEASURED.to_csv(sep=";", decimal=","), "'0,25' .*a point for decimals"),
     "per cent": ("sample,T,B\na,50%,20%\n", "'50%' .*without per cent"),

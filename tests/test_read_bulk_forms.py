@@ -89,6 +89,15 @@ def test_quotes_around_and_spaces_beside(tmp_path: Path) -> None:
     assert_holds(written(tmp_path, table, quoting=1), table)
     lines = ['gene, "a, b", c', *(f"{g}, {r['a, b']}, {r['c']} " for g, r in table.iterrows())]
     assert_holds(written(tmp_path, "\n".join(lines)), table)
+    rows = [f'{i}, "{g}", 5' for i, g in zip(IDS, GENES, strict=True)]
+    file = written(tmp_path, "\n".join(["id, name, a", *rows]))
+    assert_holds(file, pd.DataFrame({"a": 5}, GENES))
+
+
+def test_a_semicolon_in_every_gene(tmp_path: Path) -> None:
+    """It would separate as well, with names of R."""
+    table = counts(["a"], [f"{g};1" for g in GENES])
+    assert_holds(written(tmp_path, table, index_label="x"), table, genes=table.index)
 
 
 TEXTS = {
@@ -112,7 +121,9 @@ def test_what_is_around_a_table(name: str, tmp_path: Path) -> None:
     if TEXTS[name] is None:  # pandas wrote its index
         file = written(tmp_path, table.rename_axis("gene").reset_index().to_csv())
         assert_holds(file, table)
-        read_bulk(file, GENES).write_h5ad(tmp_path / "bulk.h5ad")
+        bulk = read_bulk(file, GENES)
+        assert list(bulk.var) == ["column 1"]
+        bulk.write_h5ad(tmp_path / "bulk.h5ad")
         return
     assert_holds(written(tmp_path, TEXTS[name](table.to_csv(index_label="gene"))), table)
 
@@ -121,8 +132,9 @@ def test_what_is_around_a_table(name: str, tmp_path: Path) -> None:
 def test_decimals_beside_semicolons(decimals: int, tmp_path: Path) -> None:
     """Points for thousands have three digits behind all of them, and there are none above."""
     table = counts(["a", "b"]) + 10.0**-decimals
-    table.iloc[0, 0] = 0.001 if decimals == 3 else 2
-    assert_holds(written(tmp_path, table, sep=";"), table)
+    for other in (0.001, 1000.125) if decimals == 3 else (2,):
+        table.iloc[0, 0] = other
+        assert_holds(written(tmp_path, table, sep=";"), table)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -144,6 +156,15 @@ REFUSED_FORMS = {
     "decimal commas of one sample": (
         lambda: (counts(["a"]) / 7).to_csv(sep=";", decimal=",").encode(),
         "has no numbers: its first entry is '1,0'",
+    ),
+    "decimal commas of one sample of R": (
+        lambda: (counts(["a"]) / 7).to_csv(sep=";", decimal=",", index_label=False).encode(),
+        "first entry is '1,0' .row 'GENE0', column 'a'",
+    ),
+    "decimal commas of R, commas in names": (
+        lambda: (counts(["a, 1", "b, 2"]) / 7)
+        .to_csv(sep="\t", decimal=",", index_label=False).encode(),
+        "first entry is '1,0' .row 'GENE0', column 'a, 1'",
     ),
     "decimal commas between commas": (
         lambda: (counts(["a"]) / 7).to_csv(sep=";", decimal=",", index_label="gene")
@@ -210,7 +231,7 @@ def test_what_cannot_be_told_is_refused(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("genes", [GENES, GENES[1:]])
-@pytest.mark.parametrize("name", ["S 1.tsv", "S 1.counts", "S 1.txt"])
+@pytest.mark.parametrize("name", ["S 1.tsv", "S 1.counts", "S 1.txt.gz"])
 def test_htseq_writes_one_sample(name: str, genes: list[str], tmp_path: Path) -> None:
     """Also if the reference does not have the first gene."""
     table = counts(["S 1"])
@@ -223,6 +244,13 @@ def test_htseq_writes_one_sample(name: str, genes: list[str], tmp_path: Path) ->
         "called like the file; reads outside of genes left out (__no_feature, __ambiguous, "
         "__not_aligned)"
     )
+
+
+def test_htseq_is_told_by_its_last_rows(tmp_path: Path) -> None:
+    table = counts(["S"], [f"gene {i}" for i in range(200)])
+    whole = pd.concat([table, pd.DataFrame({"S": 1}, NO_FEATURE)])
+    file = written(tmp_path, whole, "S.tsv", sep="\t", header=False)
+    assert_holds(file, table, genes=table.index[1:])
 
 
 def test_htseq_with_names_of_genes(tmp_path: Path) -> None:
@@ -338,6 +366,7 @@ def test_the_column_with_most_genes_is_taken(
     assert_holds(file, counts(["a", "b"], IDS), gene_column="gene_id", genes=GENES)
     bulk = read_bulk(file, GENES)
     assert bulk.var["gene_id"].tolist() == IDS
+    assert bulk.var["GO_term"].eq("cell, part").all()
     numbered = written(tmp_path, with_ids().drop(columns="gene_id"), index_label="gene")
     assert_holds(numbered, counts(["a", "b"]), genes=None)
     bulk.write_h5ad(tmp_path / "bulk.h5ad")

@@ -24,7 +24,7 @@ def begins_with_names(sheet: Sheet, genes: pd.Index | None) -> bool:
     corner, below = pd.Index(sheet.first[:1]), pd.Index(sheet.names)
     entries = pd.Index(sheet.first[1:])
     is_identifier = kind_of_genes(corner) == kind_of_genes(below) != "symbols"
-    if corner.isin(known).any() or are_no_genes(corner).any() or is_identifier:
+    if corner.isin(known).any() or is_identifier:
         return False
     if entries.isin(known).any():  # identifiers of genes in columns
         return True

@@ -88,7 +88,7 @@ class Sheet:
         for column in frame.columns[[not _holds_numbers(kind) for kind in frame.dtypes]]:
             entries = frame[column].astype(str).str.strip()
             numbers = pd.to_numeric(entries, errors="coerce")
-            is_text = column in as_text or numbers.isna().any() or frame[column].dtype == bool
+            is_text = column in as_text or numbers.isna().any()
             frame[column] = entries if is_text else numbers
             if (entries == "").all() and not (has_names and self.first[column]):
                 frame = frame.drop(columns=column)
@@ -206,7 +206,7 @@ def _head(text: str, separator: str) -> _Head | None:
     if not rows:
         return None
     width = _width(rows)
-    n_comments = _n_comments(rows, width)
+    n_comments = _n_comments(rows)
     rows = [row for row in rows[n_comments:] if not _is_comment(row, width)]
     first, body = (rows[0], rows[1:]) if rows else ([], [])
     if not body or width < 2 or any(len(row) != width for row in body):
@@ -233,11 +233,10 @@ def _width(rows: list[list[str]]) -> int:
     return len((plain or rows)[-1])
 
 
-def _n_comments(rows: list[list[str]], width: int) -> int:
+def _n_comments(rows: list[list[str]]) -> int:
     """Count the comments at the top; the last of them may be names, with numbers below."""
     n = next((i for i, row in enumerate(rows) if not row[0].startswith("#")), 0)
-    is_names = n > 0 and len(rows[n - 1]) == width and any(map(_NUMBER.fullmatch, rows[n][1:]))
-    return n - is_names
+    return n - (n > 0 and any(map(_NUMBER.fullmatch, rows[n][1:])))
 
 
 def _is_comment(row: list[str], width: int) -> bool:
