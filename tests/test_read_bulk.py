@@ -91,6 +91,7 @@ def test_anndata_is_read_as_it_is(table: pd.DataFrame, tmp_path: Path) -> None:
     assert list(bulk.layers) == ["tpm"]
     np.testing.assert_array_equal(bulk.X, adata.X)
     assert not bulk.uns
+    np.testing.assert_array_equal(read_bulk(tmp_path / "bulk.h5ad").X, adata.X)
     adata.T.write_h5ad(tmp_path / "turned.h5ad")
     with pytest.raises(ValueError, match=r"holds genes in `obs` .*write `adata\.T`"):
         read_bulk(tmp_path / "turned.h5ad", GENES)
