@@ -54,6 +54,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     samples.layers["tpm"] = samples.X / samples.X.sum(axis=1, keepdims=True) * 1e6
     samples.write_h5ad(folder / "bulk.h5ad")
     (folder / "other_intervals.csv").touch()
+    (folder / "others.csv").write_text("CD8 T,1\nDC,2\n")
+    (folder / "twice.csv").write_text("CD8 T,1\nMonocytes,2\nCD8 T,3\n")
     truth = samples.obsm["truth_proportions"]
     measured = truth.iloc[:2].rename(columns={"Monocytes": "Mono"})
     measured.insert(0, "T", measured.pop("CD4 T cells") + measured.pop("CD8 T"))
@@ -253,6 +255,61 @@ def test_sizes_can_come_from_a_file(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(ratio, expected, rtol=0.01)
 
 
+def test_names_are_text_in_all_tables(folder: Path, tmp_path: Path) -> None:
+    """Samples that look like numbers, types with commas, and sizes without a first row."""
+    kinds = {"CD4 T cells": "CD4-positive, alpha-beta T cell", "CD8 T": "T, CD8"}
+    reference = ad.read_h5ad(folder / "ref1.h5ad")
+    reference.obs["kind"] = reference.obs["kind"].astype(str).replace(kinds)
+    reference.write_h5ad(tmp_path / "ref.h5ad")
+    names = ["1.1", "1.10", "001", "NA", "1"]
+    samples = ad.read_h5ad(folder / "bulk.h5ad")
+    samples.obs_names = names
+    samples.to_df().astype(int).T.to_csv(tmp_path / "bulk.tsv", sep="\t")
+    measured = truth_of(folder).set_axis(names).rename(columns=kinds).loc[["1.10", "001", "NA"]]
+    mono = measured.pop("Monocytes")
+    sizes = dict.fromkeys(measured, 1.0) | {"Monocytes": 4.0}
+    pd.DataFrame({"T": measured.sum(axis=1), "Monocytes": mono}).to_csv(tmp_path / "measured.csv")
+    pd.Series(sizes).to_csv(tmp_path / "sizes.csv", header=False)
+    source = (tmp_path / "ref.h5ad", tmp_path / "bulk.tsv")
+    options = ("--measured", tmp_path / "measured.csv", "--cell-size", tmp_path / "sizes.csv")
+    options += ("--group", f"T={','.join(measured)}", "--table", tmp_path / "p.csv")
+    result = run(folder, tmp_path / "o.h5ad", *options, source=source)
+    assert result.exit_code == 0, result.output
+    written = ad.read_h5ad(tmp_path / "o.h5ad")
+    assert written.uns["bulk"]["n_measured"] == 3
+    assert "has no number" not in result.stderr
+    table = pd.read_csv(tmp_path / "p.csv", dtype={"sample": str}, keep_default_na=False)
+    assert table["sample"].tolist() == written.obs_names.tolist() == names
+    assert table.columns[1:].tolist() == sorted(sizes)
+    samples.write_h5ad(tmp_path / "bulk.h5ad")  # which has its names from elsewhere
+    again = run(
+        folder, tmp_path / "o.h5ad", *options, "--overwrite", source=(source[0], "bulk.h5ad")
+    )
+    assert again.exit_code == 1
+    assert "--measured has samples '1.10', '001', 'NA', of which 3 are unknown" in again.stderr
+
+
+def test_tables_with_identifiers_beside_symbols(folder: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(folder / "samples.csv", index_col=0).T
+    table.insert(0, "gene_id", [f"ENSG{g:011d}" for g in range(len(table))])
+    table.set_index("gene_id", append=True).swaplevel().to_csv(
+        tmp_path / "bulk.csv", index_label=["gene_id", "gene_name"]
+    )
+    found = []
+    for name, arguments in (
+        (tmp_path / "bulk.csv", ()),
+        (tmp_path / "bulk.csv", ("--gene-column", "gene_name")),
+        ("samples.csv", ()),
+    ):
+        result = run(folder, tmp_path / "o.h5ad", "--overwrite", *arguments, source=name)
+        assert result.exit_code == 0, result.output
+        found.append(ad.read_h5ad(tmp_path / "o.h5ad").obsm["bulk_proportions"])
+        if name != "samples.csv":
+            assert "genes by column 'gene_name', descriptions of genes in 'gene" in result.stdout
+    pd.testing.assert_frame_equal(found[0], found[2])
+    pd.testing.assert_frame_equal(found[1], found[2])
+
+
 def test_other_options_arrive(folder: Path, tmp_path: Path) -> None:
     options = ("--bulk-layer", "tpm", "--kind", "tpm", "--unknown", "--n-states", 1)
     options += ("--min-cells-per-type", 7)
@@ -317,7 +374,28 @@ REFUSED: dict[str, tuple[dict, tuple[object, ...], str]] = {
         "The types {{'CD8 T': 47}} of obs['kind'] of {folder}/ref1.h5ad have fewer than "
         "--min-cells-per-type 50 cells",
     ),
-    "sizes": ({}, ("--cell-size", "{folder}/measured.csv"), "--cell-size names ['sample_"),
+    "sizes": ({}, ("--cell-size", "{folder}/measured.csv"), "has 2 columns of numbers. Types in"),
+    "sizes of others": ({}, ("--cell-size", "{folder}/others.csv"), "--cell-size names ['DC']"),
+    "sizes twice": (
+        {},
+        ("--cell-size", "{folder}/twice.csv"),
+        "twice.csv has more than one number for ['CD8 T']",
+    ),
+    "group twice": (
+        {},
+        ("--measured", "{folder}/measured.csv", "--group", "T=CD8 T", "--group", "T=Monocytes"),
+        "--group T=Monocytes names 'T' a second time",
+    ),
+    "gene column": (
+        {},
+        ("--gene-column", "x"),
+        "--gene-column x is not a column of {folder}/samples.csv (columns: '', 'gene 0',",
+    ),
+    "gene column of .h5ad": (
+        {"source": "bulk.h5ad"},
+        ("--gene-column", "x"),
+        "--gene-column x is for tables",
+    ),
     "measured": ({}, ("--measured", "{folder}/measured.csv"), "--measured has types 'T', 'Mono'"),
     "measured and groups": (
         {},
@@ -342,7 +420,7 @@ REFUSED: dict[str, tuple[dict, tuple[object, ...], str]] = {
         "--group names columns of --measured, which is missing",
     ),
     "no measured": ({}, ("--measured", "no.csv"), "no.csv is not a file"),
-    "words": ({}, ("--measured", __file__), "is not a table of numbers"),
+    "words": ({}, ("--measured", __file__), "is not a table that can be read"),
     "table exists": ({}, ("--table", __file__), "exists. Name another output"),
     "one output": ({}, ("--table", "o.h5ad"), "is the output of the samples too"),
 }

@@ -298,6 +298,18 @@ REFUSED_BULKS = {
         ValueError,
         "does not look like counts: samples sum to 5e.05 up to 9e.05, as TPM.*kind='tpm'",
     ),
+    "shares as counts": (
+        lambda b: b.layers.update(tpm=b.layers["tpm"] / 1e6),
+        {"layer": "tpm", "kind": "counts"},
+        ValueError,
+        "does not look like counts: samples sum to one at most.*kind='tpm'",
+    ),
+    "percentages as counts": (
+        lambda b: b.layers.update(tpm=b.layers["tpm"] / 1e4),
+        {"layer": "tpm", "kind": "counts"},
+        ValueError,
+        "does not look like counts: samples sum to a hundred.*kind='tpm'",
+    ),
     "counts as tpm": (
         nothing,
         {"kind": "tpm"},
@@ -323,7 +335,7 @@ REFUSED_BULKS = {
         ValueError,
         r"`bulk.obs_names` holds 'a', 'd' more than once.*bulk.obs_names_make_unique\(\)",
     ),
-    "genes twice": (twice, {}, ValueError, r"`bulk.var_names`.*'G1'.*bulk.var_names_make_unique"),
+    "genes twice": (twice, {}, ValueError, r"`bulk.var_names`.*'G1'.*groupby\(level=0\).sum"),
     "ensembl": (
         rename("ENSG{:011d}"),
         {},
@@ -339,6 +351,12 @@ REFUSED_BULKS = {
     ),
     "numbers": (rename("{}"), {}, ValueError, "the bulk numbers, such as 'G0' and '0'"),
     "case": (rename("g{}"), {}, ValueError, "differ in case, such as 'G0' and 'g0'.*species"),
+    "case of some": (
+        lambda b: setattr(b, "var_names", [*b.var_names[:9], *b.var_names[9:].str.lower()]),
+        {},
+        ValueError,
+        "differ in case, such as 'G9' and 'g9'",
+    ),
     "other names": (rename("x{}"), {}, ValueError, r"share 0 genes.*at least 50.*Pass all genes"),
     "missing layer": (nothing, {"layer": "fpkm"}, KeyError, r"`bulk.layers` .*\['tpm'\]"),
     "no values": (lambda b: setattr(b, "X", None), {}, ValueError, r"`bulk.X` is empty"),
@@ -368,6 +386,12 @@ REFUSED_BULKS = {
         r"names \['DC'\].*\['B cells', 'NK', 'T/4', 'tumour'\]",
     ),
     "size of none": (nothing, {"cell_size": {}}, ValueError, "names no type"),
+    "size of numbers": (
+        nothing,
+        {"cell_size": {1: 1.0}},
+        ValueError,
+        r"names \[1\], and the types .* are text: pass '1'",
+    ),
     "size zero": (nothing, {"cell_size": {"NK": 0.0}}, ValueError, r"\{'NK': 0.0\}.*positive"),
     "size nan": (nothing, {"cell_size": {"NK": np.nan}}, ValueError, r"\{'NK': nan\}"),
     "size text": (nothing, {"cell_size": {"NK": "big"}}, ValueError, r"\{'NK': 'big'\}"),
@@ -399,6 +423,35 @@ def test_a_transposed_bulk(model: BulkDeconvolution, bulk: AnnData) -> None:
             call(turned, **QUIET)
     with no_warning():
         model.get_proportions(turned.T, **QUIET)
+
+
+def test_genes_in_several_columns_are_added_up(model: BulkDeconvolution, bulk: AnnData) -> None:
+    """As the refusal says."""
+    expected = model.get_proportions(bulk, **QUIET)
+    half = AnnData(bulk.X // 2, obs=bulk.obs, var=bulk.var)
+    rest = AnnData(bulk.X - bulk.X // 2, obs=bulk.obs, var=bulk.var)
+    both = ad.concat([half, rest], axis=1, merge="same")
+    with pytest.raises(ValueError, match="419 names more than once") as caught:
+        model.deconvolve(both, **QUIET)
+    scope = {"bulk": both, "AnnData": AnnData}
+    exec(re.search("`(bulk = [^`]*)`", str(caught.value))[1], scope)
+    assert scope["bulk"].obs["arm"].tolist() == bulk.obs["arm"].tolist()
+    found = model.get_proportions(scope["bulk"], **QUIET)
+    pd.testing.assert_frame_equal(found, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(("factor", "part"), [(1e-6, 1), (1e-4, 1), (1e-6, 0.7), (1, 1)])
+def test_shares_are_tpm_up_to_a_factor(
+    model: BulkDeconvolution, bulk: AnnData, factor: float, part: float
+) -> None:
+    bulk = bulk[:, : int(part * N_GENES)].copy()
+    expected = model.get_proportions(bulk, **{**QUIET, "kind": "tpm"}, layer="tpm")
+    bulk.layers["tpm"] *= factor
+    for kind in ("tpm", "auto"):
+        with warnings.catch_warnings(action="ignore"):
+            found = model.deconvolve(bulk, **{**QUIET, "kind": kind}, layer="tpm")
+        assert found.quality.attrs["kind"] == "tpm"
+        pd.testing.assert_frame_equal(found.proportions, expected, atol=1e-4)
 
 
 def test_a_bulk_without_samples_or_genes(model: BulkDeconvolution, bulk: AnnData) -> None:
@@ -439,6 +492,25 @@ def changed(row: int, column: int, value: float) -> pd.DataFrame:
 
 
 REFUSED_MEASURED = {
+    "samples of numbers": (
+        fractions((1.1, 2.0)),
+        None,
+        TypeError,
+        r"`measured.index` holds 1.1, 2.0, of type float, .*text here, such as 'sample 0'.*"
+        r"1.1 for '1.10', 1 for '001'.*dtype=.*astype\(str\)",
+    ),
+    "a sample called NA": (
+        fractions(("sample 1", np.nan)),
+        None,
+        TypeError,
+        "`measured.index` holds nan, of type float",
+    ),
+    "types of numbers": (
+        fractions().set_axis([0, 1], axis=1),
+        None,
+        TypeError,
+        "`measured.columns` holds 0, 1, of type int.* such as 'B cells'",
+    ),
     "array": (np.ones((2, 2)), None, TypeError, "`measured` is a ndarray. Pass a DataFrame"),
     "unknown sample": (
         fractions(("sample 2", "sample 9")),

@@ -137,12 +137,22 @@ def check_bulk_values(values: NDArray, where: str, samples: pd.Index, genes: pd.
             f"Sample {samples[empty[0]]!r} of {where} has no counts at all ({len(empty)} such "
             "samples). Leave it out."
         )
-    if values.max() < LARGEST_LOG and (values != np.rint(values)).any():
+    is_small = values.max() < LARGEST_LOG and (values != np.rint(values)).any()
+    if is_small and _sum_of_shares(values) is None:
         raise ValueError(
             f"{where} looks log-transformed: its largest value is {values.max():.3g}, and not all "
             "are whole numbers. Mixing is linear in counts, not in logarithms. Pass counts or "
             "TPM, for example `np.expm1(...)` or `2 ** ... - 1` of it, whichever undoes it."
         )
+
+
+def _sum_of_shares(values: NDArray) -> str | None:
+    """Return in words what samples sum to, if that says that they hold shares."""
+    totals = values.sum(1)
+    if (totals < 1.01).all():  # of all genes or of some; logarithms sum to more
+        return "to one at most"
+    whole = {100: "to a hundred", MILLION: "to a million"}
+    return next((s for n, s in whole.items() if (np.abs(totals / n - 1) < 0.01).all()), None)
 
 
 def check_shared_counts(totals: NDArray, samples: pd.Index) -> None:
@@ -169,14 +179,14 @@ def check_kind(values: NDArray, kind: str, where: str) -> str:
     """Return ``"counts"`` or ``"tpm"``, whichever it is; refuse one given for the other."""
     is_whole = bool((values == np.rint(values)).all())
     totals = values.sum(1)
-    is_share = bool((np.abs(totals / MILLION - 1) < 0.01).all())
-    if kind == "counts" and not is_whole and (is_share or _is_part_of_tpm(values)):
-        sums = "to a million" if is_share else f"to {totals.min():.3g} up to {totals.max():.3g}"
+    shares = _sum_of_shares(values)
+    if kind == "counts" and not is_whole and (shares or _is_part_of_tpm(values)):
+        sums = shares or f"to {totals.min():.3g} up to {totals.max():.3g}"
         raise ValueError(
             f"{where} does not look like counts: samples sum {sums}, as TPM of all or most genes "
-            "do, and values are not whole. Pass `kind='tpm'`, or the counts."
+            "or other shares do, and values are not whole. Pass `kind='tpm'`, or the counts."
         )
-    if kind == "tpm" and is_whole and not is_share:
+    if kind == "tpm" and is_whole and not shares:
         raise ValueError(
             f"{where} does not look like TPM: all values are whole, and samples sum to "
             f"{totals.min():.3g} and more. Pass `kind='counts'`, or the TPM."
@@ -246,16 +256,18 @@ def _why_few(shared: pd.Index, genes: pd.Index, bulk: pd.Index) -> str:
     """Say what kinds of names the reference and the bulk have, if they differ."""
     kinds = kind_of_genes(genes), kind_of_genes(bulk)
     examples = f"such as {genes[0]!r} and {bulk[0]!r}"
+    others = bulk.difference(shared, sort=False)
+    upper = dict(zip(others.str.upper(), others, strict=True))
+    cased = [gene for gene in genes.difference(shared, sort=False) if gene.upper() in upper]
     if kinds[0] != kinds[1]:
         return (
             f" The genes of the reference are {kinds[0]} and those of the bulk {kinds[1]}, "
             f"{examples}, and no column of `var` has the same names for both. Give both the same "
             "names in `var_names`, or a column that has them, such as 'gene_ids' or 'gene_name'."
         )
-    if len(shared) < len(genes) // 10 and len(
-        genes.str.upper().intersection(bulk.str.upper())
-    ) > len(shared):
-        return f" Their names differ in case, {examples}: are they of the same species?"
+    if len(shared) < len(genes) // 10 and len(cased) > len(shared):
+        pair = f"such as {cased[0]!r} and {upper[cased[0].upper()]!r}"
+        return f" Their names differ in case, {pair}: are they of the same species?"
     return (
         f" Pass all genes of both ({len(genes)} and {len(bulk)} here, {examples}), and a "
         "reference with more cells if it has few: differences that sampling explains do not count."
@@ -312,9 +324,11 @@ def check_sizes(cell_size: object, types: Collection[str]) -> None:
         )
     unknown = [kind for kind in cell_size if kind not in types]
     if unknown or not cell_size:
+        is_text = all(isinstance(kind, str) for kind in unknown)
+        hint = "" if is_text else f" Names of types are text: pass {str(unknown[0])!r}."
         raise ValueError(
             f"`cell_size` names {unknown or 'no type'}, and the types of the reference are "
-            f"{list(types)}. Types that are left out take their counts in the reference."
+            f"{list(types)}. Types that are left out take their counts in the reference.{hint}"
         )
     bad = {k: v for k, v in cell_size.items() if not (_is_number(v) and np.isfinite(v) and v > 0)}
     if bad:

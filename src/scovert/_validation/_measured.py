@@ -37,6 +37,7 @@ def check_measured(
         )
     _check_groups(groups, types)
     members = {kind: [kind] for kind in types} | dict(groups or {})
+    _check_text(measured, samples, list(members))
     _check_orientation(measured, samples, list(members))
     for axis, what, known in (
         (measured.index, "samples", samples),
@@ -67,6 +68,20 @@ def check_measured(
     table = pd.DataFrame(member, measured.columns, types)
     measured = _without_gaps(measured)
     return measured, table.loc[measured.columns]
+
+
+def _check_text(measured: pd.DataFrame, samples: pd.Index, members: Sequence[str]) -> None:
+    """Refuse names that are numbers: which text they were before cannot be told."""
+    for axis, known in (("index", samples), ("columns", members)):
+        others = [name for name in getattr(measured, axis) if not isinstance(name, str)]
+        if others:
+            raise TypeError(
+                f"`measured.{axis}` holds {some_of(others)}, of type {type(others[0]).__name__}, "
+                f"and names are text here, such as {some_of(known)}. A number may be another name "
+                "(1.1 for '1.10', 1 for '001'): read names as text, for example `pd.read_csv(file,"
+                " dtype={'sample': str}).set_index('sample')`, or if all are right write "
+                f"`measured.{axis} = measured.{axis}.astype(str)`."
+            )
 
 
 def _check_orientation(measured: pd.DataFrame, samples: pd.Index, members: list[str]) -> None:

@@ -29,6 +29,7 @@ from scovert.cli._session import (
     speak_about,
     write,
 )
+from scovert.cli._tables import group_types, read_groups, read_measured, read_sizes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["deconvolve"]
 
-SIZES = ("auto", "table", "reference", "none")
 TABLES = (".csv", ".tsv", ".txt", ".tab", ".gz")
 ORDER = "Name the annotated cells first, and the bulk samples at last: REF.h5ad BULK.h5ad."
 
@@ -80,12 +80,20 @@ def deconvolve(  # noqa: PLR0913
     bulk_layer: Annotated[
         str | None, typer.Option(help="Layer of the bulk samples (default: X).")
     ] = None,
+    gene_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Column of a table of samples with the names of genes (default: the one with "
+            "most genes of the reference).",
+        ),
+    ] = None,
     kind: Annotated[Kind, typer.Option(help="What the bulk samples hold.")] = Kind.auto,
     cell_size: Annotated[
         str,
         typer.Option(
             metavar="SIZE",
-            help="RNA per cell: auto, table, reference, none, or a .csv with types and numbers.",
+            help="RNA per cell: auto, table, reference, none, or a table of types and numbers.",
         ),
     ] = "auto",
     measured: Annotated[
@@ -99,7 +107,9 @@ def deconvolve(  # noqa: PLR0913
     group: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=TYPE,TYPE", help="Types that were measured together; repeatable."
+            metavar="NAME=TYPE,TYPE",
+            help="Types that were measured together, known names with commas in one piece; "
+            "repeatable.",
         ),
     ] = None,
     unknown: Annotated[
@@ -133,14 +143,13 @@ def deconvolve(  # noqa: PLR0913
     """
     with session(context, quiet=quiet):
         *references, source = files
-        tables = _tables(table, interval)
+        tables, groups = _tables(table, interval), read_groups(group)
         _check_files(references, source, [output, *tables], overwrite=overwrite)
         options = {
             "layer": bulk_layer,
             "kind": kind.value,
-            "cell_size": _sizes(cell_size),
-            "measured": None if measured is None else _read_table(measured),
-            "groups": _groups(group),
+            "cell_size": read_sizes(cell_size),
+            "measured": read_measured(measured),
             "unknown": unknown,
             "interval": interval or None,
         }
@@ -154,7 +163,8 @@ def deconvolve(  # noqa: PLR0913
             speak_about(context, Subject(file))
             models[file] = _fit(file, setup, init, say)
         speak_about(context, Subject(source, layer="bulk_layer", is_alone=False))
-        bulk = _read_bulk(source, models.values(), say)
+        bulk = _read_bulk(source, models.values(), gene_column, say)
+        options["groups"] = group_types(groups, [t for m in models.values() for t in m.types])
         result = _average(models.values(), bulk, options)
         writing = {"condition_key": condition_key, "write_layer": write_layer}
         models[references[0]].annotate(bulk, result=result, overwrite=overwrite, **writing)
@@ -194,49 +204,6 @@ def _check_files(
         raise FileExistsError(f"{output} is the output of the samples too. Name another file.")
 
 
-def _read_table(file: Path) -> pd.DataFrame:
-    """Read a table with names in its first row and column."""
-    import pandas as pd
-
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} is not a file. Name a table, such as a .csv file.")
-    try:
-        table = pd.read_csv(file, sep=None, engine="python", index_col=0, encoding="utf-8-sig")
-        return table.rename(index=str).astype(float)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise ValueError(
-            f"{file} is not a table of numbers ({error}). Names in the first row and column and "
-            "numbers besides are accepted."
-        ) from error
-
-
-def _sizes(cell_size: str) -> str | dict[str, float]:
-    """Return a choice of RNA per cell, or the numbers in a file."""
-    if cell_size in SIZES:
-        return cell_size
-    if not Path(cell_size).is_file():
-        raise ValueError(
-            f"--cell-size {cell_size} is neither one of {', '.join(SIZES)} nor a file. Pass one "
-            "of these, or a table with types in the first column and RNA per cell in the second."
-        )
-    table = _read_table(Path(cell_size))
-    return table.iloc[:, 0].to_dict()
-
-
-def _groups(texts: list[str] | None) -> dict[str, list[str]] | None:
-    """Read groups of types, each ``name=type,type``."""
-    groups = {}
-    for text in texts or []:
-        name, separator, types = text.partition("=")
-        groups[name.strip()] = [kind.strip() for kind in types.split(",") if kind.strip()]
-        if not separator or not name.strip():
-            raise ValueError(
-                f"--group {text} is no group. Name it and its types, for example "
-                '--group "T=CD4 T,CD8 T".'
-            )
-    return groups or None
-
-
 def _fit(file: Path, setup: dict, init: dict, say: Callable[[str], None]) -> BulkDeconvolution:
     from scovert.model import BulkDeconvolution
 
@@ -254,7 +221,10 @@ def _fit(file: Path, setup: dict, init: dict, say: Callable[[str], None]) -> Bul
 
 
 def _read_bulk(
-    source: Path, models: Iterable[BulkDeconvolution], say: Callable[[str], None]
+    source: Path,
+    models: Iterable[BulkDeconvolution],
+    gene_column: str | None,
+    say: Callable[[str], None],
 ) -> AnnData:
     """Read the samples, and say how."""
     from scovert._genes import GeneNames
@@ -262,11 +232,11 @@ def _read_bulk(
 
     names = [GeneNames.of(model.adata.var) for model in models]
     genes = {gene: None for own in names for gene in own.known()}
-    bulk = read_bulk(source, genes)
+    bulk = read_bulk(source, genes, gene_column=gene_column)
     if source.suffix == ".h5ad":
         say(f"{source}: {bulk.n_obs} samples, {bulk.n_vars} genes.")
     else:
-        say(f"{source.parent / bulk.uns['source']}.")
+        say(f"{source}{bulk.uns['source'].removeprefix(source.name)}.")
     return bulk
 
 

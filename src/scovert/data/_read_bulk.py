@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import logging
+import re
+import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +13,27 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scovert._genes import kind_of_genes
-from scovert._validation import some_of
+from scovert._genes import GeneNames, are_known, kind_of_genes
+from scovert._validation import caller_level, some_of
+from scovert.data._assembly import Parts, assemble
+from scovert.data._orientation import begins_with_names, find_genes, tell_genes
+from scovert.data._programs import (
+    STAR,
+    descriptions,
+    looks_like_position,
+    refuse_one_sample,
+)
+from scovert.data._tables import Sheet, as_numbers, has_words, open_sheet
 
 __all__ = ["read_bulk"]
 
-logger = logging.getLogger(__name__)
-
-_TABLES = (".csv", ".tsv", ".txt", ".tab")
-_OF_GENES = ("length", "width", "start", "end", "gene_length", "entrezid", "entrez_id")
-"""Names of columns with numbers that describe a gene."""
-_SEPARATORS = "\t,;"
+_TABLES = (".csv", ".tsv", ".txt", ".tab", ".gct", ".counts", ".sf", ".results")
+_DECIMALS = r';"?\d+\.(\d+)"?(?=[;\n]|\Z)'
 
 
-def read_bulk(path: str | Path, genes: Iterable[str]) -> AnnData:
+def read_bulk(
+    path: str | Path, genes: Iterable[str] | None = None, *, gene_column: str | None = None
+) -> AnnData:
     r"""Read bulk samples from a table, whichever way round it is, or from an .h5ad file.
 
     A table has the genes in rows or in columns: it is read the way round in which more names are
@@ -36,23 +43,39 @@ def read_bulk(path: str | Path, genes: Iterable[str]) -> AnnData:
     ----------
     path
         Table with the names of genes and of samples in its first row and column, and numbers
-        besides (``.csv``, ``.tsv``, ``.txt``, also ``.gz``; separated by tabs, commas or
-        semicolons), or an ``.h5ad`` file. Counts or TPM, not logarithms.
+        besides (``.csv``, ``.tsv``, ``.txt``, also ``.gz``; separated by tabs, commas, semicolons
+        or spaces), or an ``.h5ad`` file. Counts or TPM, not logarithms. Read as they are written:
+        tables of HTSeq, of STAR (the counts of both strands) and of featureCounts, and .gct.
     genes
-        Names to look for, such as ``reference.var_names``.
+        Names to look for, such as ``reference.var_names``. `None` tells genes by Ensembl
+        identifiers, by their number, or by a word such as "gene" above the first column.
+    gene_column
+        Column with the names of genes, if the genes are in rows and have several. `None` takes
+        the column of text with most of the `genes`, or the first one.
 
     Returns
     -------
     AnnData, samples x genes: all genes of the file in their order, in ``X`` (float32) for a
-    table, and how it was read in ``uns["source"]``. An ``.h5ad`` file as it is.
+    table, and how it was read in ``uns["source"]``. Other columns of text and lengths of genes
+    are in ``var``. A table of one sample without a first row of names is called like its file.
+    An ``.h5ad`` file as it is.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
+    KeyError
+        If there is no column `gene_column`.
     ValueError
         If the file is not of these kinds or cannot be read, no gene or no sample is in it, genes
-        are found in rows and columns or in neither, a name occurs twice, or an entry is no number.
+        are found in rows and columns or in neither, the name of a sample occurs twice or lacks,
+        or an entry is no number.
+
+    Warns
+    -----
+    UserWarning
+        If genes stand in several rows, whose values are added up, or have no name, or if one of
+        the columns of STAR was taken.
 
     Examples
     --------
@@ -68,49 +91,201 @@ def read_bulk(path: str | Path, genes: Iterable[str]) -> AnnData:
     sample_1   3.0   5.0
     sample_2   4.0   0.0
     """
-    path, genes = Path(path), pd.Index(genes)
+    path = Path(path)
+    known = None if genes is None else pd.Index(genes)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file. Name a table or an .h5ad file.")
     if path.suffix == ".h5ad":
-        return _read_h5ad(path, genes)
+        return _read_h5ad(path, known, gene_column)
     ending = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if ending.lower() not in _TABLES:
         raise ValueError(
             f"{path} is none of the files that are read: tables ({', '.join(_TABLES)}, also with "
             ".gz) and .h5ad. Save it as one of these, for example as .csv."
         )
-    rows, columns, body = _read_table(path)
-    in_rows = _are_genes_in_rows(rows, columns, genes, path)
-    _check_unique(rows, "rows", path)
-    _check_unique(columns, "columns", path)
-    values = _as_numbers(body, rows, columns, path)
-    return _assemble(values, rows, columns, in_rows, path)
+    sheet = open_sheet(path)
+    refuse_one_sample(sheet)
+    has_names = gene_column in sheet.first or begins_with_names(sheet, known)
+    table = _label(sheet, has_names, gene_column)
+    if _has_genes_in_rows(table, known):
+        parts = _with_genes_in_rows(table, known)
+    else:
+        parts = _with_genes_in_columns(table)
+    _refuse_points(sheet, parts.values)
+    return assemble(parts, path, table.notes)
 
 
-def _assemble(
-    values: NDArray, rows: pd.Index, columns: pd.Index, in_rows: bool, path: Path
-) -> AnnData:
-    samples, names = (columns, rows) if in_rows else (rows, columns)
-    described = [name for name in samples if name.lower() in _OF_GENES]
-    if described:
-        raise ValueError(
-            f"{path} has a sample called {described[0]!r}, which looks like a description of the "
-            "genes. Leave out all but the names of the genes and the samples."
+@dataclass
+class _Table:
+    """A table on its way to samples x genes.
+
+    Attributes
+    ----------
+    path
+        Where it comes from.
+    body
+        Its columns, numbered, the first one with names.
+    labels
+        Name of every column.
+    gene_column
+        Number of the column with the names of genes, if it was said.
+    notes
+        What is to be said of how it was read.
+    """
+
+    path: Path
+    body: pd.DataFrame
+    labels: pd.Series
+    gene_column: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def text_columns(self) -> list[int]:
+        """Return the first column, and the others that hold words."""
+        texts = self.body.select_dtypes(exclude="number")
+        return [0, *(c for c in texts.columns[1:] if has_words(texts[c]))]
+
+
+def _label(sheet: Sheet, has_names: bool, gene_column: str | None) -> _Table:
+    """Name the columns by the first row, or by the file if that has numbers."""
+    if gene_column is not None and gene_column not in sheet.first:
+        raise KeyError(
+            f"`gene_column={gene_column!r}` is not a column of {sheet.path} (columns: "
+            f"{some_of(sheet.first, 8)}). Name one of them, or leave it out."
         )
-    axes = ("rows", "columns") if in_rows else ("columns", "rows")
-    source = f"{path.name}: {len(names)} genes in {axes[0]}, {len(samples)} samples in {axes[1]}"
-    logger.info("%s.", source)
-    return AnnData(
-        np.ascontiguousarray(values.T if in_rows else values, np.float32),
-        obs=pd.DataFrame(index=samples),
-        var=pd.DataFrame(index=names),
-        uns={"source": source},
-    )
+    number = None if gene_column is None else sheet.first.index(gene_column)
+    as_text = {0} if number is None else {0, number}
+    body = sheet.read(has_names=has_names, as_text=as_text)
+    labels = pd.Series(sheet.first)[body.columns]
+    table = _Table(sheet.path, body, labels, number)
+    return table if has_names else _without_names(table)
 
 
-def _read_h5ad(path: Path, genes: pd.Index) -> AnnData:
+def _without_names(table: _Table) -> _Table:
+    """Take the only sample of a table without names of columns, or the first column of STAR."""
+    text, body = table.text_columns(), table.body
+    samples = [column for column in body.columns if column not in text]
+    is_star = body[0].isin(STAR).sum() == len(STAR) and len(samples) == 3
+    if len(samples) > 1 and not is_star:
+        raise ValueError(
+            f"{table.path} has no first row of names (it begins with {some_of(table.labels, 4)}), "
+            f"so that its {len(samples)} samples have none. Add a first row: 'gene' and the name "
+            "of every sample."
+        )
+    if is_star:
+        table.notes.append("counts of both strands, the first of three columns of STAR")
+        warnings.warn(
+            f"{table.path} is of STAR, with three counts of every gene. The first is taken, of "
+            "reads on both strands, which suits all protocols. For those of one strand make a "
+            "table with the names of genes and the second or third count.",
+            UserWarning,
+            stacklevel=caller_level(),
+        )
+    name = table.path.name.removesuffix(".gz")
+    table.notes.append("no first row of names, so the sample is called like the file")
+    table.body = body[[*text, *samples[:1]]]
+    table.labels = pd.Series({column: f"column {column + 1}" for column in text})
+    table.labels[samples[0]] = Path(name).stem
+    return table
+
+
+def _has_genes_in_rows(table: _Table, genes: pd.Index | None) -> bool:
+    column = _best_column(table, genes)
+    rows, columns = pd.Index(table.body[column]), pd.Index(table.labels.iloc[1:])
+    if table.gene_column is not None:
+        _check_gene_column(table, rows, columns, genes)
+        return True
+    if genes is not None:
+        return find_genes(rows, columns, genes, table.path)
+    in_rows, why = tell_genes(rows, columns, table.labels[column], table.path)
+    table.notes.append(f"genes told {why}")
+    return in_rows
+
+
+def _check_gene_column(
+    table: _Table, rows: pd.Index, columns: pd.Index, genes: pd.Index | None
+) -> None:
+    if genes is not None and are_known(columns, genes).any() and not are_known(rows, genes).any():
+        raise ValueError(
+            f"`gene_column={table.labels[table.gene_column]!r}` of {table.path} has names such as "
+            f"{some_of(rows)}, none of them a gene, and there are genes in its first row. Leave "
+            "it out: genes in columns have no such column."
+        )
+
+
+def _best_column(table: _Table, genes: pd.Index | None) -> int:
+    """Return the column of text with most of the genes, or the first that has no numbers."""
+    if table.gene_column is not None:
+        return table.gene_column
+    columns = table.text_columns()
+    if genes is not None:
+        return max(
+            columns, key=lambda column: are_known(pd.Index(table.body[column]), genes).sum()
+        )
+    return next((c for c in columns if kind_of_genes(pd.Index(table.body[c])) != "numbers"), 0)
+
+
+def _with_genes_in_rows(table: _Table, genes: pd.Index | None) -> Parts:
+    """Take columns of text and known descriptions of genes apart from samples."""
+    names, body, labels = _best_column(table, genes), table.body, table.labels
+    known, text = descriptions(list(labels)), table.text_columns()
+    text += [c for c in body.columns if labels[c] in known and c not in text]
+    samples = [column for column in body.columns if column not in (*text, names)]
+    if not samples:  # what is there is no number
+        samples = [column for column in body.columns if column != names]
+    described = sorted(column for column in text if column not in (names, *samples))
+    if described:
+        table.notes.append(
+            f"{f'genes by column {labels[names]!r}, ' if names else ''}descriptions of genes in "
+            f"{some_of(labels[described].tolist(), len(described))}"
+        )
+    rows, columns = pd.Index(body[names]), pd.Index(labels[samples])
+    _refuse_descriptions(descriptions(columns) + looks_like_position(columns), table.path)
+    values = as_numbers(body[samples], rows, columns, table.path)
+    # a slash makes a group inside an .h5ad file
+    var = {
+        labels[column].replace("/", "_") or f"column {column + 1}": body[column].to_numpy()
+        for column in described
+    }
+    frame = pd.DataFrame(var, index=rows.rename(None))
+    return Parts(values, columns.rename(None), frame, ("rows", "columns"))
+
+
+def _with_genes_in_columns(table: _Table) -> Parts:
+    rows, columns = pd.Index(table.body[0]), pd.Index(table.labels.iloc[1:])
+    _refuse_descriptions(descriptions(rows) + looks_like_position(rows), table.path)
+    values = as_numbers(table.body.iloc[:, 1:], rows, columns, table.path)
+    var = pd.DataFrame(index=columns.rename(None))
+    return Parts(values.T, rows.rename(None), var, ("columns", "rows"))
+
+
+def _refuse_points(sheet: Sheet, values: NDArray) -> None:
+    """Refuse counts with points for thousands, as they are written where semicolons separate."""
+    parts = values[values != np.rint(values)]
+    may_be = sheet.separator == ";" and len(parts) and parts.min() > 1 and values.max() < 1000
+    if may_be and all(len(digits) == 3 for digits in re.findall(_DECIMALS, sheet.text)):
+        raise ValueError(
+            f"{sheet.path} has whole numbers and such as {parts[0]:.3f}, none above 1000, between "
+            "semicolons: a point seems to stand for thousands. Write numbers without it; if it "
+            "stands for decimals, separate entries by tabs."
+        )
+
+
+def _refuse_descriptions(samples: list[str], path: Path) -> None:
+    if samples:
+        raise ValueError(
+            f"{path} has a sample called {samples[0]!r}, which looks like a description of the "
+            "genes. Leave it out, or rename it if it is a sample."
+        )
+
+
+def _read_h5ad(path: Path, genes: pd.Index | None, gene_column: str | None) -> AnnData:
     from anndata import read_h5ad
 
+    if gene_column is not None:
+        raise ValueError(
+            f"`gene_column={gene_column!r}` is for tables, and {path} is an .h5ad file. Write the "
+            f"names into it: `adata.var_names = adata.var[{gene_column!r}]`."
+        )
     try:
         bulk = read_h5ad(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -118,104 +293,10 @@ def _read_h5ad(path: Path, genes: pd.Index) -> AnnData:
             f"{path} is not an .h5ad file that anndata can read ({error}). Write one with "
             "`adata.write_h5ad(...)`."
         ) from error
-    if _are_genes_in_rows(bulk.obs_names, bulk.var_names, genes, path):
+    names = GeneNames.of(bulk.var).known()
+    if genes is not None and find_genes(bulk.obs_names, names, genes, path):
         raise ValueError(
             f"{path} holds genes in `obs` (such as {some_of(bulk.obs_names)}) and samples in "
             "`var`. Samples x genes are accepted: write `adata.T`."
         )
     return bulk
-
-
-def _read_table(path: Path) -> tuple[pd.Index, pd.Index, pd.DataFrame]:
-    """Return the names of the rows and of the columns, and what is between them."""
-    try:
-        header, separator = _read_header(path)
-        options = {"sep": separator, "header": None, "skiprows": 1, "low_memory": False}
-        options["keep_default_na"] = False  # a gene or a sample may be called NA
-        body = pd.read_csv(path, **options)
-        rows = pd.read_csv(path, **options, usecols=[0], dtype=str)[0]
-    except (OSError, EOFError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not a table that can be read ({error}). Tables have names in the first "
-            "row and column and numbers besides, separated by tabs, commas or semicolons."
-        ) from error
-    n_columns = body.shape[1] - 1
-    if len(header) not in (n_columns, n_columns + 1):  # R leaves out the name of the first column
-        raise ValueError(
-            f"{path} has {len(header)} names in the first row, and {n_columns + 1} entries in the "
-            "others. Every column needs one name."
-        )
-    columns = pd.Index(header[len(header) - n_columns :], dtype=str)
-    return pd.Index(rows).rename(None), columns, body.iloc[:, 1:]
-
-
-def _read_header(path: Path) -> tuple[list[str], str]:
-    """Return the entries of the first row, and what separates them."""
-    open_ = gzip.open if path.suffix == ".gz" else open
-    with open_(path, "rt", encoding="utf-8-sig", newline="") as file:
-        line = file.readline()
-    separator = max(_SEPARATORS, key=line.count)
-    if separator not in line:
-        raise ValueError(f"its first row is {line.strip()[:40]!r}")
-    return next(csv.reader([line], delimiter=separator)), separator
-
-
-def _are_genes_in_rows(rows: pd.Index, columns: pd.Index, genes: pd.Index, path: Path) -> bool:
-    """Find out which of two axes has the names of genes."""
-    found = {"rows": int(rows.isin(genes).sum()), "columns": int(columns.isin(genes).sum())}
-    few, many = sorted(found.values())
-    if many == 0:
-        _refuse_names(rows, columns, genes, path)
-    if 2 * few >= many:
-        raise ValueError(
-            f"{path} has names of genes in {found['rows']} rows and {found['columns']} columns, "
-            "so genes and samples cannot be told apart. Give the samples other names."
-        )
-    return found["rows"] > found["columns"]
-
-
-def _refuse_names(rows: pd.Index, columns: pd.Index, genes: pd.Index, path: Path) -> None:
-    longer = rows if len(rows) >= len(columns) else columns
-    expected, kind = kind_of_genes(genes), kind_of_genes(longer)
-    advice = "Name them alike."
-    if kind != expected:
-        advice = f"The file seems to have {kind}, and {expected} are expected: translate them."
-    elif longer.str.upper().isin(genes.str.upper()).any():
-        advice = "They differ in upper and lower case: is it the same species?"
-    raise ValueError(
-        f"{path} has none of the {len(genes)} genes (such as {some_of(genes)}): neither in its "
-        f"rows (such as {some_of(rows)}) nor in its columns (such as {some_of(columns)}). {advice}"
-    )
-
-
-def _check_unique(names: pd.Index, axis: str, path: Path) -> None:
-    twice = names[names.duplicated()].unique()
-    if len(twice):
-        raise ValueError(
-            f"{path} holds {len(twice)} names of {axis} more than once, such as {some_of(twice)}. "
-            "Names must be unique: rename samples, and add up the counts of the same gene."
-        )
-
-
-def _as_numbers(body: pd.DataFrame, rows: pd.Index, columns: pd.Index, path: Path) -> NDArray:
-    """Return the entries as numbers, or refuse the first that is none."""
-    numbers, words = body.copy(), body.select_dtypes(exclude="number")
-    if words.shape[1]:
-        numbers[words.columns] = words.apply(pd.to_numeric, errors="coerce")
-    values = numbers.to_numpy(float)
-    is_bad = ~np.isfinite(values)
-    if not is_bad.any():
-        return values
-    column = is_bad.sum(axis=0).argmax()  # one of words rather than one with a single bad entry
-    row = is_bad[:, column].argmax()
-    place = f"{str(body.iloc[row, column])!r} (row {rows[row]!r}, column {columns[column]!r}"
-    if is_bad.all():
-        raise ValueError(
-            f"{path} has no numbers: its first entry is {place}). Counts or TPM are accepted, "
-            "with a point for decimals."
-        )
-    raise ValueError(
-        f"{path} holds {place}; {is_bad.sum()} such entries in {is_bad.any(axis=0).sum()} "
-        "columns). Only finite numbers are accepted: leave out columns with anything else, and "
-        "fill in what is missing."
-    )
