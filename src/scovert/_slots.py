@@ -14,7 +14,7 @@ __all__ = ["check_free", "check_layer_fits", "check_memory", "slot_name", "write
 def check_free(
     adata: AnnData, key: str, slots: list[tuple[str, str]], model: str, *, overwrite: bool
 ) -> None:
-    """Refuse slots that something else wrote.
+    """Refuse a name that no file can hold, and slots that something else wrote.
 
     Parameters
     ----------
@@ -29,6 +29,7 @@ def check_free(
     overwrite
         Allow it all the same.
     """
+    _check_name(key)
     record = adata.uns.get(key, {})
     own = record.get("slots", []) if isinstance(record, dict) and "model" in record else []
     written = {*own, *([f"uns/{key}"] if len(own) else [])}
@@ -42,6 +43,23 @@ def check_free(
             f"`adata` already holds {taken}, which {model} did not write. Pass another "
             "`key_added`, or `overwrite=True` to replace them."
         )
+
+
+def _check_name(key: object) -> None:
+    """Refuse a `key_added` that is no name, or that stands for something else in a file."""
+    if not isinstance(key, str):
+        raise TypeError(
+            f"`key_added={key!r}` is a {type(key).__name__}. Pass a name, as a string."
+        )
+    reason = None
+    if not key.strip() or key in (".", ".."):
+        reason = "is no name"
+    elif "/" in key or "\0" in key:
+        reason = "holds a slash or a zero, which a name in an .h5ad file cannot"
+    elif key.startswith("_scvi_"):
+        reason = "begins with `_scvi_`, where scvi-tools keeps its own"
+    if reason is not None:
+        raise ValueError(f"`key_added={key!r}` {reason}. Pass another name, such as 'run_2'.")
 
 
 def slot_name(label: object) -> str:

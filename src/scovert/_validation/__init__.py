@@ -47,6 +47,7 @@ from scovert._validation._common import (
     warn_about_file,
 )
 from scovert._validation._measured import check_measured
+from scovert._validation._registered import check_registered, check_seen
 from scovert._validation._treatment import (
     check_clusters,
     check_controls,
@@ -87,6 +88,8 @@ __all__ = [
     "check_measured",
     "check_number",
     "check_orientation",
+    "check_registered",
+    "check_seen",
     "check_size_factors",
     "check_sizes",
     "check_subjects",

@@ -9,7 +9,7 @@ import typer
 
 from scovert.cli._options import (
     Accelerator,
-    InputFile,
+    InputFiles,
     Layer,
     MaxEpochs,
     OutputFile,
@@ -18,16 +18,9 @@ from scovert.cli._options import (
     SaveModel,
     Seed,
 )
-from scovert.cli._session import (
-    check_output,
-    narrator,
-    read,
-    save,
-    say_what_to_check,
-    session,
-    set_seed,
-    write,
-)
+from scovert.cli._session import narrator, say_what_to_check, session, set_seed
+from scovert.cli._several import check_sources, read_cells
+from scovert.cli._write import CELLS, check_cells, check_model, check_output, save, write
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -48,9 +41,15 @@ class Alignment(StrEnum):
 
 def integrate(  # noqa: PLR0913
     context: typer.Context,
-    file: InputFile,
+    files: InputFiles,
     *,
-    batch_key: Annotated[str, typer.Option(help="Column of obs with the dataset of each cell.")],
+    batch_key: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of obs with the dataset of each cell (default: of several files, the "
+            "name of each)."
+        ),
+    ] = None,
     output: OutputFile,
     layer: Layer = None,
     alignment: Annotated[
@@ -66,22 +65,26 @@ def integrate(  # noqa: PLR0913
     save_model: SaveModel = None,
     max_epochs: MaxEpochs = None,
 ) -> None:
-    """Integrate the datasets in a file with PairedVAE.
+    """Integrate the datasets in a file, or in several, with PairedVAE.
 
-    The output is the input with obsm["X_paired"] (the shared space, for scanpy.pp.neighbors),
-    layers["paired"] (corrected counts) and, with anchors, obs["paired_support"].
+    Several files are concatenated: the genes that all of them have. The output is the input with
+    obsm["X_paired"] (the shared space, for scanpy.pp.neighbors), layers["paired"] (corrected
+    counts) and, with anchors, obs["paired_support"].
     """
     with session(context, quiet=quiet):
-        check_output(output, overwrite=overwrite, source=file)
-        adata = read(file)
+        check_sources(files, batch_key, "batch_key")
+        check_output(output, overwrite=overwrite, endings=CELLS, sources=files)
+        check_model(save_model, [output], overwrite=overwrite)
         say = narrator(context, quiet=quiet)
-        say(f"{file}: {adata.n_obs} cells, {adata.n_vars} genes.")
+        column = {"key": batch_key, "argument": "batch_key"}
+        adata, batch_key = read_cells(context, files, say, layer=layer, **column)
+        check_cells(adata, output, n_layers=int(write_layer))
         options = {"seed": seed, "accelerator": accelerator, "max_epochs": max_epochs}
         setup = {"batch_key": batch_key, "layer": layer}
         init = {"alignment": alignment.value}
         model = fit_paired(adata, setup, init, quiet=quiet, write_layer=write_layer, **options)
-        write(adata, output)
         save(model, save_model, overwrite=overwrite)
+        write(adata, output)
         say_what_to_check(model.check(), say)
         say(f"Written to {output}. Next: sc.pp.neighbors(adata, use_rep='X_paired').")
 
