@@ -265,12 +265,12 @@ SAID = {
 def test_messages_name_options(
     text: str, kind: str, treated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(file: Path) -> None:
+    def fail(*_: object, **__: object) -> None:
         if kind == "warning":
             warnings.warn(text, UserWarning, stacklevel=1)
         raise ValueError(text if kind == "error" else "stop")
 
-    monkeypatch.setattr("scovert.cli._deconfound.read", fail)
+    monkeypatch.setattr("scovert.cli._deconfound.read_cells", fail)
     result = deconfound(treated, tmp_path / "o.h5ad")
     assert f"{kind}: {SAID[text] or text}\n" in result.stderr
 
