@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -15,7 +16,9 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 from scipy import io, sparse
+from typer.testing import CliRunner
 
+from scovert.cli import app
 from scovert.cli._read import read
 
 COUNTS = np.array([[1, 0, 2, 7], [0, 3, 0, 0], [5, 0, 0, 1]])  # 3 cells, 4 genes
@@ -384,5 +387,8 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(PermissionError, match="cells.h5ad cannot be opened: you may not read it"):
-        read(file)
+    monkeypatch.setattr(os, "access", lambda _, mode, **__: not mode & os.R_OK)
+    options = ["--batch-key", "batch", "-o", str(tmp_path / "o.h5ad")]
+    result = CliRunner().invoke(app, ["integrate", str(file), *options])
+    assert result.exit_code == 1
+    assert f"error: {file} cannot be opened: you may not read it. Ask its owner" in result.stderr

@@ -62,6 +62,7 @@ def deconvolve(  # noqa: PLR0913
         list[Path],
         typer.Argument(
             metavar="REF.h5ad... BULK",
+            readable=False,  # said in our words
             help="Annotated cells, of one study a file (any that `integrate` reads); and at last "
             "the bulk samples: .h5ad, or a table (.csv, .tsv, also .gz) with genes in rows or in "
             "columns.",
