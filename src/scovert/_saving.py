@@ -231,11 +231,20 @@ def _packed(saved: SavedModel) -> tuple[dict, dict[str, torch.Tensor]]:
         "init": saved.init,
         "attributes": {k: v for k, v in saved.attributes.items() if k not in arrays},
         "history": {k: _pack_frame(v) for k, v in saved.history.items()},
+        "shapes": _shapes(tensors),
     }
     return facts, tensors
 
 
+def _shapes(tensors: dict[str, torch.Tensor]) -> dict[str, list[int]]:
+    return {name: list(tensor.shape) for name, tensor in tensors.items()}
+
+
 def _unpack(facts: dict, tensors: dict[str, torch.Tensor]) -> SavedModel:
+    shapes, found = facts.get("shapes", _shapes(tensors)), _shapes(tensors)
+    unlike = [name for name in {**shapes, **found} if found.get(name) != shapes.get(name)]
+    if unlike:
+        raise ValueError(f"the weights {unlike[0]!r} are missing, unknown or of another shape")
     kinds = {"module.": {}, "attribute.": {}}
     for name, tensor in tensors.items():
         kind = next((k for k in kinds if name.startswith(k)), None)

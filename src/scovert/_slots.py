@@ -49,7 +49,7 @@ def _check_name(key: object) -> None:
     """Refuse a `key_added` that is no name, or that stands for something else in a file."""
     if not isinstance(key, str):
         raise TypeError(
-            f"`key_added={key!r}` is a {type(key).__name__}. Pass a name, as a string."
+            f"`key_added={key!r}` is of type {type(key).__name__}. Pass a name, as a string."
         )
     reason = None
     if not key.strip() or key in (".", ".."):

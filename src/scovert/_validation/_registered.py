@@ -19,6 +19,8 @@ def check_registered(adata: AnnData, registry: dict) -> None:
     registry
         What scvi-tools kept of the AnnData that the model was fitted to.
     """
+    if adata.n_obs == 0:
+        raise ValueError("`adata` has no cells. Pass an AnnData with cells for the model.")
     for argument, given in registry["setup_args"].items():
         if not argument.endswith(("_key", "_keys")):
             continue
@@ -70,18 +72,24 @@ def check_seen(column: pd.Series, key: str, categories: object) -> None:
             f"`adata.obs[{key!r}]` has no value in {int(column.isna().sum())} cells, such as "
             f"{cell!r}. The model knows {_some(known)}: fill them in, or leave these cells out."
         )
-    alike = {str(value) for value in known} & {str(value) for value in unknown}
+    call = _conversion(f"adata.obs[{key!r}]", known.tolist(), unknown)
     advice = "Leave these cells out, or train a model on all of them."
-    if alike:
-        wanted, there = (type(values[0]).__name__ for values in (known.tolist(), unknown))
-        advice = (
-            f"They are called alike and are of another type, {there} and not {wanted}: convert "
-            f"the column, `adata.obs[{key!r}].astype({wanted})`."
-        )
+    if call is not None:
+        advice = f"They are the same in another type: convert the column, `{call}`."
     raise ValueError(
         f"`adata.obs[{key!r}]` holds {_some(unknown)}, which the model has not seen (it knows "
         f"{_some(known)}). {advice}"
     )
+
+
+def _conversion(column: str, known: list, unknown: list) -> str | None:
+    """Return the call that makes known categories of others, if they differ in type alone."""
+    wanted, is_alike = type(known[0]), {*map(str, known)} >= {*map(str, unknown)}
+    if wanted is bool and is_alike:
+        return f"{column} == 'True'"  # any text is true
+    if is_alike or (set(known) <= {0, 1} and set(unknown) <= {0, 1}):  # False is 0
+        return f"{column}.astype({wanted.__name__})"
+    return None
 
 
 def _some(values: object) -> str:
