@@ -351,6 +351,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
         outs,
         r"run is a folder and holds 2.*outs/filtered_feature_bc_matrix, .*_matrix\.h5\.",
     ),
+    "no cells": (
+        lambda d: make_cells()[:0].copy().write_h5ad(d / "c.h5ad") or d / "c.h5ad",
+        "c.h5ad holds 0 cells and 4 genes. Name a file with both",
+    ),
     "empty folder": (lambda d: made(d / "f"), "holds none of what is read. Name an .h5ad"),
     "zarr of another": (
         lambda d: text("zarr.json", "{}")(made(d / "c.zarr")).parent,

@@ -254,6 +254,14 @@ def test_files_of_other_kinds_are_said(copied: tuple, tmp_path: Path) -> None:
             PairedVAE.load(tmp_path / name, adata)
 
 
+def test_models_in_the_folders_of_a_folder_are_named(saved: tuple) -> None:
+    message = (
+        r"holds no model.scovert \(there is one in each of .*\['bulk', 'confounder', 'paired'"
+    )
+    with pytest.raises(FileNotFoundError, match=message):
+        PairedVAE.load(saved[0], saved[1]["paired"])
+
+
 def test_a_damaged_anndata_beside_the_model_is_said(copied: tuple) -> None:
     (copied[0] / "paired" / "adata.h5ad").write_text("x")
     with pytest.raises(ValueError, match="adata.h5ad cannot be read.*Pass `adata`, or copy"):

@@ -38,7 +38,7 @@ SCHEMA = 1
 MODEL_FILE, ADATA_FILE = "model.scovert", "adata.h5ad"
 WEIGHTS, FACTS = "weights.safetensors", "scovert.json"
 KEPT_ELSEWHERE = {"registry_", "init_params_", "history_"}
-REMEDY = "Copy it again from where it was saved, or fit the model and save it again."
+REMEDY = "Copy it again from where it was saved; or delete it, and fit the model again."
 DAMAGES = (
     zipfile.BadZipFile,
     SafetensorError,
@@ -109,15 +109,22 @@ def read_model(path: str | os.PathLike) -> tuple[SavedModel, Path]:
     place = Path(path)
     file = place if place.is_file() else place / MODEL_FILE
     if not file.exists():
-        is_host = (place / "model.pt").exists()
-        other = " (`model.pt` there is scvi-tools' own format)" if is_host else ""
         raise FileNotFoundError(
-            f"{place} holds no {MODEL_FILE}{other}. Pass the folder that `model.save()` wrote."
+            f"{place} holds no {MODEL_FILE}{_other_model(place)}. Pass the folder that "
+            "`model.save()` wrote."
         )
     facts, tensors = read_archive(file)
     _check_schema(facts, file)
     with _whole(file):
         return _unpack(facts, tensors), file.with_name(ADATA_FILE)
+
+
+def _other_model(folder: Path) -> str:
+    """Say what a folder without a model holds instead."""
+    if (folder / "model.pt").exists():
+        return " (`model.pt` there is scvi-tools' own format)"
+    within = sorted(file.parent.name for file in folder.glob(f"*/{MODEL_FILE}"))
+    return f" (there is one in each of its folders {within})" if within else ""
 
 
 def _check_schema(facts: dict, file: Path) -> None:
@@ -148,10 +155,11 @@ def write_archive(place: Path, facts: dict, tensors: dict[str, torch.Tensor]) ->
 
     def write(file: Path) -> None:
         with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr(FACTS, json.dumps(_pack({"schema": SCHEMA, **facts})))
+            archive.writestr(FACTS, json.dumps(_pack({**about, **facts})))
             archive.writestr(WEIGHTS, save_tensors(kept))
 
     kept = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    about = {"schema": SCHEMA, "shapes": _shapes(kept)}
     _replace(place, write)
 
 
@@ -161,7 +169,21 @@ def read_archive(file: Path) -> tuple[dict, dict[str, torch.Tensor]]:
         facts = json.loads(archive.read(FACTS))
         tensors = load_tensors(archive.read(WEIGHTS))
         facts["schema"] = int(facts["schema"])
+        _check_shapes(facts.get("shapes"), _shapes(tensors))
     return facts, tensors
+
+
+def _shapes(tensors: dict[str, torch.Tensor]) -> dict[str, list[int]]:
+    return {name: list(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _check_shapes(wanted: dict | None, found: dict) -> None:
+    """Refuse tensors that are not those that were written; files once did not list them."""
+    if wanted is None:
+        return
+    unlike = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
+    if unlike:
+        raise ValueError(f"the tensor {unlike[0]!r} is missing, unknown or of another shape")
 
 
 @contextmanager
@@ -231,20 +253,11 @@ def _packed(saved: SavedModel) -> tuple[dict, dict[str, torch.Tensor]]:
         "init": saved.init,
         "attributes": {k: v for k, v in saved.attributes.items() if k not in arrays},
         "history": {k: _pack_frame(v) for k, v in saved.history.items()},
-        "shapes": _shapes(tensors),
     }
     return facts, tensors
 
 
-def _shapes(tensors: dict[str, torch.Tensor]) -> dict[str, list[int]]:
-    return {name: list(tensor.shape) for name, tensor in tensors.items()}
-
-
 def _unpack(facts: dict, tensors: dict[str, torch.Tensor]) -> SavedModel:
-    shapes, found = facts.get("shapes", _shapes(tensors)), _shapes(tensors)
-    unlike = [name for name in {**shapes, **found} if found.get(name) != shapes.get(name)]
-    if unlike:
-        raise ValueError(f"the weights {unlike[0]!r} are missing, unknown or of another shape")
     kinds = {"module.": {}, "attribute.": {}}
     for name, tensor in tensors.items():
         kind = next((k for k in kinds if name.startswith(k)), None)

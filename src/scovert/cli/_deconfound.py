@@ -177,7 +177,12 @@ def _identify(identification: Identification, file: Path | None) -> dict:
         )
     if not file.is_file():
         raise FileNotFoundError(f"{file} is not a file. Name one with a gene name on each line.")
-    names = [line.strip() for line in file.read_text().splitlines()]
+    try:
+        names = [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{file} is not a file of text. Name one with a gene name on each line."
+        ) from error
     return options | {"negative_controls": [name for name in names if name]}
 
 

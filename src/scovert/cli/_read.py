@@ -37,8 +37,15 @@ def read(file: Path) -> AnnData:
     """
     check_source(file)
     path, modality = _split(file)
-    if path.is_dir():
-        return _read_folder(path)
+    adata = _read_folder(path) if path.is_dir() else _read_file(path, modality)
+    if 0 in adata.shape:
+        raise ValueError(
+            f"{file} holds {adata.n_obs} cells and {adata.n_vars} genes. Name a file with both."
+        )
+    return adata
+
+
+def _read_file(path: Path, modality: str | None) -> AnnData:
     head = _begin(path)
     if _is_matrix(path):
         return _read_matrix(path, path)
@@ -109,7 +116,7 @@ def _read_unpacked(path: Path, modality: str | None) -> AnnData:
         ):
             shutil.copyfileobj(packed, file)
         try:
-            return read(unpacked if modality is None else Path(f"{unpacked}:{modality}"))
+            return _read_file(unpacked, modality)
         except ValueError as error:
             raise ValueError(str(error).replace(str(unpacked), str(path))) from error
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from scovert.cli._read import READ, check_source, read
 from scovert.cli._session import Subject, speak_about
+from scovert.cli._tenx import MATRIX
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["check_sources", "names_of", "read_cells"]
 
 FILE_KEY = "file"
+ENDINGS = (*READ, f"_{MATRIX}", f".{MATRIX}")
 SEVERAL = "Several files are concatenated (`anndata.concat`), and the file tells their cells apart"
 
 
@@ -112,7 +114,7 @@ def names_of(files: Sequence[Path]) -> list[str]:
 
 def _stem(name: str) -> str:
     stem = name.removesuffix(".gz")
-    return next((stem[: -len(ending)] for ending in READ if stem.endswith(ending)), name)
+    return next((stem[: -len(ending)] for ending in ENDINGS if stem.endswith(ending)), name)
 
 
 def _check_parts(context: typer.Context, parts: Mapping[Path, AnnData], layer: str | None) -> None:
@@ -150,7 +152,10 @@ def _tell_apart(
             f"cannot be written there. Name a column: `{argument}`."
         )
     if len(has) == len(parts):
-        say(f"All files have obs[{column!r}], which tells their cells apart; not the file.")
+        levels = Counter(v for part in parts.values() for v in part.obs[column].dropna().unique())
+        shared = [str(level) for level, n in levels.items() if n > 1]
+        also = f" (in several files: {', '.join(shared[:6])})" if shared else ""
+        say(f"All files have obs[{column!r}], which tells their cells apart, not the file{also}.")
         return column
     if has:
         lacks = next(file for file in parts if file not in has)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from inspect import signature
 from pathlib import Path
 from typing import Self
@@ -111,7 +112,10 @@ class SaveLoadMixin:
         check_layer(adata, saved.registry["setup_args"].get("layer"))
         check_registered(adata, saved.registry)
         adata = _with_genes(adata, saved)
-        cls.setup_anndata(adata, **saved.registry["setup_args"], source_registry=saved.registry)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Category .* fewer than 3 cells")  # none is trained
+            setup = saved.registry["setup_args"]
+            cls.setup_anndata(adata, **setup, source_registry=saved.registry)
         model = cls(adata, **saved.init)
         load_weights(path, saved, model.module)
         model.module.eval()
