@@ -186,6 +186,12 @@ def test_genes_that_share_a_symbol_are_all_kept(kind: str, tmp_path: Path) -> No
     assert list(adata.var_names) == ["A", "B", "A-1", "RP11-34"]
     assert list(adata.var["gene_ids"]) == IDS
     np.testing.assert_array_equal(adata.X.toarray(), COUNTS)
+    kinds = [KIND, "Antibody Capture", KIND, KIND]  # an antibody called as its gene is no other
+    write(place, names=["A", "A", "B", "B"], kinds=kinds)
+    with pytest.warns(UserWarning, match=f"{place.name}, such as 'B'|left out: 1 A") as said:
+        adata = read(place)
+    assert len(said) == 2
+    assert list(adata.var_names) == ["A", "B", "B-1"]
 
 
 def test_a_gene_without_symbol_has_its_identifier(tmp_path: Path) -> None:

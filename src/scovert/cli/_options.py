@@ -22,7 +22,7 @@ __all__ = [
 InputFiles = Annotated[
     list[Path],
     typer.Argument(
-        metavar="IN.h5ad...",
+        metavar="IN.h5ad",
         readable=False,  # said in our words
         help="Cells with raw counts: .h5ad, the .h5 or the folder of Cell Ranger, "
         ".h5mu[:MODALITY], .loom or .zarr. Several are concatenated.",

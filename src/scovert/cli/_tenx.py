@@ -88,7 +88,9 @@ def _only_genes(adata: AnnData, file: Path) -> AnnData:
         return adata
     listed = ", ".join(f"{count} {kind}" for kind, count in others.items())
     warn(f"Of {file} only genes are read; left out: {listed}.")
-    return adata[:, is_gene.to_numpy()].copy()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Variable names are not unique")  # told apart later
+        return adata[:, is_gene.to_numpy()].copy()
 
 
 def _named_apart(adata: AnnData, file: Path) -> AnnData:
