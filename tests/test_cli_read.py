@@ -390,15 +390,19 @@ def test_the_call_that_is_named_for_a_table_works(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read(tmp_path / "cells.h5ad").X, COUNTS)
 
 
-def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = write_h5ad(tmp_path / "cells.h5ad")
+@pytest.mark.parametrize(("method", "inner"), [("open", "cells.h5ad"), ("iterdir", "folder")])
+def test_what_may_not_be_read(
+    method: str, inner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = write_h5ad(tmp_path / "cells.h5ad") if method == "open" else made(tmp_path / "folder")
 
     def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied")
+        raise PermissionError(13, "Permission denied", str(tmp_path / inner))
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, method, refuse)
     monkeypatch.setattr(os, "access", lambda _, mode, **__: not mode & os.R_OK)
     options = ["--batch-key", "batch", "-o", str(tmp_path / "o.h5ad")]
-    result = CliRunner().invoke(app, ["integrate", str(file), *options])
+    result = CliRunner().invoke(app, ["integrate", str(place), *options])
     assert result.exit_code == 1
-    assert f"error: {file} cannot be opened: you may not read it. Ask its owner" in result.stderr
+    expected = f"error: {tmp_path / inner} cannot be opened: you may not read it. Ask its owner"
+    assert expected in result.stderr

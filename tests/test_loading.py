@@ -268,6 +268,13 @@ def test_a_damaged_anndata_beside_the_model_is_said(copied: tuple) -> None:
         PairedVAE.load(copied[0] / "paired")
 
 
+def test_no_cells_have_no_results(saved: tuple) -> None:
+    for name, n_latent in (("paired", 3), ("confounder", 1)):
+        model = load(saved, name, saved[1][name].copy())
+        latent = model.get_latent_representation(saved[1][name][:0].copy())
+        assert latent.shape == (0, n_latent)
+
+
 # Names of results
 
 

@@ -37,7 +37,13 @@ def read(file: Path) -> AnnData:
     """
     check_source(file)
     path, modality = _split(file)
-    adata = _read_folder(path) if path.is_dir() else _read_file(path, modality)
+    try:
+        adata = _read_folder(path) if path.is_dir() else _read_file(path, modality)
+    except PermissionError as error:
+        raise PermissionError(
+            f"{error.filename or path} cannot be opened: you may not read it. Ask its owner, or "
+            "copy it to a place of yours."
+        ) from error
     if 0 in adata.shape:
         raise ValueError(
             f"{file} holds {adata.n_obs} cells and {adata.n_vars} genes. Name a file with both."
@@ -74,15 +80,9 @@ def _split(file: Path) -> tuple[Path, str | None]:
 
 
 def _begin(path: Path) -> bytes:
-    """Return how a file begins; refuse one that is empty or cannot be opened."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(GZIP))
-    except PermissionError as error:
-        raise PermissionError(
-            f"{path} cannot be opened: you may not read it. Ask its owner, or copy it to a place "
-            "of yours."
-        ) from error
+    """Return how a file begins; refuse one that is empty."""
+    with path.open("rb") as file:
+        head = file.read(len(GZIP))
     if not head:
         raise ValueError(f"{path} is empty. Copy it again, or write it with `adata.write_h5ad()`.")
     return head
@@ -95,7 +95,7 @@ def _reading(path: Path, call: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*[nN]ames are not unique")  # checked later
             yield
-    except MemoryError:
+    except (MemoryError, PermissionError):
         raise
     except Exception as error:  # scanpy raises a bare one
         reason = " ".join(str(error).split()) or type(error).__name__
