@@ -175,6 +175,18 @@ def test_samples_that_are_not_there_are_missed_before_the_fit(
     assert "no.csv is not a file. Name a table or an .h5ad file" in result.stderr
 
 
+def test_what_is_where_results_go_is_said_before_they_are_there(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = ad.read_h5ad(folder / "bulk.h5ad")
+    samples.obsm["bulk_proportions"] = samples.obsm["truth_proportions"]
+    samples.write_h5ad(tmp_path / "bulk.h5ad")
+    monkeypatch.setattr(_deconvolve, "_average", lambda *_: pytest.fail("it was deconvolved"))
+    result = run(folder, tmp_path / "o.h5ad", source=tmp_path / "bulk.h5ad")
+    assert result.exit_code == 1
+    assert "error: The input holds ['obsm/bulk_proportions'] already" in result.stderr
+
+
 def test_several_references_are_averaged(folder: Path, tmp_path: Path) -> None:
     single = []
     for name in ("ref1.h5ad", "ref2.h5ad"):

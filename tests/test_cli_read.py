@@ -143,6 +143,7 @@ READ: dict[str, Callable[[Path], Path]] = {
     ),
     "h5mu": lambda d: write_h5mu(d / "cells.h5mu", "gex"),
     "zarr": lambda d: write_zarr(d / "cells.zarr"),
+    "modality of a zarr": lambda d: write_zarr(d / "cells.zarr" / "mod" / "rna"),
 }
 
 
@@ -192,6 +193,16 @@ def test_genes_that_share_a_symbol_are_all_kept(kind: str, tmp_path: Path) -> No
         adata = read(place)
     assert len(said) == 2
     assert list(adata.var_names) == ["A", "B", "B-1"]
+
+
+def test_messages_about_a_packed_file_name_it(tmp_path: Path) -> None:
+    kinds = [KIND, "Antibody Capture", KIND, KIND]
+    file = pack(write_10x_h5(tmp_path / "c.h5", names=["A", "B", "C", "C"], kinds=kinds))
+    with pytest.warns(UserWarning, match=re.escape(f"{file}")) as said:
+        read(file)
+    assert [str(file) in str(each.message) for each in said] == [True, True]
+    file = pack(write_h5mu(tmp_path / "c.h5mu", "rna", "prot"))
+    np.testing.assert_array_equal(read(Path(f"{file}:prot")).X.toarray(), COUNTS)
 
 
 def test_a_gene_without_symbol_has_its_identifier(tmp_path: Path) -> None:
@@ -322,7 +333,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "other HDF5": (other_hdf5, r"weights.h5 holds \['layer_1'\], and is not an .h5ad file"),
     "half an h5ad": (
         lambda d: without_x(write_h5ad(d / "c.h5ad")),
-        r"is not an .h5ad file that anndata can read \(.*write_h5ad",
+        r"c\.h5ad cannot be read by `anndata.read_h5ad`: .*copy it again",
     ),
     "modality of an h5ad": (
         lambda d: Path(f"{write_h5ad(d / 'c.h5mu')}:rna"),
@@ -362,6 +373,10 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
         "c.h5ad holds 0 cells and 4 genes. Name a file with both",
     ),
     "empty folder": (lambda d: made(d / "f"), "holds none of what is read. Name an .h5ad"),
+    "zarr of modalities": (
+        lambda d: (write_zarr(write_zarr(d / "c.zarr") / "mod" / "rna"), d / "c.zarr")[1],
+        r"c\.zarr holds modalities\. Name one: .*c\.zarr/mod/rna\.",
+    ),
     "zarr of another": (
         lambda d: text("zarr.json", "{}")(made(d / "c.zarr")).parent,
         "c.zarr cannot be read by `anndata.io.read_zarr`",

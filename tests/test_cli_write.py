@@ -158,6 +158,29 @@ def test_what_was_learnt_outlives_a_full_disk(
     assert PairedVAE.load("m", ad.read_h5ad(source)).is_trained
 
 
+TAKEN = {"integrate": "paired", "deconfound": "confounder"}
+
+
+@pytest.mark.parametrize("command", TAKEN)
+def test_what_is_where_results_go_is_said_before_the_fit(command: str, source: Path) -> None:
+    cells = ad.read_h5ad(source)
+    cells.obs["arm"] = ["a", "b"] * 33 + ["a"]
+    cells.layers[TAKEN[command]] = cells.X
+    cells.write_h5ad(source)
+    option = {"integrate": ("--batch-key", "batch"), "deconfound": ("--treatment-key", "arm")}
+    arguments = (command, source, *option[command], "-o", "o.h5ad")
+    result = run(*arguments)
+    assert result.exit_code == 1
+    expected = f"error: The input holds ['layers/{TAKEN[command]}'] already, where results"
+    assert result.stderr.startswith(expected)
+    assert "Epoch" not in result.output
+    more = SHORT if command == "integrate" else ("--reference", "a", "--n-latent", 0)
+    result = run(*arguments, "--overwrite", *more)
+    assert result.exit_code == 0, result.output
+    again = run(command, "o.h5ad", *option[command], "-o", "p.h5ad", *more)  # its own results
+    assert again.exit_code == 0, again.output
+
+
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.txt.gz", "my.own.tsv.gz"])
 def test_tables_are_separated_as_they_are_called(name: str, tmp_path: Path) -> None:
     table = pd.DataFrame({"a": [1.5, 2.0]}, index=pd.Index(["x", "y"], name="gene"))

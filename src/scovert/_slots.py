@@ -8,7 +8,14 @@ from importlib.metadata import version
 import pandas as pd
 from anndata import AnnData
 
-__all__ = ["check_free", "check_layer_fits", "check_memory", "slot_name", "write_slots"]
+__all__ = [
+    "check_free",
+    "check_layer_fits",
+    "check_memory",
+    "slot_name",
+    "taken_slots",
+    "write_slots",
+]
 
 
 def check_free(
@@ -30,19 +37,24 @@ def check_free(
         Allow it all the same.
     """
     _check_name(key)
-    record = adata.uns.get(key, {})
-    own = record.get("slots", []) if isinstance(record, dict) and "model" in record else []
-    written = {*own, *([f"uns/{key}"] if len(own) else [])}
-    taken = [
-        f"{container}/{name}"
-        for container, name in [*slots, ("uns", key)]
-        if name in getattr(adata, container) and f"{container}/{name}" not in written
-    ]
+    taken = taken_slots(adata, key, slots)
     if taken and not overwrite:
         raise ValueError(
             f"`adata` already holds {taken}, which {model} did not write. Pass another "
             "`key_added`, or `overwrite=True` to replace them."
         )
+
+
+def taken_slots(adata: AnnData, key: str, slots: list[tuple[str, str]]) -> list[str]:
+    """Return those of some slots that are there and were not written under this name."""
+    record = adata.uns.get(key, {})
+    own = record.get("slots", []) if isinstance(record, dict) and "model" in record else []
+    written = {*own, *([f"uns/{key}"] if len(own) else [])}
+    return [
+        f"{container}/{name}"
+        for container, name in [*slots, ("uns", key)]
+        if name in getattr(adata, container) and f"{container}/{name}" not in written
+    ]
 
 
 def _check_name(key: object) -> None:

@@ -26,6 +26,7 @@ from scovert.cli._write import (
     check_cells,
     check_model,
     check_output,
+    check_slots,
     save,
     write,
     write_table,
@@ -40,6 +41,14 @@ if TYPE_CHECKING:
 __all__ = ["deconfound"]
 
 FDR = 0.05
+SLOTS = [
+    ("obsm", "X_confounder"),
+    ("layers", "confounder"),
+    ("obs", "confounder_propensity"),
+    ("obs", "confounder_class"),
+    ("varm", "confounder_effects"),
+]
+"""Where `scovert.model.LatentConfounder.annotate` writes."""
 
 
 class Identification(StrEnum):
@@ -129,6 +138,7 @@ def deconfound(  # noqa: PLR0913
         column = {"key": treatment_key, "argument": "treatment_key"}
         adata, treatment_key = read_cells(context, files, say, layer=layer, **column)
         check_cells(adata, output, n_layers=int(write_layer))
+        check_slots(adata, "confounder", SLOTS, write_layer=write_layer, overwrite=overwrite)
         setup = {
             "treatment_key": treatment_key,
             "layer": layer,
@@ -142,7 +152,7 @@ def deconfound(  # noqa: PLR0913
         training = {"accelerator": accelerator, "enable_progress_bar": not quiet}
         model = _fit(adata, setup, init, training, seed)
         table = model.get_treatment_effects(**options)
-        model.annotate(write_layer=write_layer, **options)
+        model.annotate(write_layer=write_layer, overwrite=overwrite, **options)
         written = _write_effects(table, effects)
         save(model, save_model, overwrite=overwrite)
         write(adata, output)

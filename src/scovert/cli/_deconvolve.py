@@ -31,6 +31,7 @@ from scovert.cli._write import (
     TABLES,
     check_model,
     check_output,
+    check_slots,
     save,
     write,
     write_table,
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 __all__ = ["deconvolve"]
 
 SIZES = ("auto", "table", "reference", "none")
+SLOTS = [("obsm", f"bulk_{name}") for name in ("proportions", "lower", "upper", "mrna_fractions")]
+"""Where `scovert.model.BulkDeconvolution.annotate` writes, but for the layers of the types."""
 ORDER = "Name the annotated cells first, and the bulk samples at last: REF.h5ad BULK.h5ad."
 
 
@@ -165,6 +168,7 @@ def deconvolve(  # noqa: PLR0913
             models[file] = _fit(file, setup, init, say)
         speak_about(context, Subject(source, layer="bulk_layer", is_alone=False))
         bulk = _read_bulk(source, models.values(), say)
+        check_slots(bulk, "bulk", SLOTS, overwrite=overwrite)
         result = _average(models.values(), bulk, options)
         writing = {"condition_key": condition_key, "write_layer": write_layer}
         models[references[0]].annotate(bulk, result=result, overwrite=overwrite, **writing)

@@ -50,7 +50,7 @@ def demo(
         _embed_before(adata, seed)
         say("Looking for anchors and training PairedVAE.")
         options = {"seed": seed, "accelerator": accelerator, "max_epochs": max_epochs}
-        model = fit_paired(adata, {"batch_key": "batch"}, {}, quiet=quiet, **options)
+        model = fit_paired(adata, {"batch_key": "batch"}, {}, {}, quiet=quiet, **options)
         say("Embedding the cells after integration, and drawing.")
         _embed_after(adata, seed)
         table = _compare(adata)

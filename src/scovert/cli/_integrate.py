@@ -20,7 +20,15 @@ from scovert.cli._options import (
 )
 from scovert.cli._session import narrator, say_what_to_check, session, set_seed
 from scovert.cli._several import check_sources, read_cells
-from scovert.cli._write import CELLS, check_cells, check_model, check_output, save, write
+from scovert.cli._write import (
+    CELLS,
+    check_cells,
+    check_model,
+    check_output,
+    check_slots,
+    save,
+    write,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -28,6 +36,9 @@ if TYPE_CHECKING:
     from scovert.model import PairedVAE
 
 __all__ = ["fit_paired", "integrate"]
+
+SLOTS = [("obsm", "X_paired"), ("layers", "paired"), ("obs", "paired_support")]
+"""Where `scovert.model.PairedVAE.annotate` writes."""
 
 
 class Alignment(StrEnum):
@@ -79,10 +90,12 @@ def integrate(  # noqa: PLR0913
         column = {"key": batch_key, "argument": "batch_key"}
         adata, batch_key = read_cells(context, files, say, layer=layer, **column)
         check_cells(adata, output, n_layers=int(write_layer))
+        check_slots(adata, "paired", SLOTS, write_layer=write_layer, overwrite=overwrite)
         options = {"seed": seed, "accelerator": accelerator, "max_epochs": max_epochs}
         setup = {"batch_key": batch_key, "layer": layer}
         init = {"alignment": alignment.value}
-        model = fit_paired(adata, setup, init, quiet=quiet, write_layer=write_layer, **options)
+        writing = {"write_layer": write_layer, "overwrite": overwrite}
+        model = fit_paired(adata, setup, init, writing, quiet=quiet, **options)
         save(model, save_model, overwrite=overwrite)
         write(adata, output)
         say_what_to_check(model.check(), say)
@@ -93,12 +106,12 @@ def fit_paired(
     adata: AnnData,
     setup: dict,
     init: dict,
+    writing: dict,
     *,
     quiet: bool,
     seed: int,
     accelerator: str,
     max_epochs: int | None,
-    write_layer: bool = True,
 ) -> PairedVAE:
     """Fit PairedVAE and annotate the cells.
 
@@ -106,14 +119,12 @@ def fit_paired(
     ----------
     adata
         The cells.
-    setup, init
-        Arguments of ``setup_anndata`` and of the model.
+    setup, init, writing
+        Arguments of ``setup_anndata``, of the model and of ``annotate``.
     quiet
         Show no progress.
     seed, accelerator, max_epochs
         Of the training.
-    write_layer
-        Write corrected counts.
     """
     from scovert.model import PairedVAE
 
@@ -121,5 +132,5 @@ def fit_paired(
     PairedVAE.setup_anndata(adata, **setup)
     model = PairedVAE(adata, **init)
     model.train(max_epochs, accelerator=accelerator, enable_progress_bar=not quiet)
-    model.annotate(write_layer=write_layer)
+    model.annotate(**writing)
     return model

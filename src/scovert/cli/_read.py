@@ -74,7 +74,7 @@ def check_source(file: Path) -> None:
 def _split(file: Path) -> tuple[Path, str | None]:
     """Tell a file from the modality that is named behind it."""
     name, separator, modality = file.name.rpartition(":")
-    if not separator or file.exists() or not name.lower().endswith(".h5mu"):
+    if not separator or file.exists() or not name.lower().endswith((".h5mu", ".h5mu.gz")):
         return file, None
     return file.with_name(name), modality
 
@@ -107,18 +107,19 @@ def _reading(path: Path, call: str) -> Iterator[None]:
 
 
 def _read_unpacked(path: Path, modality: str | None) -> AnnData:
-    with TemporaryDirectory() as folder:
+    """Read a compressed file; messages name it, and not the place where it is unpacked."""
+    with TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as said:
         unpacked = Path(folder) / path.stem
-        with (
-            _reading(path, "gzip.open"),
-            gzip.open(path) as packed,
-            unpacked.open("wb") as file,
-        ):
+        with _reading(path, "gzip.open"), gzip.open(path) as packed, unpacked.open("wb") as file:
             shutil.copyfileobj(packed, file)
         try:
-            return _read_file(unpacked, modality)
+            adata = _read_file(unpacked, modality)
         except ValueError as error:
             raise ValueError(str(error).replace(str(unpacked), str(path))) from error
+    for each in said:
+        if issubclass(each.category, UserWarning):
+            warn(str(each.message).replace(str(unpacked), str(path)))
+    return adata
 
 
 def _read_hdf5(path: Path, modality: str | None) -> AnnData:
@@ -134,13 +135,8 @@ def _read_hdf5(path: Path, modality: str | None) -> AnnData:
     if modality is not None:
         raise ValueError(f"{path} has no modalities. Name it without :{modality}.")
     if {"obs", "var"} <= names:
-        try:
+        with _reading(path, "anndata.read_h5ad"):
             return read_h5ad(path)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{path} is not an .h5ad file that anndata can read ({error}). Write one with "
-                "`adata.write_h5ad(...)`."
-            ) from error
     if {"row_attrs", "col_attrs"} <= names:
         return _read_loom(path)
     if is_10x:
@@ -202,6 +198,9 @@ def _read_folder(folder: Path) -> AnnData:
     if (folder / ".zgroup").exists() or (folder / "zarr.json").exists():
         from anndata.io import read_zarr
 
+        modalities = sorted(map(str, folder.glob("mod/*/")))
+        if modalities:
+            raise ValueError(f"{folder} holds modalities. Name one: {', '.join(modalities)}.")
         with _reading(folder, "anndata.io.read_zarr"):
             return read_zarr(folder)
     found = [path for path in sorted(folder.iterdir()) if _is_matrix(path)]

@@ -21,6 +21,7 @@ __all__ = [
     "check_cells",
     "check_model",
     "check_output",
+    "check_slots",
     "save",
     "write",
     "write_table",
@@ -114,6 +115,40 @@ def check_cells(adata: AnnData, output: Path, n_layers: int) -> None:
         raise OSError(
             f"{output} would take more than {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
             "free there. Name another place, or leave out the layer: `write_layer=False`."
+        )
+
+
+def check_slots(
+    adata: AnnData,
+    key: str,
+    slots: Sequence[tuple[str, str]],
+    *,
+    write_layer: bool = True,
+    overwrite: bool,
+) -> None:
+    """Refuse, before hours of work, cells that hold something where results are to be written.
+
+    Parameters
+    ----------
+    adata
+        The cells.
+    key
+        Name of the results.
+    slots
+        Container and name of each slot of the results.
+    write_layer
+        Whether those of layers are written.
+    overwrite
+        Whether slots may be replaced.
+    """
+    from scovert._slots import taken_slots
+
+    written = [slot for slot in slots if write_layer or slot[0] != "layers"]
+    taken = taken_slots(adata, key, written)
+    if taken and not overwrite:
+        raise ValueError(
+            f"The input holds {taken} already, where results are to be written. Pass --overwrite "
+            "to replace them, or delete or rename them in the file."
         )
 
 
