@@ -26,7 +26,6 @@ from scovert.cli._write import (
     check_cells,
     check_model,
     check_output,
-    check_slots,
     save,
     write,
     write_table,
@@ -137,8 +136,8 @@ def deconfound(  # noqa: PLR0913
         say = narrator(context, quiet=quiet)
         column = {"key": treatment_key, "argument": "treatment_key"}
         adata, treatment_key = read_cells(context, files, say, layer=layer, **column)
-        check_cells(adata, output, n_layers=int(write_layer))
-        check_slots(adata, "confounder", SLOTS, write_layer=write_layer, overwrite=overwrite)
+        writing = {"write_layer": write_layer, "overwrite": overwrite}
+        check_cells(adata, output, "confounder", SLOTS, **writing)
         setup = {
             "treatment_key": treatment_key,
             "layer": layer,
@@ -152,7 +151,7 @@ def deconfound(  # noqa: PLR0913
         training = {"accelerator": accelerator, "enable_progress_bar": not quiet}
         model = _fit(adata, setup, init, training, seed)
         table = model.get_treatment_effects(**options)
-        model.annotate(write_layer=write_layer, overwrite=overwrite, **options)
+        model.annotate(**writing, **options)
         written = _write_effects(table, effects)
         save(model, save_model, overwrite=overwrite)
         write(adata, output)

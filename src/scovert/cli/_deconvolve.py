@@ -29,9 +29,9 @@ from scovert.cli._session import (
 from scovert.cli._write import (
     CELLS,
     TABLES,
+    check_cells,
     check_model,
     check_output,
-    check_slots,
     save,
     write,
     write_table,
@@ -168,7 +168,7 @@ def deconvolve(  # noqa: PLR0913
             models[file] = _fit(file, setup, init, say)
         speak_about(context, Subject(source, layer="bulk_layer", is_alone=False))
         bulk = _read_bulk(source, models.values(), say)
-        check_slots(bulk, "bulk", SLOTS, overwrite=overwrite)
+        check_cells(bulk, output, "bulk", SLOTS, write_layer=False, overwrite=overwrite)
         result = _average(models.values(), bulk, options)
         writing = {"condition_key": condition_key, "write_layer": write_layer}
         models[references[0]].annotate(bulk, result=result, overwrite=overwrite, **writing)

@@ -20,15 +20,7 @@ from scovert.cli._options import (
 )
 from scovert.cli._session import narrator, say_what_to_check, session, set_seed
 from scovert.cli._several import check_sources, read_cells
-from scovert.cli._write import (
-    CELLS,
-    check_cells,
-    check_model,
-    check_output,
-    check_slots,
-    save,
-    write,
-)
+from scovert.cli._write import CELLS, check_cells, check_model, check_output, save, write
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -89,12 +81,11 @@ def integrate(  # noqa: PLR0913
         say = narrator(context, quiet=quiet)
         column = {"key": batch_key, "argument": "batch_key"}
         adata, batch_key = read_cells(context, files, say, layer=layer, **column)
-        check_cells(adata, output, n_layers=int(write_layer))
-        check_slots(adata, "paired", SLOTS, write_layer=write_layer, overwrite=overwrite)
+        writing = {"write_layer": write_layer, "overwrite": overwrite}
+        check_cells(adata, output, "paired", SLOTS, **writing)
         options = {"seed": seed, "accelerator": accelerator, "max_epochs": max_epochs}
         setup = {"batch_key": batch_key, "layer": layer}
         init = {"alignment": alignment.value}
-        writing = {"write_layer": write_layer, "overwrite": overwrite}
         model = fit_paired(adata, setup, init, writing, quiet=quiet, **options)
         save(model, save_model, overwrite=overwrite)
         write(adata, output)

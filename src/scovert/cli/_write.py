@@ -21,7 +21,6 @@ __all__ = [
     "check_cells",
     "check_model",
     "check_output",
-    "check_slots",
     "save",
     "write",
     "write_table",
@@ -94,61 +93,49 @@ def _there(folder: Path) -> Path:
     return next(place for place in (folder, *folder.parents) if place.exists())
 
 
-def check_cells(adata: AnnData, output: Path, n_layers: int) -> None:
-    """Refuse, before hours of work, cells that no file can hold or that do not fit on the disk.
-
-    Parameters
-    ----------
-    adata
-        The cells to which results will be added.
-    output
-        The file that they will be written to.
-    n_layers
-        Dense layers of float32 that will be added.
-    """
-    from scovert._saving import check_storable
-
-    check_storable(adata)
-    needed = 4 * adata.n_obs * adata.n_vars * n_layers
-    free = shutil.disk_usage(_there(output.absolute().parent)).free
-    if needed > free:
-        raise OSError(
-            f"{output} would take more than {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
-            "free there. Name another place, or leave out the layer: `write_layer=False`."
-        )
-
-
-def check_slots(
+def check_cells(
     adata: AnnData,
+    output: Path,
     key: str,
     slots: Sequence[tuple[str, str]],
     *,
-    write_layer: bool = True,
+    write_layer: bool,
     overwrite: bool,
 ) -> None:
-    """Refuse, before hours of work, cells that hold something where results are to be written.
+    """Refuse, before hours of work, cells to which results cannot be added, or not in a file.
 
     Parameters
     ----------
     adata
         The cells.
+    output
+        The file that they will be written to.
     key
         Name of the results.
     slots
         Container and name of each slot of the results.
     write_layer
-        Whether those of layers are written.
+        Whether a dense layer of float32 is among them.
     overwrite
         Whether slots may be replaced.
     """
+    from scovert._saving import check_storable
     from scovert._slots import taken_slots
 
+    check_storable(adata)
     written = [slot for slot in slots if write_layer or slot[0] != "layers"]
     taken = taken_slots(adata, key, written)
     if taken and not overwrite:
         raise ValueError(
             f"The input holds {taken} already, where results are to be written. Pass --overwrite "
             "to replace them, or delete or rename them in the file."
+        )
+    needed = 4 * adata.n_obs * adata.n_vars if write_layer else 0
+    free = shutil.disk_usage(_there(output.absolute().parent)).free
+    if needed > free:
+        raise OSError(
+            f"{output} would take more than {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
+            "free there. Name another place, or leave out the layer: `write_layer=False`."
         )
 
 
