@@ -131,13 +131,24 @@ def test_a_folder_without_permission(source: Path, monkeypatch: pytest.MonkeyPat
     assert "new/o.h5ad cannot be made: you may not write to " in said
 
 
-def test_a_disk_too_small_for_the_layer(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_too_small_is_said_before_the_fit(
+    source: Path, toy: AnnData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = [toy.X, toy.layers["raw"]]
+    there = sum(part.nbytes for x in counts for part in (x.data, x.indices, x.indptr))
+    there += toy.obsm["X_user"].nbytes + toy.obsm["truth_latent"].nbytes
     layer = 4 * 67 * 11  # bytes of float32
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=layer - 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=there + layer - 1))
     result = integrate(source, "-o", "new/o.h5ad")
     assert result.exit_code == 1
     assert "o.h5ad would take more than 0.0 GB, and 0.0 GB are free there" in result.stderr
     assert "leave out the layer: --no-write-layer" in result.stderr
+    assert "Epoch" not in result.output
+    assert not Path("new").exists()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=there + layer))
+    result = integrate(source, "-o", "new/o.h5ad", "--save-model", "m")  # no room for X_paired
+    assert "Make room and run the command again; --save-model keeps" in result.stderr
+    assert Path("m").exists()
     assert not Path("new").exists()
     assert integrate(source, "-o", "new/o.h5ad", "--no-write-layer").exit_code == 0
 

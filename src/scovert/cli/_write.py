@@ -130,29 +130,50 @@ def check_cells(
             f"The input holds {taken} already, where results are to be written. Pass --overwrite "
             "to replace them, or delete or rename them in the file."
         )
-    needed = 4 * adata.n_obs * adata.n_vars if write_layer else 0
+    layer = 4 * adata.n_obs * adata.n_vars if write_layer else 0
+    remedy = "Name another place, or leave out the layer: `write_layer=False`."
+    _check_space(output, _size_of(adata) + layer, remedy)
+
+
+def _check_space(output: Path, needed: int, remedy: str) -> None:
+    """Refuse a disk that is too small: HDF5 may crash when it is full."""
     free = shutil.disk_usage(_there(output.absolute().parent)).free
     if needed > free:
         raise OSError(
             f"{output} would take more than {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
-            "free there. Name another place, or leave out the layer: `write_layer=False`."
+            f"free there. {remedy}"
         )
+
+
+def _size_of(adata: AnnData) -> int:
+    """Return the bytes of the matrices, which are written without compression."""
+    matrices = [adata.X, *(adata.layers[name] for name in adata.layers if name is not None)]
+    matrices += [*adata.obsm.values(), *adata.obsp.values()]
+    parts = [
+        part
+        for matrix in matrices
+        for part in (
+            (matrix.data, matrix.indices, matrix.indptr)
+            if hasattr(matrix, "indptr")
+            else (matrix,)
+        )
+    ]
+    return sum(getattr(part, "nbytes", 0) for part in parts)
 
 
 def write(adata: AnnData, file: Path) -> None:
     """Write an .h5ad file, whole or not at all."""
     from scovert._saving import write_adata
 
+    kept = "Make room and run the command again; --save-model keeps what was learnt."
+    _check_space(file, _size_of(adata), kept)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_adata(adata, file)
     except OSError as error:
         is_full = error.errno == errno.ENOSPC or "No space left" in str(error)
         reason = "there is no space left" if is_full else error.strerror or str(error)
-        raise OSError(
-            f"{file} could not be written: {reason}. Make room, or name another place, and run "
-            "the command again; --save-model keeps what was learnt."
-        ) from error
+        raise OSError(f"{file} could not be written: {reason}. {kept}") from error
 
 
 def write_table(table: pd.DataFrame, file: Path) -> None:
