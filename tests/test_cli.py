@@ -206,6 +206,13 @@ def test_deconfound_refuses_with_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_controls_in_a_file_of_another_kind(treated: Path, tmp_path: Path) -> None:
+    options = ("--negative-controls", treated)
+    result = deconfound(treated, tmp_path / "o.h5ad", *options)
+    assert result.exit_code == 1
+    assert "in.h5ad is not a file of text. Name one with a gene name on each" in result.stderr
+
+
 def broken_file(source: Path) -> list[object]:
     bad = source.parent / "bad.h5ad"
     bad.write_text("cell,gene\n")
@@ -270,12 +277,12 @@ SAID = {
 def test_messages_name_options(
     text: str, kind: str, treated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(file: Path) -> None:
+    def fail(*_: object, **__: object) -> None:
         if kind == "warning":
             warnings.warn(text, UserWarning, stacklevel=1)
         raise ValueError(text if kind == "error" else "stop")
 
-    monkeypatch.setattr("scovert.cli._deconfound.read", fail)
+    monkeypatch.setattr("scovert.cli._deconfound.read_cells", fail)
     result = deconfound(treated, tmp_path / "o.h5ad")
     assert f"{kind}: {SAID[text] or text}\n" in result.stderr
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +15,7 @@ from anndata import AnnData
 from scipy import sparse
 from typer.testing import CliRunner, Result
 
-from scovert.cli import app
+from scovert.cli import _deconvolve, app
 from scovert.simulate import bulk
 
 TYPES = {"CD4 T cells": 61, "CD8 T": 47, "Monocytes": 53}
@@ -184,6 +185,39 @@ def test_progress_is_shown_unless_quiet(
     )
     assert run(folder, tmp_path / "o.h5ad", *quiet).exit_code == 0
     assert is_hidden == [bool(quiet)]
+
+
+def test_references_are_read_like_any_cells(folder: Path, tmp_path: Path) -> None:
+    plain = (folder / "ref1.h5ad").read_bytes()
+    (tmp_path / "ref.h5ad.gz").write_bytes(gzip.compress(plain))
+    files = (tmp_path / "ref.h5ad.gz", "samples.csv")
+    assert run(folder, tmp_path / "a.h5ad").exit_code == 0
+    result = run(folder, tmp_path / "b.h5ad", source=files)
+    assert result.exit_code == 0, result.output
+    expected, found = (ad.read_h5ad(tmp_path / f"{name}.h5ad") for name in "ab")
+    pd.testing.assert_frame_equal(
+        found.obsm["bulk_proportions"], expected.obsm["bulk_proportions"]
+    )
+
+
+def test_samples_that_are_not_there_are_missed_before_the_fit(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_deconvolve, "read", lambda *_: pytest.fail("a reference was read"))
+    result = run(folder, tmp_path / "o.h5ad", source="no.csv")
+    assert "no.csv is not a file. Name a table or an .h5ad file" in result.stderr
+
+
+def test_what_is_where_results_go_is_said_before_they_are_there(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = ad.read_h5ad(folder / "bulk.h5ad")
+    samples.obsm["bulk_proportions"] = samples.obsm["truth_proportions"]
+    samples.write_h5ad(tmp_path / "bulk.h5ad")
+    monkeypatch.setattr(_deconvolve, "_average", lambda *_: pytest.fail("it was deconvolved"))
+    result = run(folder, tmp_path / "o.h5ad", source=tmp_path / "bulk.h5ad")
+    assert result.exit_code == 1
+    assert "error: The input holds ['obsm/bulk_proportions'] already" in result.stderr
 
 
 def test_several_references_are_averaged(folder: Path, tmp_path: Path) -> None:

@@ -629,7 +629,7 @@ REFUSED_QUERIES = {
     "unknown category": (
         changed(at(3, "l9", "lane")),
         ValueError,
-        r"'lane'.*holds 'l9'.*not seen.*'l1', 'l2', 'l3'",
+        r"'lane'.*holds \['l9'\].*not seen.*'l1', 'l2', 'l3'",
     ),
     "no number": (changed(lambda a: a.obs.pop("age")), KeyError, "'age'"),
     "nan number": (changed(at(3, np.nan, "age")), ValueError, "'age'.*'cell 3'"),

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
-from anndata.io import write_h5ad
+from anndata.io import write_elem, write_h5ad
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -22,6 +24,9 @@ from safetensors.torch import save as save_tensors
 __all__ = [
     "MODEL_FILE",
     "SavedModel",
+    "check_place",
+    "check_storable",
+    "load_weights",
     "read_archive",
     "read_model",
     "write_adata",
@@ -33,6 +38,20 @@ SCHEMA = 1
 MODEL_FILE, ADATA_FILE = "model.scovert", "adata.h5ad"
 WEIGHTS, FACTS = "weights.safetensors", "scovert.json"
 KEPT_ELSEWHERE = {"registry_", "init_params_", "history_"}
+REMEDY = "Copy it again from where it was saved; or delete it, and fit the model again."
+DAMAGES = (
+    zipfile.BadZipFile,
+    SafetensorError,
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What reading raises when a file was cut off or changed."""
 
 
 @dataclass(frozen=True)
@@ -69,35 +88,66 @@ def write_model(
     """Write a model, and its AnnData if given, into the folder `path`."""
     folder = Path(path)
     written = [MODEL_FILE] if adata is None else [MODEL_FILE, ADATA_FILE]
-    taken = [name for name in written if (folder / name).exists()]
-    if folder.is_file() or (taken and not overwrite):
-        raise FileExistsError(
-            f"{folder} already holds {taken or 'a file'}. Pass another path, or `overwrite=True`."
-        )
+    check_place(folder, written, overwrite=overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     if adata is not None:
         write_adata(adata, folder / ADATA_FILE)
     write_archive(folder / MODEL_FILE, *_packed(saved))
 
 
+def check_place(folder: Path, written: Sequence[str] = (MODEL_FILE,), *, overwrite: bool) -> None:
+    """Refuse a place for a model that is a file, or that holds one."""
+    taken = [name for name in written if (folder / name).exists()]
+    if folder.is_file() or (taken and not overwrite):
+        raise FileExistsError(
+            f"{folder} already holds {taken or 'a file'}. Pass another path, or `overwrite=True`."
+        )
+
+
 def read_model(path: str | os.PathLike) -> tuple[SavedModel, Path]:
     """Read a model from the folder `path`; also returns where its AnnData would be."""
-    folder = Path(path)
-    file = folder / MODEL_FILE
+    place = Path(path)
+    file = place if place.is_file() else place / MODEL_FILE
     if not file.exists():
-        is_host = (folder / "model.pt").exists()
-        other = " (`model.pt` there is scvi-tools' own format)" if is_host else ""
         raise FileNotFoundError(
-            f"{folder} holds no {MODEL_FILE}{other}. Pass the folder that `model.save()` wrote."
+            f"{place} holds no {MODEL_FILE}{_other_model(place)}. Pass the folder that "
+            "`model.save()` wrote."
         )
     facts, tensors = read_archive(file)
+    _check_schema(facts, file)
+    with _whole(file):
+        return _unpack(facts, tensors), file.with_name(ADATA_FILE)
+
+
+def _other_model(folder: Path) -> str:
+    """Say what a folder without a model holds instead."""
+    if (folder / "model.pt").exists():
+        return " (`model.pt` there is scvi-tools' own format)"
+    within = sorted(file.parent.name for file in folder.glob(f"*/{MODEL_FILE}"))
+    return f" (there is one in each of its folders {within})" if within else ""
+
+
+def _check_schema(facts: dict, file: Path) -> None:
+    """Refuse a file that a later scovert wrote in another way."""
     schema = facts["schema"]
     if schema > SCHEMA:
+        writer = facts.get("versions", {}).get("scovert", "of a later version")
         raise ValueError(
-            f"{file} has schema {schema}, this scovert reads up to {SCHEMA}. It was "
-            f"written by scovert {facts['versions']['scovert']}: upgrade to that or a later one."
+            f"{file} has schema {schema}, this scovert reads up to {SCHEMA}. It was written by "
+            f"scovert {writer}: upgrade to that or a later one."
         )
-    return _unpack(facts, tensors), folder / ADATA_FILE
+
+
+def load_weights(path: str | os.PathLike, saved: SavedModel, module: torch.nn.Module) -> None:
+    """Give networks their weights; refuse those of other networks."""
+    try:
+        module.load_state_dict(saved.weights)
+    except DAMAGES as error:
+        reason = " ".join(str(error).splitlines()[-1].split())  # torch lists below a headline
+        raise ValueError(
+            f"{path} is damaged, or written by another version of scovert: its weights are not "
+            f"those of its {saved.class_name}. {reason} {REMEDY}"
+        ) from error
 
 
 def write_archive(place: Path, facts: dict, tensors: dict[str, torch.Tensor]) -> None:
@@ -105,29 +155,73 @@ def write_archive(place: Path, facts: dict, tensors: dict[str, torch.Tensor]) ->
 
     def write(file: Path) -> None:
         with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr(FACTS, json.dumps(_pack({"schema": SCHEMA, **facts})))
+            archive.writestr(FACTS, json.dumps(_pack({**about, **facts})))
             archive.writestr(WEIGHTS, save_tensors(kept))
 
     kept = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    about = {"schema": SCHEMA, "shapes": _shapes(kept)}
     _replace(place, write)
 
 
 def read_archive(file: Path) -> tuple[dict, dict[str, torch.Tensor]]:
     """Read what `write_archive` wrote: plain values, as JSON has them, and tensors."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            facts = json.loads(archive.read(FACTS))
-            tensors = load_tensors(archive.read(WEIGHTS))
-            facts["schema"]
-    except (zipfile.BadZipFile, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file} is not a file of scovert, or damaged: {error}.") from error
+    with _whole(file), zipfile.ZipFile(file) as archive:
+        facts = json.loads(archive.read(FACTS))
+        tensors = load_tensors(archive.read(WEIGHTS))
+        facts["schema"] = int(facts["schema"])
+        _check_shapes(facts.get("shapes"), _shapes(tensors))
     return facts, tensors
+
+
+def _shapes(tensors: dict[str, torch.Tensor]) -> dict[str, list[int]]:
+    return {name: list(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _check_shapes(wanted: dict | None, found: dict) -> None:
+    """Refuse tensors that are not those that were written; files once did not list them."""
+    if wanted is None:
+        return
+    unlike = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
+    if unlike:
+        raise ValueError(f"the tensor {unlike[0]!r} is missing, unknown or of another shape")
+
+
+@contextmanager
+def _whole(file: Path) -> Iterator[None]:
+    """Say that a file is damaged when a part of it is missing or of another kind."""
+    try:
+        yield
+    except DAMAGES as error:
+        raise ValueError(
+            f"{file} is not a file of scovert, or damaged: {error} ({type(error).__name__}). "
+            f"{REMEDY}"
+        ) from error
 
 
 def write_adata(adata: AnnData, place: Path) -> None:
     """Write an AnnData as it is: text columns are not turned into categories on the way."""
     options = {"convert_strings_to_categoricals": False}
-    _replace(place, lambda file: write_h5ad(file, adata, **options))  # a method would attach it
+    try:  # a method would attach it
+        _replace(place, lambda file: write_h5ad(file, adata, **options))
+    except Exception:
+        check_storable(adata)  # says which column it is
+        raise
+
+
+def check_storable(adata: AnnData) -> None:
+    """Refuse columns of ``obs`` and ``var`` that an .h5ad file cannot hold."""
+    for slot in ("obs", "var"):
+        table = getattr(adata, slot)
+        with h5py.File("memory", "w", driver="core", backing_store=False) as file:
+            for i, key in enumerate(table.select_dtypes(exclude="number")):
+                try:
+                    write_elem(file, str(i), table[key].values)
+                except Exception as error:  # anndata has some of its own
+                    raise ValueError(
+                        f"`adata.{slot}[{key!r}]` cannot be written into an .h5ad file ({error}). "
+                        "A column holds numbers, text or categories, and no mix of them: convert "
+                        f"it, such as with `adata.{slot}[{key!r}].astype(str)`, or leave it out."
+                    ) from error
 
 
 def _replace(place: Path, write: Callable[[Path], None]) -> None:
@@ -166,13 +260,15 @@ def _packed(saved: SavedModel) -> tuple[dict, dict[str, torch.Tensor]]:
 def _unpack(facts: dict, tensors: dict[str, torch.Tensor]) -> SavedModel:
     kinds = {"module.": {}, "attribute.": {}}
     for name, tensor in tensors.items():
-        kind = next(k for k in kinds if name.startswith(k))
+        kind = next((k for k in kinds if name.startswith(k)), None)
         kinds[kind][name.removeprefix(kind)] = tensor
     arrays = {k: v.numpy() for k, v in kinds["attribute."].items()}
+    registry = _restore(facts["registry"])
+    pd.Index(registry["field_registries"]["X"]["state_registry"]["column_names"])
     return SavedModel(
         class_name=facts["class"],
-        registry=_restore(facts["registry"]),
-        init=_restore(facts["init"]),
+        registry=registry | {"setup_args": dict(registry["setup_args"])},
+        init=dict(_restore(facts["init"])),
         weights=kinds["module."],
         attributes=_restore(facts["attributes"]) | arrays,
         history={k: _restore_frame(v) for k, v in facts["history"].items()},

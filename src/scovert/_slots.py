@@ -8,13 +8,20 @@ from importlib.metadata import version
 import pandas as pd
 from anndata import AnnData
 
-__all__ = ["check_free", "check_layer_fits", "check_memory", "slot_name", "write_slots"]
+__all__ = [
+    "check_free",
+    "check_layer_fits",
+    "check_memory",
+    "slot_name",
+    "taken_slots",
+    "write_slots",
+]
 
 
 def check_free(
     adata: AnnData, key: str, slots: list[tuple[str, str]], model: str, *, overwrite: bool
 ) -> None:
-    """Refuse slots that something else wrote.
+    """Refuse a name that no file can hold, and slots that something else wrote.
 
     Parameters
     ----------
@@ -29,19 +36,42 @@ def check_free(
     overwrite
         Allow it all the same.
     """
-    record = adata.uns.get(key, {})
-    own = record.get("slots", []) if isinstance(record, dict) and "model" in record else []
-    written = {*own, *([f"uns/{key}"] if len(own) else [])}
-    taken = [
-        f"{container}/{name}"
-        for container, name in [*slots, ("uns", key)]
-        if name in getattr(adata, container) and f"{container}/{name}" not in written
-    ]
+    _check_name(key)
+    taken = taken_slots(adata, key, slots)
     if taken and not overwrite:
         raise ValueError(
             f"`adata` already holds {taken}, which {model} did not write. Pass another "
             "`key_added`, or `overwrite=True` to replace them."
         )
+
+
+def taken_slots(adata: AnnData, key: str, slots: list[tuple[str, str]]) -> list[str]:
+    """Return those of some slots that are there and were not written under this name."""
+    record = adata.uns.get(key, {})
+    own = record.get("slots", []) if isinstance(record, dict) and "model" in record else []
+    written = {*own, *([f"uns/{key}"] if len(own) else [])}
+    return [
+        f"{container}/{name}"
+        for container, name in [*slots, ("uns", key)]
+        if name in getattr(adata, container) and f"{container}/{name}" not in written
+    ]
+
+
+def _check_name(key: object) -> None:
+    """Refuse a `key_added` that is no name, or that stands for something else in a file."""
+    if not isinstance(key, str):
+        raise TypeError(
+            f"`key_added={key!r}` is of type {type(key).__name__}. Pass a name, as a string."
+        )
+    reason = None
+    if not key.strip() or key in (".", ".."):
+        reason = "is no name"
+    elif "/" in key or "\0" in key:
+        reason = "holds a slash or a zero, which a name in an .h5ad file cannot"
+    elif key.startswith("_scvi_"):
+        reason = "begins with `_scvi_`, where scvi-tools keeps its own"
+    if reason is not None:
+        raise ValueError(f"`key_added={key!r}` {reason}. Pass another name, such as 'run_2'.")
 
 
 def slot_name(label: object) -> str:

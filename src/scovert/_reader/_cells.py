@@ -16,6 +16,7 @@ from scvi import REGISTRY_KEYS
 from torch import Tensor
 
 from scovert._counts import as_rows, get_counts, is_in_memory, row_blocks
+from scovert._validation import check_seen
 from scovert.losses import SparseCounts, dense_counts
 
 __all__ = ["CELLS_KEY", "WINDOW", "CellTensors", "Cells"]
@@ -163,12 +164,8 @@ def _codes(obs: pd.DataFrame, mappings: dict[str, NDArray]) -> NDArray:
     codes = []
     for key, categories in mappings.items():
         codes.append(pd.Index(categories).get_indexer(np.asarray(obs[key])))
-        unknown = obs[key][codes[-1] < 0].unique().tolist()
-        if unknown:
-            raise ValueError(
-                f"`adata.obs[{key!r}]` holds {unknown}, which the model has not seen (it knows "
-                f"{list(categories)}). Leave these cells out, or train a model on all of them."
-            )
+        if (codes[-1] < 0).any():
+            check_seen(obs[key], key, categories)
     return np.stack(codes, axis=1).astype(np.int64)
 
 

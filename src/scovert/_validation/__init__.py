@@ -49,6 +49,7 @@ from scovert._validation._common import (
 from scovert._validation._counts import check_counts
 from scovert._validation._design import check_design, warn_about_overlap
 from scovert._validation._measured import check_measured
+from scovert._validation._registered import check_registered, check_seen
 from scovert._validation._treatment import (
     check_clusters,
     check_controls,
@@ -88,6 +89,8 @@ __all__ = [
     "check_measured",
     "check_number",
     "check_orientation",
+    "check_registered",
+    "check_seen",
     "check_size_factors",
     "check_sizes",
     "check_subjects",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scovert.cli._options import (
-    InputFile,
+    InputFiles,
     Layer,
     OutputFile,
     Overwrite,
@@ -18,15 +18,17 @@ from scovert.cli._options import (
     SaveModel,
     Seed,
 )
-from scovert.cli._session import (
+from scovert.cli._session import narrator, say_what_to_check, session, set_seed
+from scovert.cli._several import check_sources, read_cells
+from scovert.cli._write import (
+    CELLS,
+    TABLES,
+    check_cells,
+    check_model,
     check_output,
-    narrator,
-    read,
     save,
-    say_what_to_check,
-    session,
-    set_seed,
     write,
+    write_table,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +40,14 @@ if TYPE_CHECKING:
 __all__ = ["deconfound"]
 
 FDR = 0.05
+SLOTS = [
+    ("obsm", "X_confounder"),
+    ("layers", "confounder"),
+    ("obs", "confounder_propensity"),
+    ("obs", "confounder_class"),
+    ("varm", "confounder_effects"),
+]
+"""Where `scovert.model.LatentConfounder.annotate` writes."""
 
 
 class Identification(StrEnum):
@@ -59,11 +69,15 @@ class ZType(StrEnum):
 
 def deconfound(  # noqa: PLR0913
     context: typer.Context,
-    file: InputFile,
+    files: InputFiles,
     *,
     treatment_key: Annotated[
-        str, typer.Option(help="Column of obs with the treatment of each cell.")
-    ],
+        str | None,
+        typer.Option(
+            help="Column of obs with the treatment of each cell (default: of several files, the "
+            "name of each)."
+        ),
+    ] = None,
     output: OutputFile,
     effects: Annotated[
         Path | None, typer.Option(metavar="EFFECTS.csv", help="Where to write the effects.")
@@ -107,18 +121,23 @@ def deconfound(  # noqa: PLR0913
 ) -> None:
     """Estimate the effects of a treatment with LatentConfounder.
 
-    The output is the input with obsm["X_confounder"] (the inferred confounders),
+    Several files are concatenated. The output is the input with obsm["X_confounder"] (the
+    inferred confounders),
     layers["confounder"] (deconfounded means), obs["confounder_propensity"],
     obs["confounder_class"] (if there are hidden classes), varm["confounder_effects"] and, in
     uns["confounder"], what was assumed. Of several arms, varm["confounder_effects_ARM"] and
     obsm["confounder_propensity"].
     """
     with session(context, quiet=quiet):
-        _check_outputs(output, effects, overwrite=overwrite, source=file)
+        check_sources(files, treatment_key, "treatment_key")
+        _check_outputs(output, effects, overwrite=overwrite, sources=files)
+        check_model(save_model, [output, *([effects] if effects else [])], overwrite=overwrite)
         options = _identify(identification, negative_controls)
-        adata = read(file)
         say = narrator(context, quiet=quiet)
-        say(f"{file}: {adata.n_obs} cells, {adata.n_vars} genes.")
+        column = {"key": treatment_key, "argument": "treatment_key"}
+        adata, treatment_key = read_cells(context, files, say, layer=layer, **column)
+        writing = {"write_layer": write_layer, "overwrite": overwrite}
+        check_cells(adata, output, "confounder", SLOTS, **writing)
         setup = {
             "treatment_key": treatment_key,
             "layer": layer,
@@ -132,19 +151,22 @@ def deconfound(  # noqa: PLR0913
         training = {"accelerator": accelerator, "enable_progress_bar": not quiet}
         model = _fit(adata, setup, init, training, seed)
         table = model.get_treatment_effects(**options)
-        model.annotate(write_layer=write_layer, **options)
-        write(adata, output)
+        model.annotate(**writing, **options)
+        written = _write_effects(table, effects)
         save(model, save_model, overwrite=overwrite)
+        write(adata, output)
         _report(model, table, options, say)
-        say(f"Written to {output}{_write_effects(table, effects)}.")
+        say(f"Written to {output}{written}.")
 
 
-def _check_outputs(output: Path, effects: Path | None, *, overwrite: bool, source: Path) -> None:
-    for path in (output, effects):
-        if path is not None:
-            check_output(path, overwrite=overwrite, source=source)
+def _check_outputs(
+    output: Path, effects: Path | None, *, overwrite: bool, sources: list[Path]
+) -> None:
     if effects is not None and effects.absolute() == output.absolute():
         raise FileExistsError(f"{effects} is the output of the cells too. Name another file.")
+    for path, endings in ((output, CELLS), (effects, TABLES)):
+        if path is not None:
+            check_output(path, overwrite=overwrite, endings=endings, sources=sources)
 
 
 def _identify(identification: Identification, file: Path | None) -> dict:
@@ -164,7 +186,12 @@ def _identify(identification: Identification, file: Path | None) -> dict:
         )
     if not file.is_file():
         raise FileNotFoundError(f"{file} is not a file. Name one with a gene name on each line.")
-    names = [line.strip() for line in file.read_text().splitlines()]
+    try:
+        names = [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{file} is not a file of text. Name one with a gene name on each line."
+        ) from error
     return options | {"negative_controls": [name for name in names if name]}
 
 
@@ -219,6 +246,5 @@ def _write_effects(table: pd.DataFrame, file: Path | None) -> str:
     """Write the effects, if there is a place for them, and return how to say so."""
     if file is None:
         return ""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(file)
+    write_table(table, file)
     return f" and {file}"

@@ -17,19 +17,26 @@ from scovert.cli._options import (
     SaveModel,
     Seed,
 )
+from scovert.cli._read import check_source, is_table, read
 from scovert.cli._session import (
     Subject,
-    check_output,
     narrator,
-    read,
-    save,
     say_what_to_check,
     session,
     set_seed,
     speak_about,
-    write,
 )
 from scovert.cli._tables import group_types, read_groups, read_measured, read_sizes
+from scovert.cli._write import (
+    CELLS,
+    TABLES,
+    check_cells,
+    check_model,
+    check_output,
+    save,
+    write,
+    write_table,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["deconvolve"]
 
-TABLES = (".csv", ".tsv", ".txt", ".tab", ".gz")
+SLOTS = [("obsm", f"bulk_{name}") for name in ("proportions", "lower", "upper", "mrna_fractions")]
+"""Where `scovert.model.BulkDeconvolution.annotate` writes, but for the layers of the types."""
 ORDER = "Name the annotated cells first, and the bulk samples at last: REF.h5ad BULK.h5ad."
 
 
@@ -57,8 +65,10 @@ def deconvolve(  # noqa: PLR0913
         list[Path],
         typer.Argument(
             metavar="REF.h5ad... BULK",
-            help="Annotated cells, of one study a file; and at last the bulk samples: .h5ad, or a "
-            "table (.csv, .tsv, also .gz) with genes in rows or in columns.",
+            readable=False,  # said in our words
+            help="Annotated cells, of one study a file (any that `integrate` reads); and at last "
+            "the bulk samples: .h5ad, or a table (.csv, .tsv, also .gz) with genes in rows or in "
+            "columns.",
         ),
     ],
     *,
@@ -144,7 +154,10 @@ def deconvolve(  # noqa: PLR0913
     with session(context, quiet=quiet):
         *references, source = files
         tables, groups = _tables(table, interval), read_groups(group)
-        _check_files(references, source, [output, *tables], overwrite=overwrite)
+        _check_files(references, source)
+        _check_outputs(output, tables, files, overwrite=overwrite)
+        for folder in _folders(references, save_model).values():
+            check_model(folder, [output, *tables], overwrite=overwrite)
         options = {
             "layer": bulk_layer,
             "kind": kind.value,
@@ -164,16 +177,18 @@ def deconvolve(  # noqa: PLR0913
             models[file] = _fit(file, setup, init, say)
         speak_about(context, Subject(source, layer="bulk_layer", is_alone=False))
         bulk = _read_bulk(source, models.values(), gene_column, say)
+        check_cells(bulk, output, "bulk", SLOTS, write_layer=False, overwrite=overwrite)
         options["groups"] = group_types(groups, [t for m in models.values() for t in m.types])
         result = _average(models.values(), bulk, options)
         writing = {"condition_key": condition_key, "write_layer": write_layer}
         models[references[0]].annotate(bulk, result=result, overwrite=overwrite, **writing)
+        _write_tables(result, tables)
+        for file, folder in _folders(references, save_model).items():
+            save(models[file], folder, overwrite=overwrite)
         write(bulk, output)
-        _save(models, save_model, overwrite=overwrite)
         _report(result, say)
         for file, model in models.items():
             _say_what_to_check(model, file if len(models) > 1 else None, say)
-        _write_tables(result, tables)
         say(f"Written to {', '.join(map(str, [output, *tables]))}.")
 
 
@@ -181,27 +196,41 @@ def _tables(table: Path | None, interval: float) -> list[Path]:
     """Return the files of tables: of proportions, and of intervals if there are any."""
     if table is None:
         return []
-    return [table, table.with_stem(f"{table.stem}_intervals")] if interval else [table]
+    stem = Path(table.name.removesuffix(".gz")).stem  # of TABLE.csv.gz too
+    beside = table.with_name(f"{stem}_intervals{table.name.removeprefix(stem)}")
+    return [table, beside] if interval else [table]
 
 
-def _check_files(
-    references: list[Path], source: Path, outputs: list[Path], *, overwrite: bool
-) -> None:
+def _check_files(references: list[Path], source: Path) -> None:
     if not references:
         raise ValueError(f"{source} is the only file. {ORDER}")
     for file in references:
-        if file.suffix.lower() in TABLES:
+        if is_table(file):
             raise ValueError(f"{file} is a table, and annotated cells are .h5ad files. {ORDER}")
+        check_source(file)
+    if not source.is_file():  # said before the references are fitted
+        raise FileNotFoundError(f"{source} is not a file. Name a table or an .h5ad file.")
     names = [file.stem for file in references]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"Two references are called {twice!r}. Give them different names.")
-    for path in outputs:
-        for file in (*references, source):
-            check_output(path, overwrite=overwrite, source=file)
-    output, *tables = [path.absolute() for path in outputs]
-    if output in tables:
+
+
+def _check_outputs(
+    output: Path, tables: list[Path], sources: list[Path], *, overwrite: bool
+) -> None:
+    if output.absolute() in [path.absolute() for path in tables]:
         raise FileExistsError(f"{output} is the output of the samples too. Name another file.")
+    check_output(output, overwrite=overwrite, endings=CELLS, sources=sources)
+    for path in tables:
+        check_output(path, overwrite=overwrite, endings=TABLES, sources=sources)
+
+
+def _folders(references: list[Path], folder: Path | None) -> dict[Path, Path | None]:
+    """Return where models go: one into the folder, each of several into its own in there."""
+    if folder is None or len(references) == 1:
+        return dict.fromkeys(references, folder)
+    return {file: folder / file.stem for file in references}
 
 
 def _fit(file: Path, setup: dict, init: dict, say: Callable[[str], None]) -> BulkDeconvolution:
@@ -244,13 +273,6 @@ def _average(models: Iterable[BulkDeconvolution], bulk: AnnData, options: dict) 
     from scovert.model import BulkResult
 
     return BulkResult.average([model.deconvolve(bulk, **options) for model in models])
-
-
-def _save(models: dict[Path, BulkDeconvolution], folder: Path | None, *, overwrite: bool) -> None:
-    """Save one model into the folder, or each of several into its own in there."""
-    for file, model in models.items():
-        inner = folder if folder is None or len(models) == 1 else folder / file.stem
-        save(model, inner, overwrite=overwrite)
 
 
 def _report(result: BulkResult, say: Callable[[str], None]) -> None:
@@ -321,8 +343,7 @@ def _write_tables(result: BulkResult, files: list[Path]) -> None:
     if result.lower is not None:
         tables.append(_in_rows(result).set_index("sample"))
     for file, table in zip(files, tables[: len(files)], strict=True):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(file)
+        write_table(table, file)
 
 
 def _in_rows(result: BulkResult) -> pd.DataFrame:

@@ -9,7 +9,8 @@ import typer
 
 from scovert.cli._integrate import fit_paired
 from scovert.cli._options import Accelerator, MaxEpochs, Overwrite, Quiet, SaveModel, Seed
-from scovert.cli._session import check_output, narrator, save, session, write
+from scovert.cli._session import narrator, session
+from scovert.cli._write import check_model, check_output, save, write
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +40,7 @@ def demo(
         files = {name: output / name for name in names}
         for file in files.values():
             check_output(file, overwrite=overwrite)
+        check_model(save_model, [*files.values()], overwrite=overwrite)
         from scovert.data import pbmc68k, two_batches
 
         say = narrator(context, quiet=quiet)
@@ -48,15 +50,15 @@ def demo(
         _embed_before(adata, seed)
         say("Looking for anchors and training PairedVAE.")
         options = {"seed": seed, "accelerator": accelerator, "max_epochs": max_epochs}
-        model = fit_paired(adata, {"batch_key": "batch"}, {}, quiet=quiet, **options)
+        model = fit_paired(adata, {"batch_key": "batch"}, {}, {}, quiet=quiet, **options)
         say("Embedding the cells after integration, and drawing.")
         _embed_after(adata, seed)
         table = _compare(adata)
         output.mkdir(parents=True, exist_ok=True)
         _draw(adata, model, files)
         table.to_csv(files["metrics.csv"])
-        write(adata, files["demo.h5ad"])
         save(model, save_model, overwrite=overwrite)
+        write(adata, files["demo.h5ad"])
         say(f"\n{table.round(2).to_string()}\n")
         say("batch mixing and label transfer (cell types of one batch from the other): 1 is best.")
         say(f"Written to {output}: {', '.join(names)}. Open demo.h5ad with scanpy.read_h5ad.")

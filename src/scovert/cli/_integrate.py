@@ -9,7 +9,7 @@ import typer
 
 from scovert.cli._options import (
     Accelerator,
-    InputFile,
+    InputFiles,
     Layer,
     MaxEpochs,
     OutputFile,
@@ -18,16 +18,9 @@ from scovert.cli._options import (
     SaveModel,
     Seed,
 )
-from scovert.cli._session import (
-    check_output,
-    narrator,
-    read,
-    save,
-    say_what_to_check,
-    session,
-    set_seed,
-    write,
-)
+from scovert.cli._session import narrator, say_what_to_check, session, set_seed
+from scovert.cli._several import check_sources, read_cells
+from scovert.cli._write import CELLS, check_cells, check_model, check_output, save, write
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -35,6 +28,9 @@ if TYPE_CHECKING:
     from scovert.model import PairedVAE
 
 __all__ = ["fit_paired", "integrate"]
+
+SLOTS = [("obsm", "X_paired"), ("layers", "paired"), ("obs", "paired_support")]
+"""Where `scovert.model.PairedVAE.annotate` writes."""
 
 
 class Alignment(StrEnum):
@@ -48,9 +44,15 @@ class Alignment(StrEnum):
 
 def integrate(  # noqa: PLR0913
     context: typer.Context,
-    file: InputFile,
+    files: InputFiles,
     *,
-    batch_key: Annotated[str, typer.Option(help="Column of obs with the dataset of each cell.")],
+    batch_key: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of obs with the dataset of each cell (default: of several files, the "
+            "name of each)."
+        ),
+    ] = None,
     output: OutputFile,
     layer: Layer = None,
     alignment: Annotated[
@@ -66,22 +68,27 @@ def integrate(  # noqa: PLR0913
     save_model: SaveModel = None,
     max_epochs: MaxEpochs = None,
 ) -> None:
-    """Integrate the datasets in a file with PairedVAE.
+    """Integrate the datasets in a file, or in several, with PairedVAE.
 
-    The output is the input with obsm["X_paired"] (the shared space, for scanpy.pp.neighbors),
-    layers["paired"] (corrected counts) and, with anchors, obs["paired_support"].
+    Several files are concatenated: the genes that all of them have. The output is the input with
+    obsm["X_paired"] (the shared space, for scanpy.pp.neighbors), layers["paired"] (corrected
+    counts) and, with anchors, obs["paired_support"].
     """
     with session(context, quiet=quiet):
-        check_output(output, overwrite=overwrite, source=file)
-        adata = read(file)
+        check_sources(files, batch_key, "batch_key")
+        check_output(output, overwrite=overwrite, endings=CELLS, sources=files)
+        check_model(save_model, [output], overwrite=overwrite)
         say = narrator(context, quiet=quiet)
-        say(f"{file}: {adata.n_obs} cells, {adata.n_vars} genes.")
+        column = {"key": batch_key, "argument": "batch_key"}
+        adata, batch_key = read_cells(context, files, say, layer=layer, **column)
+        writing = {"write_layer": write_layer, "overwrite": overwrite}
+        check_cells(adata, output, "paired", SLOTS, **writing)
         options = {"seed": seed, "accelerator": accelerator, "max_epochs": max_epochs}
         setup = {"batch_key": batch_key, "layer": layer}
         init = {"alignment": alignment.value}
-        model = fit_paired(adata, setup, init, quiet=quiet, write_layer=write_layer, **options)
-        write(adata, output)
+        model = fit_paired(adata, setup, init, writing, quiet=quiet, **options)
         save(model, save_model, overwrite=overwrite)
+        write(adata, output)
         say_what_to_check(model.check(), say)
         say(f"Written to {output}. Next: sc.pp.neighbors(adata, use_rep='X_paired').")
 
@@ -90,12 +97,12 @@ def fit_paired(
     adata: AnnData,
     setup: dict,
     init: dict,
+    writing: dict,
     *,
     quiet: bool,
     seed: int,
     accelerator: str,
     max_epochs: int | None,
-    write_layer: bool = True,
 ) -> PairedVAE:
     """Fit PairedVAE and annotate the cells.
 
@@ -103,14 +110,12 @@ def fit_paired(
     ----------
     adata
         The cells.
-    setup, init
-        Arguments of ``setup_anndata`` and of the model.
+    setup, init, writing
+        Arguments of ``setup_anndata``, of the model and of ``annotate``.
     quiet
         Show no progress.
     seed, accelerator, max_epochs
         Of the training.
-    write_layer
-        Write corrected counts.
     """
     from scovert.model import PairedVAE
 
@@ -118,5 +123,5 @@ def fit_paired(
     PairedVAE.setup_anndata(adata, **setup)
     model = PairedVAE(adata, **init)
     model.train(max_epochs, accelerator=accelerator, enable_progress_bar=not quiet)
-    model.annotate(write_layer=write_layer)
+    model.annotate(**writing)
     return model

@@ -9,7 +9,7 @@ import typer
 
 __all__ = [
     "Accelerator",
-    "InputFile",
+    "InputFiles",
     "Layer",
     "MaxEpochs",
     "OutputFile",
@@ -19,7 +19,15 @@ __all__ = [
     "Seed",
 ]
 
-InputFile = Annotated[Path, typer.Argument(metavar="IN.h5ad", help="Cells with raw counts.")]
+InputFiles = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="IN.h5ad",
+        readable=False,  # said in our words
+        help="Cells with raw counts: .h5ad, the .h5 or the folder of Cell Ranger, "
+        ".h5mu[:MODALITY], .loom or .zarr. Several are concatenated.",
+    ),
+]
 OutputFile = Annotated[
     Path, typer.Option("--output", "-o", metavar="OUT.h5ad", help="Where to write the result.")
 ]

@@ -1,4 +1,4 @@
-"""What every command does around its model: messages, and files that come and go."""
+"""What every command does around its model: messages, and the seed."""
 
 from __future__ import annotations
 
@@ -15,21 +15,15 @@ import typer
 
 if TYPE_CHECKING:
     import pandas as pd
-    from anndata import AnnData
-
-    from scovert.model._shared import SaveLoadMixin
 
 __all__ = [
     "Subject",
-    "check_output",
     "narrator",
-    "read",
-    "save",
     "say_what_to_check",
     "session",
     "set_seed",
     "speak_about",
-    "write",
+    "warn",
 ]
 
 ARGUMENT = r"`(?P<name>\w+)(\[(?P<key>[^`]*)\])?(=(?P<value>[^`]*))?`"
@@ -82,8 +76,8 @@ class Subject:
     is_alone: bool = True
 
 
-def speak_about(context: typer.Context, subject: Subject) -> None:
-    """Let messages from here on name the file."""
+def speak_about(context: typer.Context, subject: Subject | None) -> None:
+    """Let messages from here on name the file, or none."""
     context.meta[SUBJECT] = subject
 
 
@@ -114,6 +108,13 @@ def _with_options(text: str, context: typer.Context) -> str:
     return text if is_named else f"{subject.file}: {text}"
 
 
+def warn(text: str) -> None:
+    """Warn about what was done with the input."""
+    from scovert._validation import caller_level
+
+    warnings.warn(text, UserWarning, stacklevel=caller_level())
+
+
 def set_seed(seed: int) -> None:
     """Seed every random number, and silence what the host says of its training."""
     import scvi
@@ -132,40 +133,3 @@ def say_what_to_check(check: pd.DataFrame, say: Callable[[str], None]) -> None:
     """Print the rows of ``model.check()`` that deserve a look."""
     for quantity, row in check.query("verdict != 'ok'").iterrows():
         say(f"{quantity} = {row['value']:.3g}: {row['advice']}")
-
-
-def check_output(path: Path, *, overwrite: bool, source: Path | None = None) -> None:
-    """Refuse to write over the input, or over what is there already."""
-    if source is not None and path.exists() and source.exists() and path.samefile(source):
-        raise FileExistsError(f"{path} is the input. Name another output.")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists. Name another output, or pass --overwrite.")
-
-
-def read(file: Path) -> AnnData:
-    """Read an .h5ad file."""
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} is not a file. Name an .h5ad file.")
-    from anndata import read_h5ad
-
-    try:
-        return read_h5ad(file)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{file} is not an .h5ad file that anndata can read ({error}). Write one with "
-            "`adata.write_h5ad(...)`."
-        ) from error
-
-
-def write(adata: AnnData, file: Path) -> None:
-    """Write an .h5ad file, whole or not at all."""
-    from scovert._saving import write_adata
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_adata(adata, file)
-
-
-def save(model: SaveLoadMixin, folder: Path | None, *, overwrite: bool) -> None:
-    """Save a model, if there is a folder for it."""
-    if folder is not None:
-        model.save(folder, overwrite=overwrite)

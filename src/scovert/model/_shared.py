@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
+from inspect import signature
+from pathlib import Path
 from typing import Self
 
 import pandas as pd
@@ -11,9 +14,9 @@ from anndata import AnnData, read_h5ad
 
 from scovert._arguments import knows_its_arguments
 from scovert._minibatch import check_trained, genes_of
-from scovert._saving import KEPT_ELSEWHERE, SavedModel, read_model, write_model
+from scovert._saving import KEPT_ELSEWHERE, SavedModel, load_weights, read_model, write_model
 from scovert._setup import check_unchanged
-from scovert._validation import check_genes
+from scovert._validation import check_genes, check_layer, check_registered
 from scovert.train import Resumable
 
 __all__ = ["SaveLoadMixin"]
@@ -80,7 +83,7 @@ class SaveLoadMixin:
         Parameters
         ----------
         path
-            The folder.
+            The folder, or the file in it.
         adata
             AnnData to attach, with the genes of the model in any order (a copy with the model's
             genes in its order is attached when they differ). `None` reads the one that was saved
@@ -95,7 +98,10 @@ class SaveLoadMixin:
         FileNotFoundError
             If the folder holds no model, or no AnnData and none is given.
         ValueError
-            If the model is of another class, damaged, or its genes are not in `adata`.
+            If the model is of another class or damaged, its genes are not in `adata`, or a column
+            holds what the model has not seen.
+        KeyError
+            If the layer or a column of the model is not in `adata`.
         """
         saved, adata_file = read_model(path)
         if saved.class_name != cls.__name__:
@@ -103,21 +109,48 @@ class SaveLoadMixin:
                 f"{path} holds a {saved.class_name}, not a {cls.__name__}. Load it with "
                 f"`scovert.model.{saved.class_name}.load`."
             )
+        _check_arguments(cls, saved, path)
         if adata is None:
             if not adata_file.exists():
                 raise FileNotFoundError(
                     f"{adata_file} does not exist. Pass `adata`, or save with `save_anndata=True`."
                 )
-            adata = read_h5ad(adata_file)
+            adata = _read_adata(adata_file)
+        check_layer(adata, saved.registry["setup_args"].get("layer"))
+        check_registered(adata, saved.registry)
         adata = _with_genes(adata, saved)
-        cls.setup_anndata(adata, **saved.registry["setup_args"], _registry=saved.registry)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Category .* fewer than 3 cells")  # none is trained
+            setup = saved.registry["setup_args"]
+            cls.setup_anndata(adata, **setup, _registry=saved.registry)
         model = cls(adata, **saved.init)
-        model.module.load_state_dict(saved.weights)
+        load_weights(path, saved, model.module)
         model.module.eval()
         own = {name for name in vars(model) if name.endswith("_")}  # a file adds no other name
         vars(model).update({k: v for k, v in saved.attributes.items() if k in own})
         model.history_ = saved.history
         return model
+
+
+def _read_adata(file: Path) -> AnnData:
+    """Read the AnnData that was saved with a model."""
+    try:
+        return read_h5ad(file)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{file} cannot be read ({error}). Pass `adata`, or copy the file again."
+        ) from error
+
+
+def _check_arguments(cls: type, saved: SavedModel, path: str | os.PathLike) -> None:
+    """Refuse arguments that this version does not know."""
+    for function, given in ((cls, saved.init), (cls.setup_anndata, saved.registry["setup_args"])):
+        unknown = sorted(given.keys() - signature(function).parameters.keys())
+        if unknown:
+            raise ValueError(
+                f"{path} was saved with {unknown}, which this version of scovert does not know. "
+                "Load it with the version that saved it, or fit the model again."
+            )
 
 
 def _with_genes(adata: AnnData, saved: SavedModel) -> AnnData:

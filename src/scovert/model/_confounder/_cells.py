@@ -15,7 +15,7 @@ from scvi import REGISTRY_KEYS
 
 from scovert._counts import as_rows, get_counts, is_in_memory, row_blocks
 from scovert._minibatch import genes_of
-from scovert._validation import some_of
+from scovert._validation import check_seen
 from scovert.effects import Arms
 from scovert.glm import CountBlocks
 
@@ -147,12 +147,8 @@ def _csr(rows: NDArray | sp.csr_matrix) -> sp.csr_matrix:
 
 def _codes(obs: pd.DataFrame, key: str, known: list[object]) -> NDArray:
     codes = pd.Index(known).get_indexer(np.asarray(obs[key]))
-    unknown = obs[key][codes < 0].unique().tolist()
-    if unknown:
-        raise ValueError(
-            f"`adata.obs[{key!r}]` holds {some_of(unknown)}, which the model has not seen (it "
-            f"knows {known}). Leave these cells out, or fit a model to all of them."
-        )
+    if (codes < 0).any():
+        check_seen(obs[key], key, known)
     return codes
 
 

@@ -1,0 +1,99 @@
+"""Checks of an AnnData against what a model knows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+__all__ = ["check_registered", "check_seen"]
+
+
+def check_registered(adata: AnnData, registry: dict) -> None:
+    """Refuse an AnnData that lacks columns of a saved model, or holds unknown categories.
+
+    Parameters
+    ----------
+    adata
+        The AnnData to attach.
+    registry
+        What scvi-tools kept of the AnnData that the model was fitted to.
+    """
+    if adata.n_obs == 0:
+        raise ValueError("`adata` has no cells. Pass an AnnData with cells for the model.")
+    for argument, given in registry["setup_args"].items():
+        if not argument.endswith(("_key", "_keys")):
+            continue
+        for key in [given] if isinstance(given, str) else given or []:
+            _check_there(adata, key, argument)
+    for key, categories in _categories(registry).items():
+        check_seen(adata.obs[key], key, categories)
+
+
+def _check_there(adata: AnnData, key: str, argument: str) -> None:
+    if key not in adata.obs:
+        raise KeyError(
+            f"`adata.obs` has no column {key!r}, which the model was set up with as `{argument}` "
+            f"(columns: {list(adata.obs.columns)}). Add it, under this name."
+        )
+
+
+def _categories(registry: dict) -> dict[str, object]:
+    """Return the categories that a model knows of each column."""
+    found = {}
+    for field in registry["field_registries"].values():
+        state = field["state_registry"]
+        if "original_key" in state and "categorical_mapping" in state:
+            found[state["original_key"]] = state["categorical_mapping"]
+        found |= state.get("mappings", {})
+    return found
+
+
+def check_seen(column: pd.Series, key: str, categories: object) -> None:
+    """Refuse a column of ``adata.obs`` with categories that a model does not know.
+
+    Parameters
+    ----------
+    column
+        The column.
+    key
+        Its name.
+    categories
+        What the model knows.
+    """
+    known = pd.Index(categories)
+    values = column.unique().tolist()
+    unknown = [value for value in values if value not in known]
+    if not unknown:
+        return
+    if any(pd.isna(value) for value in unknown):
+        cell = column.index[int(np.argmax(column.isna()))]
+        raise ValueError(
+            f"`adata.obs[{key!r}]` has no value in {int(column.isna().sum())} cells, such as "
+            f"{cell!r}. The model knows {_some(known)}: fill them in, or leave these cells out."
+        )
+    call = _conversion(f"adata.obs[{key!r}]", known.tolist(), unknown)
+    advice = "Leave these cells out, or train a model on all of them."
+    if call is not None:
+        advice = f"They are the same in another type: convert the column, `{call}`."
+    raise ValueError(
+        f"`adata.obs[{key!r}]` holds {_some(unknown)}, which the model has not seen (it knows "
+        f"{_some(known)}). {advice}"
+    )
+
+
+def _conversion(column: str, known: list, unknown: list) -> str | None:
+    """Return the call that makes known categories of others, if they differ in type alone."""
+    wanted, is_alike = type(known[0]), {*map(str, known)} >= {*map(str, unknown)}
+    if wanted is bool and is_alike:
+        return f"{column} == 'True'"  # any text is true
+    if is_alike or (set(known) <= {0, 1} and set(unknown) <= {0, 1}):  # False is 0
+        return f"{column}.astype({wanted.__name__})"
+    return None
+
+
+def _some(values: object) -> str:
+    """Return the first few values for a message."""
+    values = list(values)
+    more = f" and {len(values) - 8} more" if len(values) > 8 else ""
+    return f"{values[:8]}{more}"
