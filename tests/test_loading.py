@@ -102,7 +102,7 @@ def test_other_cells_that_will_not_do(saved: tuple, name: str) -> None:
     adata = saved[1][name].copy()
     with pytest.raises(TypeError, match="`adata` is a str. Pass an AnnData"):
         load(saved, name, "cells.h5ad")
-    with pytest.raises(ValueError, match="`adata` has no cells. Pass an AnnData with cells"):
+    with pytest.raises(ValueError, match="`adata` has 0 cells"):
         load(saved, name, adata[:0].copy())
     with pytest.raises(ValueError, match=r"lacks 3 of the \d+ genes of the model"):
         load(saved, name, adata[:, 3:].copy())
@@ -268,11 +268,11 @@ def test_a_damaged_anndata_beside_the_model_is_said(copied: tuple) -> None:
         PairedVAE.load(copied[0] / "paired")
 
 
-def test_no_cells_have_no_results(saved: tuple) -> None:
-    for name, n_latent in (("paired", 3), ("confounder", 1)):
+def test_no_cells_are_refused(saved: tuple) -> None:
+    for name in ("paired", "confounder"):
         model = load(saved, name, saved[1][name].copy())
-        latent = model.get_latent_representation(saved[1][name][:0].copy())
-        assert latent.shape == (0, n_latent)
+        with pytest.raises(ValueError, match="`adata` has 0 cells"):
+            model.get_latent_representation(saved[1][name][:0].copy())
 
 
 # Names of results

@@ -64,7 +64,12 @@ def over_total(x: np.ndarray) -> np.ndarray:
 
 def as_soupx(x: np.ndarray) -> np.ndarray:
     """Take a share of ambient RNA off, another one for every gene of every cell."""
-    return x * (1 - 0.2 * np.random.default_rng(1).random(x.shape))
+    return x * (1 - 0.1 * np.random.default_rng(1).random(x.shape))
+
+
+def as_tpm(x: np.ndarray) -> np.ndarray:
+    """Divide by lengths of genes, and leave genes out, so that totals differ."""
+    return of_variable_genes(x / np.random.default_rng(1).uniform(0.5, 5, N_GENES))
 
 
 def as_rsem(x: np.ndarray) -> np.ndarray:
@@ -98,6 +103,8 @@ REFUSED = {
         "look log-normalised: name",
     ),
     "per total, variable genes": (with_values(of_variable_genes), ValueError, "look normalised: "),
+    "square roots": (with_values(np.sqrt), ValueError, "look like square roots: name the layer"),
+    "TPM": (with_values(as_tpm), ValueError, "look normalised: name the layer"),
     "SoupX": (with_values(as_soupx), ValueError, ROUND),
     "RSEM": (with_values(as_rsem), ValueError, ROUND),
 }

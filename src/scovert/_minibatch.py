@@ -103,8 +103,7 @@ def over_minibatches(
     size = batch_size or settings.batch_size
     model.module.eval()
     if len(rows) == 0:  # one cell tells the shape
-        known = cells if len(cells) else read_query(model, None)[1]
-        one = CellTensors(known.block(0, 1), model.device)[np.zeros(1, np.int64)]
+        one = CellTensors(cells.block(0, 1), model.device)[np.zeros(1, np.int64)]
         return compute(one).cpu().numpy()[:0], adata.obs_names[rows]
     result = None
     for places, first, last in cells.spans(rows):

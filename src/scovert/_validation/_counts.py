@@ -23,9 +23,10 @@ SAME_TOTAL = 0.01
 """Coefficient of variation of totals below which cells were scaled to the same total."""
 HIGHEST_LOG = 30.0
 """Logarithms of counts are below it."""
-DISTINCT_OR_WHOLE = 0.5
-"""Corrected counts are mostly whole, or mostly different within a cell; a normalisation of counts
-keeps as few values in a cell as there were counts."""
+MOSTLY = 0.5
+"""Share of values, or of cells, that most of them are."""
+NEAR_A_COUNT = 0.15
+"""Median distance from 1, 2, ... of counts from which some ambient RNA was taken; .25 by chance."""
 
 
 def check_counts(
@@ -119,7 +120,7 @@ def _likely_cause(value: float, counts: object, where: str, adata: AnnData) -> s
 
 
 def _kind_of_values(counts: object, adata: AnnData) -> str:
-    """Return ``"scaled"``, ``"normalised"``, ``"log-normalised"`` or ``"corrected"``."""
+    """Return ``"corrected"`` for counts less some of them, or what else was done to counts."""
     cells = [row for row in _some_cells(counts) if len(row)]
     values = np.concatenate(cells)
     if values.min() < 0:
@@ -132,9 +133,13 @@ def _kind_of_values(counts: object, adata: AnnData) -> str:
         return "normalised"
     if "log1p" in adata.uns:
         return "log-normalised"
+    if np.allclose(values**2, np.rint(values**2)):
+        return "like square roots"
     shares = [len(np.unique(row)) / len(row) for row in cells if len(row) >= FEWEST_VALUES]
-    is_whole = np.mean(values == np.rint(values)) > DISTINCT_OR_WHOLE
-    if is_whole or (shares and np.median(shares) > DISTINCT_OR_WHOLE):
+    are_distinct = bool(shares) and np.median(shares) > MOSTLY  # of a normalised cell few are
+    distance = np.abs(values - np.maximum(np.rint(values), 1))
+    is_whole = np.mean(distance == 0) > MOSTLY
+    if is_whole or (are_distinct and np.median(distance) < NEAR_A_COUNT):
         return "corrected"
     return "log-normalised" if values.max() < HIGHEST_LOG else "normalised"
 

@@ -19,8 +19,6 @@ def check_registered(adata: AnnData, registry: dict) -> None:
     registry
         What scvi-tools kept of the AnnData that the model was fitted to.
     """
-    if adata.n_obs == 0:
-        raise ValueError("`adata` has no cells. Pass an AnnData with cells for the model.")
     for argument, given in registry["setup_args"].items():
         if not argument.endswith(("_key", "_keys")):
             continue
