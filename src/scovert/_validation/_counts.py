@@ -26,7 +26,7 @@ HIGHEST_LOG = 30.0
 MOSTLY = 0.5
 """Share of values, or of cells, that most of them are."""
 NEAR_A_COUNT = 0.15
-"""Median distance from 1, 2, ... of counts from which some ambient RNA was taken; .25 by chance."""
+"""Median distance from 1, 2, ... of counts less some ambient RNA; .25 by chance."""
 
 
 def check_counts(
