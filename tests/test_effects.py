@@ -205,6 +205,22 @@ def test_classes_are_found_in_all_arms(n_arms: int, few_classes: None) -> None:
     np.testing.assert_allclose(found.share(1)[order], crossed[1] / crossed[:2].sum(0), atol=0.05)
 
 
+def test_classes_are_ordered_by_how_frequent_they_are(few_classes: None) -> None:
+    """And not by the start that won, whose numbers mean nothing."""
+    scores, arms, _, _ = simulate_classes(1)
+    found = find_classes(scores, arms)
+    assert (np.diff(found.overall) < 0).all()
+    np.testing.assert_allclose(found.overall, found.probabilities.mean(0))
+    np.testing.assert_allclose(found.assign(scores, arms), found.probabilities, atol=0.02)
+    turned = found.take(np.array([2, 0, 1]))
+    np.testing.assert_allclose(
+        turned.put_back(scores, arms, turned.probabilities),
+        found.put_back(scores, arms, found.probabilities),
+    )
+    np.testing.assert_allclose(turned.share(1), found.share(1)[[2, 0, 1]])
+    np.testing.assert_allclose(turned.shift_covariance(0), found.shift_covariance(0))
+
+
 def test_scores_get_their_shift_back(few_classes: None) -> None:
     scores, arms, _, shift = simulate_classes(1, spread=0)
     found = find_classes(scores, arms)

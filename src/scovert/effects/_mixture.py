@@ -102,6 +102,18 @@ class Classes:
         """Number of classes."""
         return len(self.means)
 
+    def take(self, order: NDArray) -> Classes:
+        """Return the classes in another order."""
+        first = {
+            name: getattr(self, name)[order]
+            for name in ("means", "covariances", "class_shift", "spread", "overall")
+        }
+        last = {
+            name: getattr(self, name)[:, order]
+            for name in ("probabilities", "proportions", "frequency")
+        }
+        return replace(self, **first, **last)
+
     def assign(self, scores: NDArray, arms: Arms) -> NDArray:
         """Return class probabilities of cells, shape ``(n_cells, n_classes)``."""
         return softmax(_log_joint(self, _residuals(self, scores, arms), arms), axis=1)
@@ -147,7 +159,7 @@ def find_classes(scores: NDArray, arms: Arms, seed: int = 0) -> Classes:
 
     Returns
     -------
-    The best mixture.
+    The best mixture, the most frequent class first.
     """
     rows = _some_cells(arms, seed)
     few, few_arms = scores[rows], arms.take(rows)
@@ -162,9 +174,9 @@ def find_classes(scores: NDArray, arms: Arms, seed: int = 0) -> Classes:
             criterion = _criterion(classes, few_arms)
             if criterion < lowest:
                 best, lowest = classes, criterion
-    if len(rows) == len(scores):
-        return best
-    return _with_probabilities(best, best.assign(scores, arms), arms)
+    if len(rows) < len(scores):
+        best = _with_probabilities(best, best.assign(scores, arms), arms)
+    return best.take(np.argsort(-best.overall, kind="stable"))
 
 
 def _with_probabilities(classes: Classes, probabilities: NDArray, arms: Arms) -> Classes:
