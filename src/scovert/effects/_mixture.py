@@ -17,7 +17,9 @@ CLASS_SD = 0.25
 """Prior standard deviation of the shift of a class around the common one."""
 
 N_CLASSES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15)
-N_STARTS = 2
+N_STARTS = 5
+"""Of aligned scores. After two, rounding could decide in which optimum of many the fit ends."""
+
 PURITY = 0.3
 """Information about the arm that a class may hold freely, in nats: odds of seven to one."""
 
