@@ -130,5 +130,5 @@ def _largest(matrix: NDArray, rng: np.random.Generator) -> tuple[float, NDArray]
         size = float(np.linalg.norm(matrix))
         return size, matrix.astype(float) / max(size, 1e-12)
     start = rng.standard_normal(min(matrix.shape)).astype(matrix.dtype)
-    left, value, _ = svds(matrix, 1, v0=start, tol=1e-6)
+    left, value, _ = svds(matrix, 1, v0=start, tol=1e-4)
     return float(value[0]), oriented(left.astype(float))
