@@ -119,9 +119,6 @@ def compare(name: str, found: Results, expected: Results) -> dict[str, float]:
         "correlation of corrected counts": _correlation(
             *(np.log1p(fit["corrected"]) for fit in (expected, found))
         ),
-        "anchors in both": np.mean(
-            [tuple(p) in set(map(tuple, found["anchors"])) for p in expected["anchors"]]
-        ),
     }
 
 
