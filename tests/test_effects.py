@@ -29,7 +29,7 @@ from scovert.effects import (
 )
 from scovert.effects._donors import squeeze
 from scovert.effects._identify import NOT_IDENTIFIED
-from scovert.effects._mixture import Classes, find_classes
+from scovert.effects._mixture import Classes, _first_labels, find_classes
 from scovert.effects._overlap import unmatched
 from scovert.effects._robust import calibrate, robust_shift
 from scovert.glm import CountBlocks, fit_factors, fit_regression, fit_states, project_scores
@@ -203,6 +203,34 @@ def test_classes_are_found_in_all_arms(n_arms: int, few_classes: None) -> None:
     np.testing.assert_allclose(found.frequency[:, order], crossed, atol=0.03)
     np.testing.assert_allclose(found.proportions[:, order], crossed, atol=0.03)
     np.testing.assert_allclose(found.share(1)[order], crossed[1] / crossed[:2].sum(0), atol=0.05)
+
+
+def test_classes_are_ordered_by_how_frequent_they_are(few_classes: None) -> None:
+    """And not by the start that won, whose numbers mean nothing."""
+    scores, arms, _, _ = simulate_classes(1)
+    found = find_classes(scores, arms)
+    assert (np.diff(found.overall) < 0).all()
+    np.testing.assert_allclose(found.overall, found.probabilities.mean(0))
+    np.testing.assert_allclose(found.assign(scores, arms), found.probabilities, atol=0.02)
+    turned = found.take(np.array([2, 0, 1]))
+    np.testing.assert_allclose(
+        turned.put_back(scores, arms, turned.probabilities),
+        found.put_back(scores, arms, found.probabilities),
+    )
+    np.testing.assert_allclose(turned.share(1), found.share(1)[[2, 0, 1]])
+    np.testing.assert_allclose(turned.shift_covariance(0), found.shift_covariance(0))
+
+
+def test_the_search_starts_from_splits_of_the_best_classes_before(few_classes: None) -> None:
+    scores, arms, _, _ = simulate_classes(1)
+    before = find_classes(scores, arms)
+    labels = before.probabilities.argmax(1)
+    splits = list(_first_labels(scores, arms, [], 4, before, seed=0))
+    assert len(splits) == 3
+    for split, divided in enumerate(splits):
+        assert set(divided[labels == split]) == {split, 3}
+        np.testing.assert_array_equal(divided[labels != split], labels[labels != split])
+    assert list(_first_labels(scores, arms, [], 5, before, seed=0)) == []
 
 
 def test_scores_get_their_shift_back(few_classes: None) -> None:

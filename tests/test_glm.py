@@ -22,9 +22,11 @@ from scovert.glm import (
     fit_regression,
     fit_states,
     gene_deviance,
+    independent_components,
     project_scores,
     state_probabilities,
 )
+from scovert.glm import _rank as rank_file
 from scovert.glm._blocks import TailCounts
 
 N, P = 331, 13
@@ -402,6 +404,61 @@ def test_posteriors_are_those_of_an_enumeration(n_bits: int) -> None:
     np.testing.assert_allclose(again, posterior, atol=1e-6)
     match = np.abs(np.corrcoef(found.probabilities.T, z.T)[:n_bits, n_bits:])
     assert (match.max(0) > 0.93).all()
+
+
+@pytest.mark.parametrize("chance", [(0.5, 0.5), (0.2, 0.2), (0.1, 0.4), (0.3,) * 3, (0.5,) * 4])
+def test_axes_are_turned_to_binary_confounders(chance: tuple) -> None:
+    """From every rotation, also that by 45 degrees, at which a fixed-point iteration stays."""
+    n, k = 1000, len(chance)
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        z = rng.binomial(1, chance, (n, k))
+        noise = rng.gamma(2.0, 0.2, (n, k))  # skewed, as that of counts
+        white = np.linalg.qr(stats.zscore(stats.zscore(z) + stats.zscore(noise) * 0.3))[0]
+        turn = stats.ortho_group.rvs(k, random_state=rng) if seed else np.eye(k)
+        if k == 2 and seed == 1:
+            turn = np.array([[1.0, -1.0], [1.0, 1.0]]) / 2**0.5
+        found = independent_components(white @ turn * n**0.5)
+        agreement = np.abs(np.corrcoef(found.T, z.T)[:k, k:])
+        assert (agreement.max(0) > 0.93).all(), seed
+        assert sorted(agreement.argmax(0)) == list(range(k))
+        assert (found.max(0) >= -found.min(0)).all()
+
+
+def test_one_axis_is_only_given_a_sign() -> None:
+    one = np.array([[-3.0], [1.0], [2.0]])
+    np.testing.assert_array_equal(independent_components(one), -one)
+    assert independent_components(one[:, :0]).shape == (3, 0)
+
+
+def test_factors_do_not_depend_on_signs_of_singular_vectors(
+    cells: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks, design = in_blocks(cells[0]), cells[1]
+    expected = fit_factors(blocks, design, 2).scores
+    svd = torch.linalg.svd
+
+    def turned(*args: object, **kwargs: object) -> tuple:
+        left, size, right = svd(*args, **kwargs)
+        return -left, size, -right
+
+    monkeypatch.setattr(torch.linalg, "svd", turned)
+    np.testing.assert_allclose(fit_factors(blocks, design, 2).scores, expected, atol=1e-6)
+
+
+def test_genes_with_equal_totals_are_taken_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a sort does with ties, which is another thing on another processor."""
+    rng = np.random.default_rng(0)
+    column = rng.poisson(3.0, (300, 1))
+    counts = np.hstack([rng.permuted(column, axis=0) for _ in range(40)]).astype(np.float32)
+    blocks, looked_at = CountBlocks(sparse.csr_matrix(counts), np.zeros(300)), []
+    genes = CountBlocks.genes
+    monkeypatch.setattr(rank_file, "MAX_GENES", 17)
+    monkeypatch.setattr(
+        CountBlocks, "genes", lambda self, at: looked_at.append(at) or genes(self, at)
+    )
+    choose_rank(blocks, np.ones((300, 1)))
+    np.testing.assert_array_equal(looked_at[0], np.arange(17))
 
 
 def test_covariances_of_states_know_what_is_missing() -> None:

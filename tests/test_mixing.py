@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from scipy import optimize, sparse, stats
 from scipy.special import gammaln, softmax
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 
 from scovert.mixing import (
@@ -554,9 +553,40 @@ def test_cells_without_counts_and_flat_genes_have_a_state() -> None:
     counts = np.ones((80, 9), np.float32)
     counts[:3] = 0
     labels = pd.Categorical(["a"] * 80)
-    with pytest.warns(ConvergenceWarning, match="distinct clusters"):
-        states = find_states(sparse.csr_matrix(counts), labels, 3, 0)
-    assert len(set(states[3:])) == 1
+    assert (find_states(sparse.csr_matrix(counts), labels, 3, 0) == 0).all()
+
+
+def test_equal_cells_are_in_one_state() -> None:
+    """Also when there are fewer kinds of cells than states."""
+    rng = np.random.default_rng(0)
+    for n_kinds in (2, 5, 40):
+        kinds = rng.poisson(rng.gamma(0.5, 4.0, (n_kinds, 60)))
+        of_cell = np.append(np.arange(n_kinds), rng.integers(0, n_kinds, 131))
+        counts = sparse.csr_matrix(kinds[of_cell].astype(np.float32))
+        labels = pd.Categorical(["a"] * len(of_cell))
+        states = find_states(counts, labels, 3, 0)
+        assert len(set(states)) == min(n_kinds, 3)
+        assert all(len(set(states[of_cell == kind])) == 1 for kind in range(n_kinds))
+
+
+def test_weights_of_equal_cells_are_their_number() -> None:
+    rng = np.random.default_rng(1)
+    base = rng.gamma(1.0, 3.0, 90)
+    up = base * np.exp(rng.normal(0, 1.2, 90))
+    truth = np.repeat([0, 1], [30, 20])
+    kinds = rng.poisson(np.where(truth[:, None], up, base))
+    counts = sparse.csr_matrix(np.repeat(kinds, 3, axis=0).astype(np.float32))
+    states = find_states(counts, pd.Categorical(["a"] * 150), 2, 0)
+    np.testing.assert_array_equal(states, np.repeat(truth, 3))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_states_are_numbered_by_their_first_cell(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    profiles = rng.gamma(0.5, 4.0, (3, 60))
+    counts = rng.poisson(profiles[rng.permutation(np.repeat([0, 1, 2], 40))])
+    states = find_states(sparse.csr_matrix(counts), pd.Categorical(["a"] * 120), 3, seed)
+    assert pd.unique(states).tolist() == [0, 1, 2]
 
 
 # RNA content

@@ -19,6 +19,7 @@ from scovert.anchors._space import (
     components_of,
     harmony,
     log_normalise,
+    nudged,
     unit_rows,
 )
 
@@ -108,6 +109,9 @@ def find_anchors(
     :math:`T_{ab}` between clusters: :math:`q = (\sum_a \max_b T_{ab} + \sum_b \max_a T_{ab}) / 2
     \sum T`, summed over the pairs of datasets.
 
+    Cells that are equal are told apart by moving all positions at random by 1e-5 of their length,
+    and not by rounding, which differs between processors.
+
     Above 200,000 cells only so many training cells are embedded and matched: 2,000 of each
     dataset, or all if it has fewer, and the rest in proportion to the sizes. All other cells are
     treated as those not in `train`, and the nearest matched cells of their dataset are those with
@@ -139,12 +143,12 @@ def _place(
 ) -> tuple[list[Dataset], NDArray]:
     """Datasets of matched cells, and the space in which the other cells look for them."""
     if len(batch) <= MAX_CELLS:
-        space = unit_rows(embed(components, batch))
+        space = nudged(unit_rows(embed(components, batch)), seed)
         rows = [np.flatnonzero((batch == b) & train) for b in range(batch.max() + 1)]
         return [Dataset.build(r, Index(space[r], seed)) for r in rows], space
     rows = _sample(batch, train, seed)
     matched = np.concatenate(rows)
-    corrected = unit_rows(embed(components[matched], batch[matched]))
+    corrected = nudged(unit_rows(embed(components[matched], batch[matched])), seed)
     parts = np.split(corrected, np.cumsum([len(r) for r in rows])[:-1])
     space = components
     for block in blocks(len(space), CELLS_AT_ONCE):  # in place, since it is large

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from scovert.anchors._match import Dataset
-from scovert.anchors._space import Rows, components_of, log_normalise
+from scovert.anchors._space import Rows, components_of, log_normalise, nudged
 
 __all__ = ["consistency"]
 
@@ -52,7 +52,7 @@ def _leiden(components: NDArray, seed: int) -> NDArray:
     import scanpy as sc
     from anndata import AnnData
 
-    cells = AnnData(components)
+    cells = AnnData(nudged(components, seed))
     with threadpool_limits():  # numba sets the threads of the whole process, and of torch with it
         sc.pp.neighbors(
             cells, n_neighbors=15, use_rep="X", transformer="sklearn", random_state=seed

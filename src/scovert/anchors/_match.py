@@ -17,6 +17,8 @@ __all__ = ["N_OWN_NEIGHBORS", "Dataset", "match_all"]
 N_NEIGHBORS = 5
 N_OWN_NEIGHBORS = 15
 PAIRS_AT_ONCE = 100_000
+MIN_RADIUS = 1e-3
+"""Ten times the distance to which `nudged` moves equal cells, which says nothing of the data."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Dataset:
     near
         Their 15 nearest in `index`, themselves included, shape ``(n_matched, 15)``.
     radius
-        Median distance to the nearest 5, shape ``(n_matched,)``.
+        Median distance to the nearest 5, at least 0.001, shape ``(n_matched,)``.
     """
 
     rows: NDArray
@@ -45,7 +47,7 @@ class Dataset:
         """Measure the own neighbourhoods of the matched cells."""
         near, distance = index.own(N_OWN_NEIGHBORS)
         radius = np.median(distance[:, :N_NEIGHBORS], axis=1)
-        return cls(rows, index, near, np.maximum(radius, np.finfo(np.float32).eps))
+        return cls(rows, index, near, np.maximum(radius, MIN_RADIUS))
 
     def __len__(self) -> int:
         return len(self.rows)

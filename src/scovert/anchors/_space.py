@@ -18,6 +18,7 @@ __all__ = [
     "components_of",
     "harmony",
     "log_normalise",
+    "nudged",
     "principal_components",
     "unit_rows",
 ]
@@ -26,6 +27,8 @@ Rows = NDArray | sp.csr_matrix
 
 CLIP = 10.0
 MAX_CELLS_TO_FIT = 50_000
+NUDGE = 1e-5
+"""Of the length of a point: a hundred times what rounding in single precision moves it."""
 BLOCK = 5_000
 
 
@@ -123,6 +126,16 @@ def by_row(x: object) -> Rows:
 def unit_rows(x: NDArray) -> NDArray:
     """Rows of `x` scaled to length 1."""
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+def nudged(points: NDArray, seed: int) -> NDArray:
+    """Points moved by a little, so that equal ones are near each other in a certain order.
+
+    Else rounding chooses the nearest of them, which is another one on another processor.
+    """
+    noise = np.random.default_rng(seed).standard_normal(points.shape, np.float32)
+    length = np.sqrt(np.square(points).sum(axis=1).mean())
+    return points + points.dtype.type(NUDGE * length) * noise
 
 
 def blocks(n: int, size: int) -> Iterator[slice]:

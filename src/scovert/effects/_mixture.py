@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp, softmax, xlogy
 from sklearn.cluster import KMeans
+
+from scovert.effects._align import align
 
 __all__ = ["Classes", "find_classes"]
 
@@ -21,14 +23,12 @@ N_STARTS = 2
 PURITY = 0.3
 """Information about the arm that a class may hold freely, in nats: odds of seven to one."""
 
+MIN_CELLS_TO_SPLIT = 20
 MAX_CELLS = 10_000
 MAX_STEPS = 150
 TOLERANCE = 1e-5
 NUGGET = 0.01
 """Variance added to that of every class."""
-
-ALIGN_WIDTH = 0.1
-ALIGN_ROUNDS = 10
 
 
 class Arms(NamedTuple):
@@ -102,6 +102,18 @@ class Classes:
         """Number of classes."""
         return len(self.means)
 
+    def take(self, order: NDArray) -> Classes:
+        """Return the classes in another order."""
+        first = {
+            name: getattr(self, name)[order]
+            for name in ("means", "covariances", "class_shift", "spread", "overall")
+        }
+        last = {
+            name: getattr(self, name)[:, order]
+            for name in ("probabilities", "proportions", "frequency")
+        }
+        return replace(self, **first, **last)
+
     def assign(self, scores: NDArray, arms: Arms) -> NDArray:
         """Return class probabilities of cells, shape ``(n_cells, n_classes)``."""
         return softmax(_log_joint(self, _residuals(self, scores, arms), arms), axis=1)
@@ -133,8 +145,9 @@ def find_classes(scores: NDArray, arms: Arms, seed: int = 0) -> Classes:
 
     The number of classes has the lowest Bayesian information criterion, to which classes add that
     are nearly of one arm: solutions that split a type of cells by arm pay for it. Starts from
-    scores with and without the difference of the arms, as aligned types may look like one. Fitted
-    to 10,000 cells at most, by which the others are assigned.
+    scores with and without the difference of the arms, as aligned types may look like one, and
+    from the best solution with one class less, each of its classes split in turn. Fitted to
+    10,000 cells at most, by which the others are assigned.
 
     Parameters
     ----------
@@ -147,24 +160,51 @@ def find_classes(scores: NDArray, arms: Arms, seed: int = 0) -> Classes:
 
     Returns
     -------
-    The best mixture.
+    The best mixture, the most frequent class first.
     """
     rows = _some_cells(arms, seed)
     few, few_arms = scores[rows], arms.take(rows)
     starts = [few]
     if scores.shape[1] > 2:
-        starts = [*(_align(few, few_arms, seed + i) for i in range(N_STARTS)), few]
-    best, lowest = None, np.inf
+        starts = [*(align(few, few_arms, seed + i) for i in range(N_STARTS)), few]
+    best, lowest, before = None, np.inf, None
     for n_classes in N_CLASSES:
-        for i, start in enumerate(starts if n_classes > 1 else starts[:1]):
-            means = KMeans(n_classes, n_init=3, random_state=seed + i)
-            classes = _fit(few, few_arms, means.fit_predict(start))
-            criterion = _criterion(classes, few_arms)
-            if criterion < lowest:
-                best, lowest = classes, criterion
-    if len(rows) == len(scores):
-        return best
-    return _with_probabilities(best, best.assign(scores, arms), arms)
+        labels = _first_labels(few, few_arms, starts, n_classes, before, seed)
+        fits = [_fit(few, few_arms, each) for each in labels]
+        criteria = [_criterion(classes, few_arms) for classes in fits]
+        before = fits[int(np.argmin(criteria))]
+        if min(criteria) < lowest:
+            best, lowest = before, min(criteria)
+    if len(rows) < len(scores):
+        best = _with_probabilities(best, best.assign(scores, arms), arms)
+    return best.take(np.argsort(-best.overall, kind="stable"))
+
+
+def _first_labels(
+    scores: NDArray,
+    arms: Arms,
+    starts: Sequence[NDArray],
+    n_classes: int,
+    before: Classes | None,
+    seed: int,
+) -> Iterator[NDArray]:
+    """Labels to start from: k-means of every start, and the classes before with one of them split.
+
+    With k-means alone the fit ends in one of many optima, and rounding can decide in which.
+    """
+    for i, start in enumerate(starts if n_classes > 1 else starts[:1]):
+        yield KMeans(n_classes, n_init=3, random_state=seed + i).fit_predict(start)
+    if before is None or before.n_classes != n_classes - 1:
+        return
+    labels = before.probabilities.argmax(1)
+    for split in range(before.n_classes):
+        own = np.flatnonzero(labels == split)
+        if len(own) >= MIN_CELLS_TO_SPLIT:
+            without_arms = scores[own] + arms.residual[own] @ before.class_shift[split]
+            halves = KMeans(2, n_init=3, random_state=seed).fit_predict(without_arms)
+            divided = labels.copy()
+            divided[own[halves == 1]] = before.n_classes
+            yield divided
 
 
 def _with_probabilities(classes: Classes, probabilities: NDArray, arms: Arms) -> Classes:
@@ -319,62 +359,3 @@ def _criterion(classes: Classes, arms: Arms) -> float:
         cells = size * frequency + sizes[0] * size / sizes[1:].sum() * reference
         purity += (cells * np.maximum(information - PURITY, 0)).sum()
     return float(bic + 2 * purity)
-
-
-def _align(scores: NDArray, arms: Arms, seed: int) -> NDArray:
-    """Remove from scores how the arms differ within neighbourhoods, to start from.
-
-    The idea of Harmony :cite:p:`Korsunsky19`: soft clusters on the sphere that hold all arms, and
-    regression on the arms within each.
-    """
-    n = len(scores)
-    n_clusters = int(np.clip(n // 30, 5, 60))
-    rng = np.random.default_rng(seed)
-    member = np.eye(arms.n_levels)[arms.level]
-    centres = KMeans(n_clusters, n_init=1, random_state=seed).fit(_on_sphere(scores))
-    centres = _on_sphere(centres.cluster_centers_)
-    aligned = scores
-    for _ in range(ALIGN_ROUNDS):
-        places = _on_sphere(aligned)
-        soft = np.exp(2 * (places @ centres.T - 1) / ALIGN_WIDTH)
-        soft /= soft.sum(1, keepdims=True)
-        for _ in range(5):
-            centres = _on_sphere(soft.T @ places)
-            closeness = 2 * (places @ centres.T - 1) / ALIGN_WIDTH
-            _spread_over_arms(soft, closeness, member, rng)
-        before, aligned = aligned, scores - _arm_means(scores, soft, member)
-        if np.abs(aligned - before).max() < 1e-3:
-            break
-    return aligned
-
-
-def _on_sphere(vectors: NDArray) -> NDArray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-
-
-def _spread_over_arms(
-    soft: NDArray, closeness: NDArray, member: NDArray, rng: np.random.Generator
-) -> None:
-    """Reassign cells, a twentieth at a time, to near clusters that lack their arm."""
-    frequency = member.mean(0)
-    near = np.exp(closeness - closeness.max(1, keepdims=True))
-    observed, expected = soft.T @ member, np.outer(soft.sum(0), frequency)
-    for block in np.array_split(rng.permutation(len(soft)), 20):
-        observed -= soft[block].T @ member[block]
-        expected -= np.outer(soft[block].sum(0), frequency)
-        weighted = near[block] * (member[block] @ ((expected + 1) / (observed + 1)).T)
-        soft[block] = weighted / weighted.sum(1, keepdims=True)
-        observed += soft[block].T @ member[block]
-        expected += np.outer(soft[block].sum(0), frequency)
-
-
-def _arm_means(scores: NDArray, soft: NDArray, member: NDArray) -> NDArray:
-    """How the arms differ within the clusters of each cell, by ridge regression."""
-    design = np.hstack([np.ones((len(scores), 1)), member])
-    ridge = np.diag([1e-9] + [1.0] * member.shape[1])
-    difference = np.zeros_like(scores)
-    for weight in soft.T:
-        weighted = design * weight[:, None]
-        slopes = np.linalg.solve(weighted.T @ design + ridge, weighted.T @ scores)
-        difference += weight[:, None] * (member @ slopes[1:])
-    return difference

@@ -174,7 +174,7 @@ def _null_scale(z: NDArray) -> float:
 
 def _extra_variance(effect: NDArray, se: NDArray) -> float:
     """Smallest variance that, added, makes the most precise genes look like chance."""
-    precise = np.argsort(se)[: max(50, int(PRECISE_SHARE * len(se)))]
+    precise = np.argsort(se, kind="stable")[: max(50, int(PRECISE_SHARE * len(se)))]
     effect, se = effect[precise], se[precise]
 
     def scale(extra: float) -> float:

@@ -9,9 +9,10 @@ from scovert.glm._factors import (
     project_scores,
     start_from_residuals,
 )
+from scovert.glm._independent import independent_components
 from scovert.glm._rank import Scree, choose_rank
 from scovert.glm._regression import Regression, fit_regression, gene_deviance
-from scovert.glm._states import StateFit, fit_states, independent_components, state_probabilities
+from scovert.glm._states import StateFit, fit_states, state_probabilities
 
 __all__ = [
     "ClusterVariance",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scovert.glm._blocks import CountBlocks
+from scovert.glm._independent import oriented
 from scovert.glm._regression import ETA, RIDGE, GeneSums, Regression, fit_regression
 
 __all__ = [
@@ -305,6 +306,6 @@ def start_from_residuals(
     basis = torch.linalg.qr(blocks.double(design))[0]
     left = left - basis @ (basis.T @ left)
     vectors = torch.linalg.svd(left, full_matrices=False)[0][:, :n_factors]
-    scores = (vectors * blocks.n_cells**0.5).cpu().numpy()
+    scores = oriented(vectors.cpu().numpy()) * blocks.n_cells**0.5
     loadings = np.zeros((n_factors, blocks.n_genes))
     return Factors(scores, np.vstack([fit.coefficients, loadings]), fit.dispersion)

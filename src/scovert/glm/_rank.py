@@ -12,6 +12,7 @@ from scipy.sparse.linalg import svds
 
 from scovert.glm._blocks import CountBlocks
 from scovert.glm._factors import Factors, improve_factors, pearson_residuals
+from scovert.glm._independent import oriented
 from scovert.glm._regression import ETA, fit_regression
 
 __all__ = ["Scree", "choose_rank"]
@@ -79,7 +80,7 @@ def choose_rank(
     rng = np.random.default_rng(seed)
     are_all = blocks.n_cells <= MAX_CELLS and blocks.n_genes <= MAX_GENES
     if blocks.n_genes > MAX_GENES:
-        blocks = blocks.genes(np.sort(np.argsort(-blocks.totals)[:MAX_GENES]))
+        blocks = blocks.genes(np.sort(np.argsort(-blocks.totals, kind="stable")[:MAX_GENES]))
     if blocks.n_cells > MAX_CELLS:
         rows = np.sort(rng.permutation(blocks.n_cells)[:MAX_CELLS])
         blocks, design = blocks.subset(rows), design[rows]
@@ -130,4 +131,4 @@ def _largest(matrix: NDArray, rng: np.random.Generator) -> tuple[float, NDArray]
         return size, matrix.astype(float) / max(size, 1e-12)
     start = rng.standard_normal(min(matrix.shape)).astype(matrix.dtype)
     left, value, _ = svds(matrix, 1, v0=start, tol=1e-4)
-    return float(value[0]), left.astype(float)
+    return float(value[0]), oriented(left.astype(float))

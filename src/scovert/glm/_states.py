@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.decomposition import FastICA
 from torch import Tensor
 
 from scovert.glm._blocks import CountBlocks
 from scovert.glm._factors import start_from_residuals
+from scovert.glm._independent import independent_components
 from scovert.glm._regression import ETA, GeneSums, Regression
 
-__all__ = ["StateFit", "fit_states", "independent_components", "state_probabilities"]
+__all__ = ["StateFit", "fit_states", "state_probabilities"]
 
 RIDGE = 1e-2
 MIN_WEIGHT = 1e-4
@@ -113,9 +112,7 @@ class _State:
         self.design = blocks.tensor(design)
         self.bits = _bits(n_bits, blocks)
         start = start_from_residuals(blocks, design, n_bits, seed)
-        chance = torch.sigmoid(
-            START_SLOPE * blocks.tensor(independent_components(start.scores, seed))
-        )
+        chance = torch.sigmoid(START_SLOPE * blocks.tensor(independent_components(start.scores)))
         each = torch.where(self.bits.bool(), chance[:, None], 1 - chance[:, None])
         self.posterior = each.prod(2)  # (n_cells, n_states)
         self.coefficients = blocks.double(start.coefficients)
@@ -245,13 +242,3 @@ def _log_likelihoods(y: Tensor, known: Tensor, shifts: Tensor, alpha: Tensor) ->
         log_v = -torch.log1p(eta.exp().mul_(alpha))
         columns.append((eta.add_(log_v).mul_(y) + log_v / alpha).sum(1))
     return torch.stack(columns, 1)
-
-
-def independent_components(scores: NDArray, seed: int) -> NDArray:
-    """Rotate scores towards independence, so that each follows one confounder."""
-    if scores.shape[1] == 1:
-        return scores
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ica = FastICA(scores.shape[1], random_state=seed, whiten="unit-variance", max_iter=1000)
-        return ica.fit_transform(scores)

@@ -34,8 +34,9 @@ def find_states(
 
     Returns
     -------
-    State of every cell, numbered from 0 within its type, shape ``(n_cells,)``; cells without
-    counts are in the first.
+    State of every cell, shape ``(n_cells,)``, numbered within its type by the first cell of each
+    state. Cells that are equal in the genes that are looked at are in one state; cells without
+    counts are in state 0.
     """
     states = np.zeros(len(labels), np.int64)
     has_counts = np.asarray(counts.sum(1)).ravel() > 0
@@ -43,13 +44,28 @@ def find_states(
         own = np.flatnonzero((labels.codes == kind) & has_counts)
         n = min(n_states, len(own) // MIN_CELLS_PER_STATE)
         if n > 1:
-            space = _components(counts[own])
-            states[own] = KMeans(n, n_init=N_STARTS, random_state=seed).fit_predict(space)
+            states[own] = _cluster(_expression(counts[own]), n, seed)
     return states
 
 
-def _components(counts: sp.csr_matrix) -> NDArray:
-    """Principal components of the genes with the highest dispersion, log counts per 10,000."""
+def _cluster(values: NDArray, n_states: int, seed: int) -> NDArray:
+    """Split cells by k-means, in which equal cells are one of their number's weight.
+
+    Rounding tells equal cells apart once they are multiplied by a matrix. It also decides which
+    of equally good starts wins, so that states are numbered by their first cell.
+    """
+    first: dict[bytes, int] = {}
+    kind = np.array([first.setdefault(row.tobytes(), len(first)) for row in values])
+    rows = np.unique(kind, return_index=True)[1]
+    if len(rows) <= n_states:
+        return kind
+    means = KMeans(n_states, n_init=N_STARTS, random_state=seed)
+    found = means.fit_predict(_components(values)[rows], sample_weight=np.bincount(kind))
+    return pd.factorize(found[kind])[0]
+
+
+def _expression(counts: sp.csr_matrix) -> NDArray:
+    """Centred log counts per 10,000 of the genes with the highest dispersion."""
     scale = SCALE / (np.asarray(counts.sum(1)).ravel() + 1)
     log = sp.diags_array(scale) @ counts.astype(np.float64)
     log.data = np.log1p(log.data)
@@ -58,7 +74,11 @@ def _components(counts: sp.csr_matrix) -> NDArray:
     dispersion = np.where(mean > MIN_MEAN, variance / (mean + 0.01), -np.inf)
     best = np.argsort(-dispersion, kind="stable")[:N_GENES]
     values = log[:, best].toarray()
-    values -= values.mean(0)
+    return values - values.mean(0)
+
+
+def _components(values: NDArray) -> NDArray:
+    """Principal components of centred values."""
     # Of the small square matrix of the genes: cells may be many.
     _, vectors = np.linalg.eigh(values.T @ values)
     return values @ vectors[:, ::-1][:, :N_COMPONENTS]

@@ -189,5 +189,5 @@ def _start(cells: Cells, design: NDArray, module: AmortizedModule, seed: int) ->
     blocks = CountBlocks(cells.counts[rows], cells.columns[LOG_SIZE][rows, 0])
     scores = start_from_residuals(blocks, design[rows], module.n_latent, seed).scores
     if module.is_binary:
-        scores = np.where(independent_components(scores, seed) > 0, 0.5, -0.5)
+        scores = np.where(independent_components(scores) > 0, 0.5, -0.5)
     return fit_regression(blocks, np.hstack([design[rows], scores]), tolerance=1e-2)

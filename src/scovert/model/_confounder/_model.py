@@ -365,9 +365,9 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
     ) -> pd.DataFrame:
         """Return the probabilities of the hidden classes of cells.
 
-        The classes that identification ``"classes"`` adjusts for; of binary confounders, all
-        combinations of their states. As if every class were equally frequent in all arms, so that
-        the treatment says nothing about the class of a cell.
+        The classes that identification ``"classes"`` adjusts for, the most frequent first; of
+        binary confounders, all combinations of their states. As if every class were equally
+        frequent in all arms, so that the treatment says nothing about the class of a cell.
 
         Parameters
         ----------
