@@ -12,7 +12,8 @@ export OMP_NUM_THREADS ?= 1
 export NUMBA_NUM_THREADS ?= 1
 
 # What rounding could decide, under the kernels of processors without AVX-512 and of the oldest.
-KERNEL_TESTS := $(addprefix tests/test_, anchors.py confounder_solvers.py effects.py glm.py mixing.py)
+KERNEL_TESTS := tests/test_anchors.py tests/bulk/test_joint_fit.py \
+    $(addprefix tests/confounder/test_, confounder_solvers.py effects.py glm.py)
 AVX2 := OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2
 
 .PHONY: demo test test-slow test-kernels lint imports docs tutorials package clean

@@ -26,16 +26,7 @@ import scanpy  # noqa: F401  its import is no part of the search
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from scovert.anchors import (
-    Anchors,
-    _find,
-    _guard,
-    _match,
-    _search,
-    _space,
-    find_anchors,
-    harmony,
-)
+from scovert.anchors import Anchors, _find, _guard, _match, _search, _space, find_anchors, harmony
 
 SIZES = ["10000x2", "100000x2", "100000x5", "1000000x2"]
 N_GENES = 2_000

@@ -29,7 +29,7 @@ import scipy.sparse as sp
 import zarr
 from annbatch import DatasetCollection, Loader
 
-COUNTS = Path(__file__).resolve().parents[1] / "src" / "scovert" / "_counts.py"
+COUNTS = Path(__file__).resolve().parents[1] / "src" / "scovert" / "core" / "_counts.py"
 DECODERS = {
     "zarr": "zarr.core.codec_pipeline.BatchedCodecPipeline",
     "zarrs": "zarrs.ZarrsCodecPipeline",

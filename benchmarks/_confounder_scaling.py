@@ -127,8 +127,8 @@ def _peak() -> float:
 
 def _compare(path: str) -> dict:
     """Distance of the effects to those of a converged float64 fit, in standard errors."""
-    from scovert.glm import fit_factors
-    from scovert.model._confounder import _exact
+    from scovert.model.confounder.fit import _full_batch as _exact
+    from scovert.model.confounder.glm import fit_factors
 
     default, converged = _model(path), _model(path)
     _train(default)

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import grad, hessian, jacfwd, vmap
 
-from scovert.mixing import Cohort, JointFit
-from scovert.mixing._draws import FLOOR
-from scovert.mixing._joint import MEAN_SD, OFFSET, SCALE_SD
-from scovert.mixing._residual import DF
+from scovert.model.bulk._bootstrap import FLOOR
+from scovert.model.bulk._joint_fit import MEAN_SD, OFFSET, SCALE_SD, Cohort, JointFit
+from scovert.model.bulk._residual import DF
 
 __all__ = ["Density", "laplace", "laplace_at_mode", "t_loss"]
 

@@ -14,9 +14,16 @@ from numpy.typing import NDArray
 from pyro.infer import SVI, JitTrace_ELBO, Predictive
 from pyro.infer.autoguide import AutoLowRankMultivariateNormal, AutoNormal, init_to_value
 
-from scovert.mixing import Cohort, JointFit
-from scovert.mixing._joint import MEAN_SD, OFFSET, PRIOR_SD, SCALE_SD, SPREAD_RANGE
-from scovert.mixing._residual import DF
+from scovert.model.bulk._joint_fit import (
+    MEAN_SD,
+    OFFSET,
+    PRIOR_SD,
+    SCALE_SD,
+    SPREAD_RANGE,
+    Cohort,
+    JointFit,
+)
+from scovert.model.bulk._residual import DF
 
 __all__ = ["GUIDES", "variational"]
 

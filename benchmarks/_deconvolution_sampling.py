@@ -17,22 +17,23 @@ from _deconvolution_sets import Case
 from _runs import costs_of
 from numpy.typing import NDArray
 
-from scovert.mixing import (
-    Cohort,
-    JointFit,
+from scovert.model.bulk._bootstrap import (
+    COVERAGE,
+    FLOOR,
+    N_COHORTS,
+    QUANTILE,
     bootstrap,
     find_multiplier,
-    fit_cohort,
     simulate_cohort,
-    to_cells,
     widen,
     with_own_errors,
     with_shared_errors,
 )
-from scovert.mixing._draws import COVERAGE, FLOOR, N_COHORTS, QUANTILE
-from scovert.model._bulk._content import Content, find_content
-from scovert.model._bulk._deconvolve import N_DRAWS
-from scovert.model._bulk._samples import Samples
+from scovert.model.bulk._content import Content, find_content
+from scovert.model.bulk._deconvolve import N_DRAWS
+from scovert.model.bulk._joint_fit import Cohort, JointFit, fit_cohort
+from scovert.model.bulk._rna_content import to_cells
+from scovert.model.bulk._samples import Samples
 
 __all__ = ["score_sampling"]
 

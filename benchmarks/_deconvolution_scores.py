@@ -7,8 +7,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scovert.metrics import concordance
-from scovert.mixing import Measured
-from scovert.mixing._draws import FLOOR
+from scovert.model.bulk._bootstrap import FLOOR
+from scovert.model.bulk._measured import Measured
 
 __all__ = [
     "LEVELS",

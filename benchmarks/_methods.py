@@ -27,7 +27,7 @@ from scvi.model import SCVI
 from scvi.model.base import BaseModelClass
 
 from scovert.model import PairedVAE
-from scovert.module._paired import ANCHORED_KEY
+from scovert.model.paired._module import ANCHORED_KEY
 
 __all__ = ["METHODS", "ONE_SEED", "SCANORAMA_VERSION", "make_scanorama_environment"]
 

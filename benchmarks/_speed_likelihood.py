@@ -23,7 +23,7 @@ from scvi.model.base import BaseModelClass
 from scvi.module.base import BaseModuleClass
 from torch import Tensor
 
-from scovert.losses import EPS, SparseCounts, negative_binomial
+from scovert.core._losses import EPS, SparseCounts, negative_binomial
 
 KL_RAMP = 0.25
 N_SAMPLES = 10

@@ -31,7 +31,8 @@ from _speed_training import (
     train,
 )
 
-from scovert._reader import _cells, _draws
+from scovert.core.dataloaders import _cells
+from scovert.model.paired import _data as _draws
 
 HERE = Path(__file__).resolve().parent
 TILE = 20_000

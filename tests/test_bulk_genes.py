@@ -14,11 +14,11 @@ from anndata import AnnData
 from scipy import sparse
 
 from scovert.data import pbmc68k
-from scovert.mixing import fit_cohort
 from scovert.model import BulkDeconvolution, BulkResult, LatentConfounder, PairedVAE
+from scovert.model.bulk._joint_fit import fit_cohort
 
 OPTIONS = {"kind": "counts", "cell_size": "none", "interval": None}
-TABLE = pd.read_csv(files("scovert._genes") / "housekeeping.csv", comment="#")
+TABLE = pd.read_csv(files("scovert.core.genes") / "housekeeping.csv", comment="#")
 N_SAMPLES, N_RIBOSOMAL = 7, 90
 
 pytestmark = pytest.mark.usefixtures("seed")
@@ -320,7 +320,7 @@ def test_a_model_saved_before_keeps_its_genes(
     symbols = pd.Index(["RPS6KA1", *cohort.symbols[1:]])  # FAU is among them
     model = train(cohort.reference(symbols))
     monkeypatch.setattr(
-        "scovert._genes._names.is_housekeeping",
+        "scovert.core.genes._names.is_housekeeping",
         lambda names: names.str.upper().str.startswith(("RPL", "RPS", "MT-")),
     )
     old = train(cohort.reference(symbols))
@@ -401,7 +401,7 @@ def test_new_data_must_have_the_names_of_the_model(make: Callable, tmp_path: Pat
 
 def test_a_file_of_the_shared_data(read_shared: Callable[[str], AnnData]) -> None:
     """Symbols and identifiers of a file of Cell Ranger leave out the same genes."""
-    from scovert._genes import is_housekeeping
+    from scovert.core.genes import is_housekeeping
 
     for name in ("deconv_ref_pbmc3k", "integration_cellbench", "deconv_rnamix_celseq2"):
         var = read_shared(name).var

@@ -15,9 +15,9 @@ import pytest
 from anndata import AnnData
 from typer.testing import CliRunner, Result
 
-from scovert import _saving
 from scovert.cli import _deconvolve, _several, app
 from scovert.cli._write import write_table
+from scovert.core import _saving
 
 SHORT = ("--max-epochs", 3, "--accelerator", "cpu")
 

@@ -19,7 +19,6 @@ import torch
 from anndata import AnnData
 from scipy import sparse
 
-from scovert.mixing import bootstrap, fit_cohort
 from scovert.model import (
     BulkDeconvolution,
     BulkResult,
@@ -27,6 +26,8 @@ from scovert.model import (
     PairedVAE,
     TypeExpression,
 )
+from scovert.model.bulk._bootstrap import bootstrap
+from scovert.model.bulk._joint_fit import fit_cohort
 
 COVARIATES = {
     "layer": "raw",
@@ -224,7 +225,7 @@ def options_of(case: Case, options: dict) -> dict:
 def few_classes() -> Iterator[None]:
     """Look for three hidden classes at most, to save time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scovert.effects._mixture.N_CLASSES", (1, 2, 3))
+        patch.setattr("scovert.model.confounder.effects._mixture.N_CLASSES", (1, 2, 3))
         yield
 
 
@@ -236,8 +237,8 @@ def few_steps() -> Iterator[None]:
         patch.setitem(bootstrap.__kwdefaults__, "n_draws", 3)
         patch.setitem(bootstrap.__kwdefaults__, "n_steps", 5)
         for name, value in (("N_COHORTS", 1), ("N_DRAWS_SIMULATED", 3), ("STEPS_SIMULATED", 5)):
-            patch.setattr(f"scovert.mixing._draws.{name}", value)
-        patch.setattr("scovert.train._prototypes.MAX_EPOCHS", 30)
+            patch.setattr(f"scovert.model.bulk._bootstrap.{name}", value)
+        patch.setattr("scovert.model.bulk.variants._prototypes.MAX_EPOCHS", 30)
         yield
 
 

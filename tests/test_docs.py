@@ -9,10 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scovert import _health, simulate
-from scovert.effects import Estimate, _identify
+from scovert import simulate
+from scovert.core._diagnostics import dispersion_row
 from scovert.model import LatentConfounder
-from scovert.model._confounder._inference import MAX_LEAKAGE
+from scovert.model.confounder._diagnostics import (
+    identification_rows,
+    latent_number_row,
+    leakage_row,
+)
+from scovert.model.confounder._inference import MAX_LEAKAGE
+from scovert.model.confounder.effects import Estimate, _identify
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,7 +41,7 @@ def rows_of_check():
 
 @pytest.mark.parametrize("init", [{"n_latent": 0}, {}, {"z_type": "binary"}])
 def test_every_row_of_check_is_explained(seed, monkeypatch, init):
-    monkeypatch.setattr("scovert.effects._mixture.N_CLASSES", (1, 2))
+    monkeypatch.setattr("scovert.model.confounder.effects._mixture.N_CLASSES", (1, 2))
     adata = simulate.confounder("sparse", n_cells=301, n_genes=97, seed=2)
     LatentConfounder.setup_anndata(adata, "treatment", size_factor_key="size_factor")
     model = LatentConfounder(adata, **({"n_latent": 1} | init))
@@ -77,7 +83,7 @@ def rows_of(facts, limits):
     """Rows of check() for an estimate with these facts and limits."""
     nothing = np.zeros(0)
     estimate = Estimate(nothing, nothing, np.inf, "classes", nothing, facts, nothing)
-    return _health.identification_rows("b v. a", "classes", estimate.but(limits=limits))
+    return identification_rows("b v. a", "classes", estimate.but(limits=limits))
 
 
 LIMITED = {name: rule for name, rule in rows_of_check().items() if rule.startswith("above")}
@@ -92,7 +98,7 @@ def test_limits_of_check_are_as_explained(name, rule):
 
     def verdict(value):
         if name == "leakage":
-            return _health.leakage_row(value, MAX_LEAKAGE, "").verdict
+            return leakage_row(value, MAX_LEAKAGE, "").verdict
         return rows_of({name: value}, limits)[1].verdict
 
     assert (verdict(limit), verdict(limit + 1e-6)) == ("ok", "look")
@@ -101,10 +107,10 @@ def test_limits_of_check_are_as_explained(name, rule):
 def test_other_limits_of_check_are_as_explained():
     rows = rows_of_check()
     assert rows["plausible dispersions"] == "below 0.99"
-    verdicts = [_health.dispersion_row(np.r_[np.ones(n), 1e5]).verdict for n in (98, 99)]
+    verdicts = [dispersion_row(np.r_[np.ones(n), 1e5]).verdict for n in (98, 99)]
     assert verdicts == ["look", "ok"]
     assert rows["confounders"].startswith("15 or more")
-    assert [_health.latent_number_row(n).verdict for n in (14, 15)] == ["ok", "look"]
+    assert [latent_number_row(n).verdict for n in (14, 15)] == ["ok", "look"]
     never = [name for name, rule in rows.items() if rule.startswith("never")]
     facts = dict.fromkeys(never, 1e6)
     shown = rows_of(facts, _identify.LIMITS_OF_CLASSES)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
-from scovert._genes import (
+from scovert.core.genes import (
     GeneNames,
     advice_on_names,
     are_known,
@@ -18,7 +18,7 @@ from scovert._genes import (
     kind_of_genes,
     match_genes,
 )
-from scovert._genes._kinds import identifiers, symbols
+from scovert.core.genes._kinds import identifiers, symbols
 
 KINDS = {
     "symbols": ["CD3E", "HLA-A", "AL627309.1", "Gm1992", "7SK"],
@@ -87,7 +87,7 @@ PROTEINS = [*(f"RPL{i}" for i in LARGE), *(f"RPS{i}" for i in SMALL), "UBA52", "
 """The proteins of the ribosome; UBA52 is RPL40, FAU RPS30."""
 GENOME = ["ND1", "ND2", "ND3", "ND4", "ND4L", "ND5", "ND6", "CYB", "CO1", "CO2", "CO3"]
 GENOME = [f"MT-{gene}" for gene in [*GENOME, "ATP6", "ATP8", "RNR1", "RNR2"]]
-TABLE = pd.read_csv(files("scovert._genes") / "housekeeping.csv", comment="#")
+TABLE = pd.read_csv(files("scovert.core.genes") / "housekeeping.csv", comment="#")
 
 
 def test_the_table_holds_ribosome_and_mitochondrion() -> None:

@@ -7,16 +7,19 @@ import pandas as pd
 import pytest
 import torch
 
-from scovert import _health, simulate
+from scovert import simulate
+from scovert.core._diagnostics import dispersion_row, finite_row
 from scovert.model import LatentConfounder, PairedVAE
+from scovert.model.confounder._diagnostics import identification_rows, leakage_row
+from scovert.model.paired._diagnostics import anchor_row, latent_row
 
 pytestmark = pytest.mark.usefixtures("seed")
 
 
 def test_a_term_that_is_no_number_is_named() -> None:
     good, bad = pd.DataFrame({"a": [1.0, 2.0]}), pd.DataFrame({"b": [1.0, np.nan]})
-    assert _health.finite_row({"a": good}) == ("finite loss terms", 1.0, "ok", "")
-    row = _health.finite_row({"a": good, "pull": bad})
+    assert finite_row({"a": good}) == ("finite loss terms", 1.0, "ok", "")
+    row = finite_row({"a": good, "pull": bad})
     assert (row.value, row.verdict) == (0.75, "look")
     assert "pull" in row.advice
     assert "learning rate" in row.advice
@@ -25,12 +28,12 @@ def test_a_term_that_is_no_number_is_named() -> None:
 @pytest.mark.parametrize(("active", "verdict"), [(0, "look"), (1, "look"), (2, "ok"), (5, "ok")])
 def test_a_collapsed_latent_space_is_seen(active: int, verdict: str) -> None:
     means = np.random.default_rng(0).normal(0, [1.0] * active + [0.01] * (5 - active), (67, 5))
-    row = _health.latent_row(means)
+    row = latent_row(means)
     assert (row.value, row.verdict) == (active, verdict)
 
 
 def test_one_latent_dimension_may_be_all_there_is() -> None:
-    assert _health.latent_row(np.arange(67.0)[:, None]).verdict == "ok"
+    assert latent_row(np.arange(67.0)[:, None]).verdict == "ok"
 
 
 @pytest.mark.parametrize(("extreme", "verdict"), [(0, "ok"), (1, "ok"), (2, "look")])
@@ -38,14 +41,14 @@ def test_one_latent_dimension_may_be_all_there_is() -> None:
 def test_odd_dispersions_are_counted(extreme: int, verdict: str, value: float) -> None:
     theta = np.ones((1, 101))
     theta[0, :extreme] = value
-    row = _health.dispersion_row(theta)
+    row = dispersion_row(theta)
     assert row.value == pytest.approx(1 - extreme / 101)
     assert row.verdict == verdict
 
 
 @pytest.mark.parametrize(("consistency", "verdict"), [(0.0, "look"), (0.71, "look"), (0.72, "ok")])
 def test_distrusted_anchors_are_said(consistency: float, verdict: str) -> None:
-    assert _health.anchor_row(consistency).verdict == verdict
+    assert anchor_row(consistency).verdict == verdict
 
 
 def test_check_sees_a_broken_model(fitted: PairedVAE) -> None:
@@ -87,7 +90,7 @@ def confounded(setting: str = "normal", **init: object) -> LatentConfounder:
 @pytest.fixture(scope="module")
 def few_classes() -> object:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scovert.effects._mixture.N_CLASSES", (1, 2))
+        patch.setattr("scovert.model.confounder.effects._mixture.N_CLASSES", (1, 2))
         yield
 
 
@@ -99,7 +102,7 @@ def model(few_classes: object) -> LatentConfounder:
 def advised(estimate: object) -> set[str]:
     """Facts of an estimate that are advised on, if all of them are as bad as can be."""
     worst = estimate.but(facts=dict.fromkeys(EVERYTHING, 1e6), refused="", warning="")
-    rows = _health.identification_rows("b v. a", "any", worst)
+    rows = identification_rows("b v. a", "any", worst)
     return {row.quantity.removeprefix("b v. a: ") for row in rows if row.verdict == "look"}
 
 
@@ -159,7 +162,7 @@ def test_automatic_choices_are_advised_on_by_what_they_used() -> None:
 
 
 def test_limits_are_those_of_the_rules(model: LatentConfounder) -> None:
-    from scovert.effects import _identify
+    from scovert.model.confounder.effects import _identify
 
     (sparse,) = model._estimate("sparse")
     n_genes = model._inference.study.is_tested.shape[1]
@@ -171,16 +174,16 @@ def test_limits_are_those_of_the_rules(model: LatentConfounder) -> None:
     above = sparse.but(facts={"tau": sparse.limits["tau"] + 1e-9})
     assert _identify._refused_if_dense(above).refused
     for estimate, verdict in ((at_limit, "ok"), (above, "look")):
-        rows = {r.quantity: r for r in _health.identification_rows("", "sparse", estimate)}
+        rows = {r.quantity: r for r in identification_rows("", "sparse", estimate)}
         assert rows[": tau"].verdict == verdict
 
 
 def test_a_remedy_of_leakage_is_one_that_there_is(model: LatentConfounder) -> None:
     limit, remedy = model._inference.against_leakage
     assert (limit, remedy) == (0.9, "Compare with another `identification`.")
-    row = _health.leakage_row(0.95, limit, remedy)
+    row = leakage_row(0.95, limit, remedy)
     assert (row.verdict, row.advice.endswith(remedy)) == ("look", True)
-    assert _health.leakage_row(0.9, limit, remedy)[2:] == ("ok", "")
+    assert leakage_row(0.9, limit, remedy)[2:] == ("ok", "")
     assert "z_type='continuous'" in confounded(z_type="binary")._inference.against_leakage[1]
 
 
@@ -199,7 +202,7 @@ def test_a_copy_of_the_treatment_is_checked_from_where_training_warns(few_classe
 def test_what_is_warned_of_is_checked(model: LatentConfounder) -> None:
     (estimate,) = model._estimate()
     doubted = estimate.but(warning="dense effects", refused="")
-    assert _health.identification_rows("b v. a", "classes", doubted)[0] == (
+    assert identification_rows("b v. a", "classes", doubted)[0] == (
         "b v. a: identified by classes",
         1.0,
         "look",

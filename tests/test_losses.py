@@ -12,7 +12,7 @@ from scvi.distributions import NegativeBinomial, ZeroInflatedNegativeBinomial
 from sklearn.metrics import log_loss
 from torch.distributions import Categorical, Normal, kl_divergence
 
-from scovert.losses import (
+from scovert.core._losses import (
     SparseCounts,
     balanced_cross_entropy,
     confusion,

@@ -10,8 +10,8 @@ from scvi import REGISTRY_KEYS
 from scvi.distributions import NegativeBinomial
 from torch import nn
 
-from scovert.module import PairedModule
-from scovert.nn import CountDecoder, Discriminator, PerDataset, reverse_gradient
+from scovert.core._nn import CountDecoder, Discriminator, PerDataset, reverse_gradient
+from scovert.model.paired._module import PairedModule
 
 N_CELLS, N_GENES, N_LATENT, N_HIDDEN = 67, 11, 3, 7
 

@@ -20,10 +20,12 @@ ROOT = Path(__file__).parents[1]
 SOURCE = Path(scovert.__file__).parent
 TABLE_HALF = ("anchors", "data", "metrics", "pl", "simulate")
 MODULES = sorted(m.name for m in pkgutil.walk_packages(scovert.__path__, "scovert."))
-PUBLIC = [name for name in MODULES if not any(part.startswith("_") for part in name.split("."))]
+OURS = ("scovert.core", "scovert.mixing", "scovert.model.")
+"""Where names without an underscore are for the package alone."""
+PUBLIC = [name for name in MODULES if "._" not in name and not name.startswith(OURS)]
 PRIVATE_HOST_NAMES = [
     (node.module, name.name)
-    for node in ast.walk(ast.parse((SOURCE / "_compat.py").read_text()))
+    for node in ast.walk(ast.parse((SOURCE / "core" / "_compat.py").read_text()))
     if isinstance(node, ast.ImportFrom) and node.module.startswith("scvi")
     for name in node.names
 ]

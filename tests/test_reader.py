@@ -17,10 +17,11 @@ from anndata import AnnData
 from scipy import sparse, special, stats
 from scvi import REGISTRY_KEYS
 
-from scovert._counts import StoredRows, get_counts
-from scovert._minibatch import genes_of
-from scovert._reader import Cells, CellTensors, PairedData, split_cells
+from scovert.core._counts import StoredRows, get_counts
+from scovert.core._minibatch import genes_of
+from scovert.core.dataloaders._cells import Cells, CellTensors
 from scovert.model import PairedVAE
+from scovert.model.paired._data import PairedData, split_cells
 
 X, BATCH = REGISTRY_KEYS.X_KEY, REGISTRY_KEYS.BATCH_KEY
 CATS, CONTS = REGISTRY_KEYS.CAT_COVS_KEY, REGISTRY_KEYS.CONT_COVS_KEY

@@ -389,7 +389,7 @@ def test_an_interferon_is_told_from_the_cells_that_got_it(
     read_shared: Callable[[str], AnnData],
 ) -> None:
     """More myeloid cells in one arm: genes of theirs are no effect of the interferon."""
-    from scovert.glm import CountBlocks, fit_regression
+    from scovert.model.confounder.glm import CountBlocks, fit_regression
 
     adata = read_shared("kang_ifnb_pbmc")
     rng = np.random.default_rng(0)

@@ -22,7 +22,8 @@ import torch
 from anndata import AnnData
 from safetensors.torch import load as load_tensors
 
-from scovert import _saving
+import scovert
+from scovert.core import _saving
 from scovert.model import PairedVAE
 
 FILE, FACTS, WEIGHTS = "model.scovert", "scovert.json", "weights.safetensors"
@@ -377,8 +378,8 @@ def test_a_crash_of_a_first_save_leaves_no_model(
 def test_a_kill_leaves_the_old_model(folder: Path, fitted: PairedVAE) -> None:
     script = f"""
         import os, pathlib
-        from scovert import _saving
-        from scovert._saving import SavedModel, write_model
+        from scovert.core import _saving
+        from scovert.core._saving import SavedModel, write_model
         _saving._packed = lambda saved: ({{}}, {{}})
         _saving.save_tensors = lambda tensors: os._exit(9)  # half of the file is written
         write_model({str(folder)!r}, None, None, overwrite=True)
@@ -530,7 +531,7 @@ def test_a_name_in_the_zip_cannot_leave_the_folder(
 
 
 def test_the_code_of_the_package_reads_no_pickle() -> None:
-    source = Path(_saving.__file__).parent
+    source = Path(scovert.__file__).parent
     for file in source.rglob("*.py"):
         text = file.read_text()
         for forbidden in ("pickle", "torch.load(", "joblib", "marshal", "allow_pickle"):

@@ -15,8 +15,8 @@ from anndata import AnnData
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from scovert.model import PairedVAE
-from scovert.model import _paired as model_file
-from scovert.train import _aligned as plan_file
+from scovert.model.paired import _alignment as plan_file
+from scovert.model.paired import _model as model_file
 
 MODES = ("anchors", "adversarial", "grl", "none")
 MAX_EPOCHS = 10

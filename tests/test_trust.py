@@ -20,8 +20,8 @@ from anndata import AnnData
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from scovert import simulate
+from scovert.core.training._finite import FiniteWatch
 from scovert.model import PairedVAE
-from scovert.train._finite import FiniteWatch
 
 MODES = ("anchors", "adversarial", "grl", "none")
 OPTIONS = {"accelerator": "cpu", "batch_size": 16, "enable_progress_bar": False}
@@ -120,7 +120,7 @@ def test_a_gpu_is_asked_every_fifty_steps_and_the_first_step_is_named(
 
 
 def _noted(values: torch.Tensor, step: int) -> object:
-    from scovert.train._finite import _Step
+    from scovert.core.training._finite import _Step
 
     return _Step((2, step), ["a", "b"], values, torch.tensor([[step]]))
 
@@ -416,7 +416,8 @@ def on_disk(tmp_path: Path) -> Callable[[AnnData], AnnData]:
 def test_training_from_a_file_learns_as_from_memory(
     cells: AnnData, on_disk: Callable, monkeypatch: pytest.MonkeyPatch, alignment: str
 ) -> None:
-    from scovert._reader import _cells, _draws
+    from scovert.core.dataloaders import _cells
+    from scovert.model.paired import _data as _draws
 
     for module in (_cells, _draws):
         monkeypatch.setattr(module, "WINDOW", 200)

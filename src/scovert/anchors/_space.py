@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from scovert._counts import as_rows, is_in_memory
+from scovert.core._counts import as_rows, is_in_memory
 
 __all__ = [
     "Rows",

@@ -9,15 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scovert.cli._options import (
-    InputFiles,
-    Layer,
-    OutputFile,
-    Overwrite,
-    Quiet,
-    SaveModel,
-    Seed,
-)
+from scovert.cli._options import InputFiles, Layer, OutputFile, Overwrite, Quiet, SaveModel, Seed
 from scovert.cli._session import narrator, say_what_to_check, session, set_seed
 from scovert.cli._several import check_sources, read_cells
 from scovert.cli._write import (

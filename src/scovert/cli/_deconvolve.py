@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scovert.cli._options import (
-    Layer,
-    OutputFile,
-    Overwrite,
-    Quiet,
-    SaveModel,
-    Seed,
-)
+from scovert.cli._options import Layer, OutputFile, Overwrite, Quiet, SaveModel, Seed
 from scovert.cli._read import check_source, is_table, read
 from scovert.cli._session import (
     Subject,
@@ -256,7 +249,7 @@ def _read_bulk(
     say: Callable[[str], None],
 ) -> AnnData:
     """Read the samples, and say how."""
-    from scovert._genes import GeneNames
+    from scovert.core.genes import GeneNames
     from scovert.data import read_bulk
 
     names = [GeneNames.of(model.adata.var) for model in models]

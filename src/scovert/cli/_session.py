@@ -110,7 +110,7 @@ def _with_options(text: str, context: typer.Context) -> str:
 
 def warn(text: str) -> None:
     """Warn about what was done with the input."""
-    from scovert._validation import caller_level
+    from scovert.core._checks import caller_level
 
     warnings.warn(text, UserWarning, stacklevel=caller_level())
 

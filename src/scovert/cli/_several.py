@@ -119,7 +119,7 @@ def _stem(name: str) -> str:
 
 def _check_parts(context: typer.Context, parts: Mapping[Path, AnnData], layer: str | None) -> None:
     """Refuse files without the counts that were named, and those that share no gene."""
-    from scovert._validation import check_genes, check_layer, some_of
+    from scovert.core._checks import check_genes, check_layer, some_of
 
     for file, part in parts.items():
         speak_about(context, Subject(file))

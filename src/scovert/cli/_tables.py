@@ -16,7 +16,7 @@ SIZES = ("auto", "table", "reference", "none")
 
 def read_measured(file: Path | None) -> pd.DataFrame | None:
     """Read fractions with names in the first row and column; empty ones are NaN."""
-    from scovert.data._tables import read_numbers
+    from scovert.data._bulk_tables import read_numbers
 
     return None if file is None else read_numbers(file, has_names=True)
 
@@ -30,7 +30,7 @@ def read_sizes(cell_size: str) -> str | dict[str, float]:
             f"--cell-size {cell_size} is neither one of {', '.join(SIZES)} nor a file. Pass one "
             "of these, or a table with types in the first column and RNA per cell in the second."
         )
-    from scovert.data._tables import read_numbers
+    from scovert.data._bulk_tables import read_numbers
 
     table = read_numbers(Path(cell_size))
     if table.shape[1] != 1:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from scovert.model._shared import SaveLoadMixin
+    from scovert.core._save_load import SaveLoadMixin
 
 __all__ = [
     "CELLS",
@@ -71,7 +71,7 @@ def check_model(folder: Path | None, outputs: Sequence[Path], *, overwrite: bool
         return
     if folder.absolute() in [path.absolute() for path in outputs]:
         raise FileExistsError(f"{folder} is the output too. Name a folder for the model.")
-    from scovert._saving import check_place
+    from scovert.core._saving import check_place
 
     check_place(folder, overwrite=overwrite)
     _check_folder(folder.absolute(), folder)
@@ -119,8 +119,8 @@ def check_cells(
     overwrite
         Whether slots may be replaced.
     """
-    from scovert._saving import check_storable
-    from scovert._slots import taken_slots
+    from scovert.core._saving import check_storable
+    from scovert.core._slots import taken_slots
 
     check_storable(adata)
     written = [slot for slot in slots if write_layer or slot[0] != "layers"]
@@ -163,7 +163,7 @@ def _size_of(adata: AnnData) -> int:
 
 def write(adata: AnnData, file: Path) -> None:
     """Write an .h5ad file, whole or not at all."""
-    from scovert._saving import write_adata
+    from scovert.core._saving import write_adata
 
     kept = "Make room and run the command again; --save-model keeps what was learnt."
     _check_space(file, _size_of(adata), kept)

@@ -13,17 +13,12 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scovert._genes import GeneNames, are_known, kind_of_genes
-from scovert._validation import caller_level, some_of
-from scovert.data._assembly import Parts, assemble
-from scovert.data._orientation import begins_with_names, find_genes, tell_genes
-from scovert.data._programs import (
-    STAR,
-    descriptions,
-    looks_like_position,
-    refuse_one_sample,
-)
-from scovert.data._tables import Sheet, as_numbers, has_words, open_sheet
+from scovert.core._checks import caller_level, some_of
+from scovert.core.genes import GeneNames, are_known, kind_of_genes
+from scovert.data._bulk_assembly import Parts, assemble
+from scovert.data._bulk_orientation import begins_with_names, find_genes, tell_genes
+from scovert.data._bulk_programs import STAR, descriptions, looks_like_position, refuse_one_sample
+from scovert.data._bulk_tables import Sheet, as_numbers, has_words, open_sheet
 
 __all__ = ["read_bulk"]
 

@@ -9,8 +9,8 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from scovert._counts import thin
-from scovert._validation import check_categorical
+from scovert.core._checks import check_categorical
+from scovert.core._counts import thin
 
 __all__ = ["two_batches"]
 

@@ -1,7 +1,9 @@
 """Models: AnnData in, arrays out."""
 
-from scovert.model._bulk import BulkDeconvolution, BulkResult, TypeExpression
-from scovert.model._confounder import LatentConfounder
-from scovert.model._paired import PairedVAE
+from scovert.model.bulk._expression import TypeExpression
+from scovert.model.bulk._model import BulkDeconvolution
+from scovert.model.bulk._result import BulkResult
+from scovert.model.confounder._model import LatentConfounder
+from scovert.model.paired._model import PairedVAE
 
 __all__ = ["BulkDeconvolution", "BulkResult", "LatentConfounder", "PairedVAE", "TypeExpression"]

@@ -2,8 +2,8 @@
 
 from scovert.simulate._bulk import Platform, bulk
 from scovert.simulate._confounder import confounder
+from scovert.simulate._confounder_hidden_covariate import hidden_covariate
 from scovert.simulate._confounder_large import confounder_large
-from scovert.simulate._hidden_covariate import hidden_covariate
 from scovert.simulate._paired import paired
 
 __all__ = [

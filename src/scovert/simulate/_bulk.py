@@ -11,16 +11,10 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from scovert._counts import get_counts
-from scovert._validation import (
-    check_categorical,
-    check_counts,
-    check_genes,
-    check_layer,
-    check_number,
-    some_of,
-)
-from scovert.simulate._effects import random_directions
+from scovert.core._checks import check_categorical, check_genes, check_layer, check_number, some_of
+from scovert.core._count_checks import check_counts
+from scovert.core._counts import get_counts
+from scovert.simulate._confounder_effects import random_directions
 
 __all__ = ["Platform", "bulk"]
 

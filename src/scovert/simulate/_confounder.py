@@ -9,8 +9,8 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from scovert._validation import check_choice, check_number
-from scovert.simulate._treated import (
+from scovert.core._checks import check_choice, check_number
+from scovert.simulate._confounder_treated import (
     LOG_2,
     MIN_CELLS,
     check_sizes,

@@ -10,9 +10,9 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from scovert._validation import check_choice, check_number
-from scovert.simulate._effects import random_directions, thin_one_arm
-from scovert.simulate._treated import (
+from scovert.core._checks import check_choice, check_number
+from scovert.simulate._confounder_effects import random_directions, thin_one_arm
+from scovert.simulate._confounder_treated import (
     LOG_2,
     MIN_CELLS,
     check_sizes,

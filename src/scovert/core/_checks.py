@@ -1,0 +1,379 @@
+"""Checks of counts, genes, cells and columns that several models share."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+from numpy.typing import ArrayLike, NDArray
+
+from scovert.core._counts import RAW
+from scovert.core.genes import advice_on_names
+
+__all__ = [
+    "UNKNOWN",
+    "caller_level",
+    "check_batches",
+    "check_categorical",
+    "check_choice",
+    "check_column",
+    "check_continuous",
+    "check_covariates",
+    "check_distributed",
+    "check_gene_list",
+    "check_genes",
+    "check_independent",
+    "check_layer",
+    "check_mapping",
+    "check_number",
+    "one_hot",
+    "rank_of",
+    "select_rows",
+    "some_of",
+    "standardised",
+    "warn_about_anchors",
+    "warn_about_cells",
+    "warn_about_file",
+]
+
+FEW_CELLS = 50
+"""Cells of a dataset or an arm, below which results are uncertain."""
+UNKNOWN = "unknown"
+"""Name of the component that takes what a reference of bulk samples lacks."""
+
+
+def caller_level() -> int:
+    """Return the `stacklevel` that makes a warning point at the first line outside scovert."""
+    frame, level = sys._getframe(1), 1
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] == "scovert":
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def check_choice(name: str, value: object, choices: Collection[object]) -> None:
+    """Refuse a value that is not one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"`{name}={value!r}` is not known. Pass one of {list(choices)}.")
+
+
+def check_number(
+    name: str,
+    value: object,
+    low: float,
+    high: float = np.inf,
+    *,
+    whole: bool = False,
+) -> None:
+    """Refuse what is not a number (a whole one, if so asked) from `low` to `high`."""
+    kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+    kind = "whole number" if whole else "number"
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise TypeError(f"`{name}={value!r}` is a {type(value).__name__}. Pass a {kind}.")
+    if not low <= value <= high:
+        raise ValueError(f"`{name}={value!r}` is out of range. Pass a {kind} in [{low}, {high}].")
+
+
+def check_mapping(name: str, value: object) -> None:
+    """Refuse what is neither a mapping nor `None`."""
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"`{name}={value!r}` is a {type(value).__name__}. Pass a dict.")
+
+
+def check_distributed(
+    trainer_kwargs: Mapping[str, object], seed: int | None, folder: object
+) -> None:
+    """Refuse several processes that would not agree on the cells, or would share a checkpoint."""
+    strategy = trainer_kwargs.get("strategy", "auto")
+    if not str(getattr(strategy, "strategy_name", strategy)).startswith("ddp"):
+        return
+    if seed is None:
+        raise ValueError(
+            f"`strategy={strategy!r}` trains in several processes, each of which splits the cells "
+            "into training and validation. Set `scvi.settings.seed`, so that they agree."
+        )
+    if folder is not None:
+        raise ValueError(
+            f"`checkpoint_dir={str(folder)!r}` is for training in one process, and `strategy="
+            f"{strategy!r}` uses several. Leave one of them out."
+        )
+
+
+def check_layer(adata: AnnData, layer: str | None, name: str = "adata") -> str:
+    """Return how to name the matrix of counts, or refuse a layer that does not exist."""
+    if not isinstance(adata, AnnData):
+        raise TypeError(f"`{name}` is a {type(adata).__name__}. Pass an AnnData.")
+    if 0 in adata.shape:
+        rows = "samples" if name == "bulk" else "cells"
+        raise ValueError(
+            f"`{name}` has {adata.n_obs} {rows} and {adata.n_vars} genes. Both are needed: look "
+            "at the filters that it went through."
+        )
+    what = "raw counts" if name == "adata" else "counts or TPM"
+    if layer is None:
+        if adata.X is None:
+            raise ValueError(f"`{name}.X` is empty. Put {what} there, or name a `layer`.")
+        return f"`{name}.X`"
+    if layer in adata.layers:
+        return f"`{name}.layers[{layer!r}]`"
+    if layer == RAW and adata.raw is not None:
+        return _check_raw(adata, name)
+    there = [name for name in adata.layers if name is not None]  # anndata 0.13 lists X too
+    others = ", or `layer='raw'` for `adata.raw`" if adata.raw is not None else ""
+    raise KeyError(
+        f"`layer={layer!r}` is not in `{name}.layers` (there are: {there}). Name the layer that "
+        f"holds {what}{others}, or leave `layer` out if they are in `{name}.X`."
+    )
+
+
+def _check_raw(adata: AnnData, name: str) -> str:
+    """Refuse an ``adata.raw`` without the genes of `adata`."""
+    lacking = adata.var_names.difference(adata.raw.var_names, sort=False)
+    if len(lacking):
+        raise KeyError(
+            f"`{name}.raw` lacks {len(lacking)} of the {adata.n_vars} genes of `{name}`, such as "
+            f"{some_of(lacking)}. Name a layer with the counts of all genes, or keep the genes "
+            f"that `{name}.raw` has."
+        )
+    return f"`{name}.raw.X`"
+
+
+def check_genes(adata: AnnData, genes: pd.Index | None = None, *, name: str = "adata") -> None:
+    """Refuse duplicated gene names, and genes of the model that are missing from `adata`."""
+    twice = adata.var_names[adata.var_names.duplicated()].unique()
+    if len(twice):
+        remedy = f"call `{name}.var_names_make_unique()`"
+        if name == "bulk":  # renamed, the values of all but the first would be lost
+            sums = "AnnData(bulk.to_df().T.groupby(level=0).sum().T, obs=bulk.obs)"
+            remedy = f"add up the values of the same gene, `bulk = {sums}`"
+        raise ValueError(
+            f"`{name}.var_names` holds {len(twice)} names more than once, such as "
+            f"{some_of(twice)}. Genes are matched by name, so names must be unique: {remedy}."
+        )
+    missing = pd.Index([]) if genes is None else genes.difference(adata.var_names, sort=False)
+    if len(missing):
+        raise ValueError(
+            f"`{name}` lacks {len(missing)} of the {len(genes)} genes of the model, such as "
+            f"{some_of(missing)}. {advice_on_names(adata.var, genes, name)}"
+        )
+
+
+def check_gene_list(gene_list: Sequence[str] | None, genes: pd.Index) -> pd.Index:
+    """Return the genes asked for, all of the model for `None`; refuse unknown ones."""
+    if gene_list is None:
+        return genes
+    if isinstance(gene_list, str):
+        raise TypeError(f"`gene_list={gene_list!r}` is a string. Pass a list: `[{gene_list!r}]`.")
+    chosen = pd.Index(gene_list)
+    missing = chosen.difference(genes)
+    if len(missing):
+        raise KeyError(
+            f"`gene_list` holds {list(missing[:3])}, not among the {len(genes)} genes of the "
+            "model. Pass names from `model.adata.var_names`."
+        )
+    return chosen
+
+
+def check_column(adata: AnnData, key: str, argument: str) -> None:
+    """Refuse a key that is not a column of ``adata.obs``."""
+    if key not in adata.obs:
+        raise KeyError(
+            f"`{argument}={key!r}` is not a column of `adata.obs` (columns: "
+            f"{list(adata.obs.columns)}). Name one of these, or add it."
+        )
+
+
+def check_categorical(adata: AnnData, key: str, argument: str) -> None:
+    """Refuse a missing column, and one with missing values."""
+    check_column(adata, key, argument)
+    missing = np.flatnonzero(adata.obs[key].isna())
+    if len(missing):
+        raise ValueError(
+            f"`adata.obs[{key!r}]` has no value in {len(missing)} cells, such as "
+            f"{adata.obs_names[missing[0]]!r}. Every cell needs one: fill them in, or keep "
+            f"`adata[adata.obs[{key!r}].notna()]`."
+        )
+
+
+def check_continuous(adata: AnnData, key: str) -> None:
+    """Refuse a missing column, one that is not numeric, and values that are not finite."""
+    check_column(adata, key, "continuous_covariate_keys")
+    column = adata.obs[key]
+    if not pd.api.types.is_numeric_dtype(column):
+        raise TypeError(
+            f"`adata.obs[{key!r}]` has dtype {column.dtype}, and continuous covariates are "
+            "numbers. Convert it, or pass it in `categorical_covariate_keys`."
+        )
+    bad = np.flatnonzero(~np.isfinite(column.to_numpy(float)))
+    if len(bad):
+        raise ValueError(
+            f"`adata.obs[{key!r}]` is {column.iloc[bad[0]]} in cell "
+            f"{adata.obs_names[bad[0]]!r} (and not finite in {len(bad)} cells). Continuous "
+            "covariates must be finite: fill them in, or leave these cells out."
+        )
+
+
+def check_covariates(
+    adata: AnnData, categorical: Sequence[str] | None, continuous: Sequence[str] | None
+) -> None:
+    """Refuse covariates that are missing or hold missing values."""
+    for argument, keys in (
+        ("categorical_covariate_keys", categorical),
+        ("continuous_covariate_keys", continuous),
+    ):
+        if isinstance(keys, str):
+            raise TypeError(f"`{argument}={keys!r}` is a string. Pass a list: `[{keys!r}]`.")
+    for key in categorical or []:
+        check_categorical(adata, key, "categorical_covariate_keys")
+    for key in continuous or []:
+        check_continuous(adata, key)
+
+
+def check_independent(
+    adata: AnnData,
+    batch_key: str,
+    categorical: Sequence[str] | None,
+    continuous: Sequence[str] | None,
+) -> None:
+    """Refuse a covariate that the dataset and the covariates before it determine."""
+    design = [np.ones((adata.n_obs, 1)), one_hot(adata.obs[batch_key])]
+    before = [batch_key]
+    for key in [*(categorical or []), *(continuous or [])]:
+        column = adata.obs[key]
+        is_number = key in (continuous or [])
+        added = standardised(column) if is_number else one_hot(column)
+        gain = rank_of([*design, added]) - rank_of(design)
+        if gain < (1 if is_number else added.shape[1] - 1):
+            raise ValueError(
+                f"The covariate `adata.obs[{key!r}]` is collinear with {before}: its effect "
+                "cannot be told from theirs, and correcting for the dataset would leave part of "
+                f"it in. Leave {key!r} out, or pass it as `batch_key` instead."
+            )
+        design.append(added)
+        before.append(key)
+
+
+def one_hot(column: pd.Series) -> sp.csr_matrix:
+    codes, levels = pd.factorize(column)
+    ones = np.ones(len(codes))
+    return sp.csr_matrix((ones, (np.arange(len(codes)), codes)), shape=(len(codes), len(levels)))
+
+
+def standardised(column: pd.Series) -> NDArray:
+    values = column.to_numpy(float)
+    return ((values - values.mean()) / (values.std() or 1.0))[:, None]
+
+
+def rank_of(blocks: list[NDArray | sp.csr_matrix]) -> int:
+    design = sp.hstack([sp.csr_matrix(b) for b in blocks]).tocsr()
+    gram = (design.T @ design).toarray() / design.shape[0]
+    return int(np.linalg.matrix_rank(gram, tol=1e-9, hermitian=True))
+
+
+def check_batches(adata: AnnData, key: str) -> None:
+    """Refuse fewer than two datasets or one under 3 cells; warn about one under 50."""
+    check_categorical(adata, key, "batch_key")
+    sizes = adata.obs[key].value_counts()
+    sizes = sizes[sizes > 0]
+    if len(sizes) < 2:
+        raise ValueError(
+            f"`adata.obs[{key!r}]` holds one dataset only, {sizes.index[0]!r}. PairedVAE "
+            "integrates two or more: concatenate them with `anndata.concat(..., label=...)`."
+        )
+    small = sizes[sizes < FEW_CELLS]
+    if sizes.min() < 3:
+        raise ValueError(
+            f"Dataset {sizes.idxmin()!r} of `adata.obs[{key!r}]` has {sizes.min()} cells. A "
+            "dataset needs at least 3: leave it out, or merge it with another."
+        )
+    if len(small):
+        warnings.warn(
+            f"Few cells in {small.to_dict()} of `adata.obs[{key!r}]` (under {FEW_CELLS}): what "
+            "the model says of these datasets is uncertain.",
+            UserWarning,
+            stacklevel=caller_level(),
+        )
+
+
+def warn_about_cells(adata: AnnData, totals: NDArray) -> None:
+    """Warn about cells without counts, by their `totals`, and about duplicated cell names."""
+    n_empty = int((totals == 0).sum())
+    if n_empty:
+        warnings.warn(
+            f"{n_empty} cells have no counts. They are kept, and what the model says of them "
+            "comes from its prior. `sc.pp.filter_cells(adata, min_counts=1)` removes them.",
+            UserWarning,
+            stacklevel=caller_level(),
+        )
+    if not adata.obs_names.is_unique:
+        warnings.warn(
+            "`adata.obs_names` are not unique, so results indexed by cell are ambiguous. "
+            "`adata.obs_names_make_unique()` mends it.",
+            UserWarning,
+            stacklevel=caller_level(),
+        )
+
+
+def warn_about_anchors(n_pairs: int, consistency: float) -> None:
+    """Warn that the anchors contradict the clusters of the datasets."""
+    found = "there are none" if n_pairs == 0 else f"only {consistency:.0%} do"
+    warnings.warn(
+        "Anchors should join clusters of one dataset to the matching clusters of another, and "
+        f"{found}. The pull between anchored cells has a tenth of its weight. The datasets may "
+        "share few cell types, or be too noisy: look at `get_support()` before trusting the "
+        "integration.",
+        UserWarning,
+        stacklevel=caller_level(),
+    )
+
+
+def warn_about_file(adata: AnnData, layer: str | None) -> None:
+    """Warn about a backed file whose counts are compressed."""
+    if not adata.isbacked or adata.file._file is None:
+        return
+    is_raw = layer == RAW and layer not in adata.layers
+    group = adata.file._file["raw/X" if is_raw else "X" if layer is None else f"layers/{layer}"]
+    stored = group["data"] if hasattr(group, "keys") else group
+    if stored.compression:
+        warnings.warn(
+            f"The counts in {adata.filename} are compressed ({stored.compression}), which makes "
+            "reading many times slower. `adata.write_h5ad(path, compression=None)` of the loaded "
+            "AnnData rewrites them.",
+            UserWarning,
+            stacklevel=caller_level(),
+        )
+
+
+def select_rows(indices: ArrayLike | None, n_cells: int) -> NDArray:
+    """Return row numbers for `indices`: `None` (all), numbers in any order, or a mask."""
+    if indices is None:
+        return np.arange(n_cells)
+    rows = np.asarray(indices)
+    if rows.dtype == bool:
+        if rows.shape != (n_cells,):
+            raise ValueError(
+                f"`indices` is a mask of shape {rows.shape}, and there are {n_cells} cells. Pass "
+                "one value per cell."
+            )
+        return np.flatnonzero(rows)
+    rows = rows.astype(np.int64) if rows.size == 0 else rows
+    if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
+        raise TypeError(
+            f"`indices` has dtype {rows.dtype} and shape {rows.shape}. Pass row numbers or a "
+            "boolean mask, one axis."
+        )
+    if rows.size and (rows.min() < -n_cells or rows.max() >= n_cells):
+        raise IndexError(
+            f"`indices` runs from {rows.min()} to {rows.max()}, and there are {n_cells} cells. "
+            f"Pass row numbers below {n_cells}."
+        )
+    return np.arange(n_cells)[rows]
+
+
+def some_of(names: Sequence[object], most: int = 3) -> str:
+    """Return the first few names for a message."""
+    return ", ".join(repr(n) for n in names[:most])

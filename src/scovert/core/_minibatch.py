@@ -1,0 +1,129 @@
+"""The one loop over minibatches behind every ``get_*``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from numpy.typing import ArrayLike, NDArray
+from scvi import REGISTRY_KEYS, settings
+from scvi.model.base import BaseModelClass
+from torch import Tensor
+
+from scovert.core._checks import (
+    check_categorical,
+    check_covariates,
+    check_genes,
+    check_layer,
+    check_number,
+    select_rows,
+)
+from scovert.core._count_checks import check_counts
+from scovert.core._counts import get_counts
+from scovert.core._registering import check_unchanged
+from scovert.core.dataloaders._cells import Cells, CellTensors
+
+__all__ = ["check_trained", "find_target", "genes_of", "over_minibatches", "read_query"]
+
+
+def check_trained(model: BaseModelClass) -> None:
+    """Refuse a model that was not trained."""
+    if not model.is_trained:
+        name = type(model).__name__
+        raise RuntimeError(f"This {name} is not trained. Call `model.train()` first.")
+
+
+def genes_of(registry: dict) -> pd.Index:
+    """Return the names of the genes in the order of the networks."""
+    return pd.Index(registry["field_registries"]["X"]["state_registry"]["column_names"])
+
+
+def find_target(model: BaseModelClass, adata: AnnData | None) -> AnnData:
+    """Return the AnnData to annotate, once it was checked for what the model reads of it."""
+    if adata is None or adata is model.adata:
+        check_unchanged(model)
+        return model.adata
+    check_layer(adata, model.registry["setup_args"]["layer"])
+    check_genes(adata, genes_of(model.registry))
+    return adata
+
+
+def read_query(model: BaseModelClass, adata: AnnData | None) -> tuple[AnnData, Cells]:
+    """Return the cells a method was asked about; foreign ones are checked first."""
+    if adata is None or adata is model.adata:
+        check_unchanged(model)
+        return model.adata, Cells.read(model.adata, model.registry, genes_of(model.registry))
+    setup = model.registry["setup_args"]
+    layer = setup["layer"]
+    where = check_layer(adata, layer)
+    check_categorical(adata, setup["batch_key"], "batch_key")
+    check_covariates(
+        adata, setup["categorical_covariate_keys"], setup["continuous_covariate_keys"]
+    )
+    check_genes(adata, genes_of(model.registry))
+    check_counts(get_counts(adata, layer), where, adata, may_be_zero=True)
+    return adata, Cells.read(adata, model.registry, genes_of(model.registry))
+
+
+@torch.inference_mode()
+def over_minibatches(
+    model: BaseModelClass,
+    compute: Callable[[dict[str, Tensor]], Tensor],
+    adata: AnnData | None = None,
+    indices: ArrayLike | None = None,
+    batch_size: int | None = None,
+) -> tuple[NDArray, pd.Index]:
+    """Compute an array of cells minibatch by minibatch.
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    compute
+        Function from a minibatch on the model's device to a tensor with its cells as rows.
+    adata
+        Cells to compute for; `None` means those of the model. Genes are matched by name.
+    indices
+        Rows of `adata`, in the order of the result, or a mask.
+    batch_size
+        Cells in a minibatch; the result does not depend on it.
+
+    Returns
+    -------
+    The array, and the names of its rows.
+    """
+    check_trained(model)
+    if batch_size is not None:
+        check_number("batch_size", batch_size, 1, whole=True)
+    adata, cells = read_query(model, adata)
+    rows = select_rows(indices, len(cells))
+    size = batch_size or settings.batch_size
+    model.module.eval()
+    if len(rows) == 0:  # one cell tells the shape
+        one = CellTensors(cells.block(0, 1), model.device)[np.zeros(1, np.int64)]
+        return compute(one).cpu().numpy()[:0], adata.obs_names[rows]
+    result = None
+    for places, first, last in cells.spans(rows):
+        tensors = CellTensors(cells.block(first, last), model.device)
+        for at in np.array_split(places, -(-len(places) // size)):
+            minibatch = tensors[rows[at] - first]
+            _check_counts_of(minibatch[REGISTRY_KEYS.X_KEY], adata.obs_names[rows[at]])
+            values = compute(minibatch).cpu().numpy()
+            if result is None:
+                result = np.empty((len(rows), *values.shape[1:]), values.dtype)
+            result[at] = values
+    return result, adata.obs_names[rows]
+
+
+def _check_counts_of(x: Tensor, cells: pd.Index) -> None:
+    """Refuse values that are no counts in a minibatch: of many cells only some were compared."""
+    is_count = (x >= 0) & (x == x.round()) & x.isfinite()
+    if not is_count.all():
+        row, gene = (int(i) for i in (~is_count).nonzero()[0])
+        raise ValueError(
+            f"Cell {cells[row]!r} holds {x[row, gene]:.6g}, and scovert models raw counts, "
+            "non-negative whole numbers. They were changed after they were set up: put them back."
+        )

@@ -1,0 +1,219 @@
+"""What models need to know about an AnnData when it is set up, and whether it still is so."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+from scvi import REGISTRY_KEYS
+from scvi.data.fields import LayerField
+from scvi.model.base import BaseModelClass
+
+from scovert.core._checks import check_layer, some_of
+from scovert.core._compat import SCVI_UUID_KEY
+from scovert.core._count_checks import check_counts
+from scovert.core._counts import BLOCK, as_rows, get_counts, is_in_memory
+
+__all__ = [
+    "CountsField",
+    "check_set_up",
+    "check_unchanged",
+    "fingerprint",
+    "give_identity",
+    "used_batches",
+]
+
+MAX_BLOCKS = 256
+"""Blocks in memory that are compared: those of a million cells, of more evenly spaced ones."""
+BLOCKS_OF_FILE, ROWS_OF_FILE = 16, 64
+"""Blocks of a file, and rows of each: it is slower to read than to compute from."""
+MAX_WEIGHT = 2**16
+"""Weights of genes are whole numbers below it, so that weighted sums of counts are exact."""
+
+
+def give_identity(cls: type[BaseModelClass], adata: AnnData) -> None:
+    """Turn a view into an AnnData, and a copy of one that was set up into one of its own.
+
+    The host tells AnnData apart by an identifier in ``uns``, which a copy shares.
+    """
+    if adata.is_view:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            adata.obs = adata.obs.copy()
+    known = cls._setup_adata_manager_store.get(adata.uns.get(SCVI_UUID_KEY))
+    if known is not None and known.adata is not adata:
+        del adata.uns[SCVI_UUID_KEY]
+
+
+def used_batches(adata: AnnData, batch_key: str) -> dict:
+    """Return a registry of the datasets that have cells; an unused category is none."""
+    used = adata.obs[batch_key].astype("category").cat.remove_unused_categories().cat.categories
+    state = {"categorical_mapping": used.to_numpy(copy=True), "original_key": batch_key}
+    return {"field_registries": {REGISTRY_KEYS.BATCH_KEY: {"state_registry": state}}}
+
+
+def fingerprint(adata: AnnData) -> str:
+    """Return a hash of the cells' names in their order."""
+    return hashlib.sha256("\n".join(map(str, adata.obs_names)).encode()).hexdigest()
+
+
+class CountsField(LayerField):
+    """Counts of a model, and a fingerprint of all that it is to read, kept in the registry.
+
+    Parameters
+    ----------
+    adata
+        What is set up.
+    layer
+        Layer with the counts; `None` for ``X``, ``"raw"`` also for ``adata.raw``.
+    keys
+        Columns of ``obs`` that are read too; `None` among them is skipped.
+    """
+
+    def __init__(self, adata: AnnData, layer: str | None, keys: Sequence[str | None]) -> None:
+        super().__init__(
+            REGISTRY_KEYS.X_KEY,
+            layer if layer in adata.layers else None,  # the host does not know adata.raw
+            is_count_data=False,
+            correct_data_format=False,
+        )
+        self.layer, self.keys = layer, [key for key in keys if key is not None]
+
+    def validate_field(self, adata: AnnData) -> None:
+        """Trust the counts, which the model has looked at."""
+
+    def register_field(self, adata: AnnData) -> dict:
+        """Return numbers and names, as the host does, with the hashes."""
+        return super().register_field(adata) | {"digests": _digests(adata, self.layer, self.keys)}
+
+
+def check_set_up(cls: type[BaseModelClass], adata: AnnData, name: str = "adata") -> None:
+    """Refuse what is no AnnData, or none that was set up, or a copy or a part of one that was."""
+    if not isinstance(adata, AnnData):
+        raise TypeError(f"`{name}` is a {type(adata).__name__}. Pass an AnnData.")
+    call = f"`{cls.__name__}.setup_anndata({name}, ...)`"
+    manager = cls._setup_adata_manager_store.get(adata.uns.get(SCVI_UUID_KEY))
+    if manager is None:
+        raise ValueError(f"`{name}` is not set up for {cls.__name__}. Call {call} first.")
+    if manager.adata is not adata:
+        raise ValueError(
+            f"`{name}` ({adata.n_obs} cells, {adata.n_vars} genes) is a copy or a part of the "
+            f"AnnData that was set up ({manager.adata.n_obs} cells, {manager.adata.n_vars} "
+            f"genes). Pass that one, or call {call} with this one."
+        )
+
+
+def check_unchanged(model: BaseModelClass, *, every_value: bool = False) -> None:
+    """Refuse an AnnData of which something that the model reads has changed since it was set up.
+
+    Parameters
+    ----------
+    model
+        The model.
+    every_value
+        Also make sure that all counts are counts, where some of many are compared.
+
+    Raises
+    ------
+    ValueError
+        It says what changed.
+    """
+    adata, setup = model.adata, model.registry["setup_args"]
+    state = model.adata_manager.registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]
+    found = _change_of_shape(adata, state, setup["layer"])
+    if found is None:
+        found = _change_of_values(adata, state["digests"], setup["layer"])
+    if found is not None:
+        name = type(model).__name__
+        raise ValueError(
+            f"The AnnData of this {name} is not as it was set up: {found}. What a model reads "
+            "must stay: put it back, or set the AnnData up and fit a model again. To normalise or "
+            "filter later, keep a copy of the AnnData, or the raw counts in a layer "
+            "(`adata.layers['counts'] = adata.X.copy()`) that you name in `setup_anndata`."
+        )
+    if every_value:
+        check_counts(get_counts(adata, setup["layer"]), check_layer(adata, setup["layer"]), adata)
+
+
+def _change_of_shape(adata: AnnData, state: dict, layer: str | None) -> str | None:
+    if adata.n_obs != state["n_obs"]:
+        return f"it had {state['n_obs']} cells and has {adata.n_obs}"
+    genes = pd.Index(state["column_names"])
+    if not adata.var_names.equals(genes):
+        return _change_of_genes(adata.var_names, genes)
+    try:
+        check_layer(adata, layer)
+    except (KeyError, ValueError) as error:
+        return str(error.args[0]).rstrip(".")
+    return None
+
+
+def _change_of_genes(now: pd.Index, before: pd.Index) -> str:
+    lost, new = before.difference(now, sort=False), now.difference(before, sort=False)
+    if len(lost) == len(new) == 0:
+        return "its genes are in another order"
+    added = f", and there are {len(new)} others, such as {some_of(new)}" if len(new) else ""
+    return f"{len(lost)} of its {len(before)} genes are gone, such as {some_of(lost)}{added}"
+
+
+def _change_of_values(adata: AnnData, before: dict[str, str], layer: str | None) -> str | None:
+    keys = [key for key in before if key != REGISTRY_KEYS.X_KEY]
+    lost = [key for key in keys if key not in adata.obs]
+    if lost:
+        return f"`adata.obs[{lost[0]!r}]` is gone"
+    now = _digests(adata, layer, keys)
+    changed = [key for key in before if now[key] != before[key]]
+    if not changed:
+        return None
+    if changed[0] != REGISTRY_KEYS.X_KEY:
+        return f"`adata.obs[{changed[0]!r}]` holds other values"
+    where = check_layer(adata, layer)
+    try:
+        check_counts(get_counts(adata, layer), where, adata)
+    except (ValueError, TypeError) as error:
+        return str(error).rstrip(".")
+    return f"{where} holds other counts, or its cells are in another order"
+
+
+def _digests(adata: AnnData, layer: str | None, keys: Sequence[str]) -> dict[str, str]:
+    """Return hashes of the counts, under the host's name for them, and of columns of ``obs``."""
+    columns = {key: _digest_of_column(adata.obs[key]) for key in keys}
+    return {REGISTRY_KEYS.X_KEY: _digest_of_counts(get_counts(adata, layer)), **columns}
+
+
+def _digest_of_counts(counts: object) -> str:
+    """Hash a weighted sum of the counts of every cell that is looked at.
+
+    Sums of whole numbers are exact, so that neither the kind of the matrix nor its type matters.
+    """
+    weights = np.random.default_rng(0).integers(1, MAX_WEIGHT, counts.shape[1]).astype(float)
+    sums = [np.asarray(block @ weights, float) for block in _some_blocks(counts)]
+    return hashlib.sha256(b"".join(part.tobytes() for part in sums)).hexdigest()
+
+
+def _some_blocks(counts: object) -> Iterator[object]:
+    """Read blocks of rows from one end to the other: all, if there are few in memory."""
+    n_rows = counts.shape[0]
+    in_memory = is_in_memory(counts)
+    size, most = (BLOCK, MAX_BLOCKS) if in_memory else (ROWS_OF_FILE, BLOCKS_OF_FILE)
+    starts = np.arange(0, n_rows, size)
+    if len(starts) > most:
+        starts = np.linspace(0, n_rows - size, most).astype(int)
+    for start in starts.tolist():
+        yield as_rows(counts[start : start + size])
+
+
+def _digest_of_column(column: pd.Series) -> str:
+    """Hash the values of a column, whether numbers or categories of any type."""
+    values: list[NDArray]
+    if pd.api.types.is_float_dtype(column):
+        values = [column.to_numpy(float)]
+    else:
+        codes, levels = pd.factorize(column.astype(str).to_numpy(object))
+        values = [codes.astype(np.int64), np.array("\n".join(levels).encode())]
+    return hashlib.sha256(b"".join(part.tobytes() for part in values)).hexdigest()

@@ -1,0 +1,65 @@
+"""Rows of ``check()`` of a reference."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scovert.core._diagnostics import HealthRow, row
+
+__all__ = ["reference_rows"]
+
+FEW_CELLS_OF_TYPE, FEW_GENES, FEW_GENES_OF_TYPE, ALIKE = 50, 200, 10, 0.95
+
+
+def reference_rows(
+    study: str, n_cells: dict[str, int], n_genes: int, shares: NDArray
+) -> list[HealthRow]:
+    """Return what a reference can tell.
+
+    Parameters
+    ----------
+    study
+        Name of the study, empty if there is only one.
+    n_cells
+        Cells of every type.
+    n_genes
+        Genes that tell types apart.
+    shares
+        Shares of these genes in the types, shape ``(n_types, n_genes)``.
+    """
+    prefix = f"{study}: " if study else ""
+    smallest = min(n_cells, key=n_cells.get)
+    advice = ""
+    if n_cells[smallest] < FEW_CELLS_OF_TYPE:
+        advice = f"The profile of {smallest!r} rests on few cells: merge it with a related type."
+    rows = [row(f"{prefix}cells of the smallest type", n_cells[smallest], advice)]
+    advice = "" if n_genes >= FEW_GENES else "Few genes tell the types apart: pass all genes."
+    rows.append(row(f"{prefix}informative genes", n_genes, advice))
+    own = np.bincount(shares.argmax(0), minlength=len(n_cells))
+    rarest = list(n_cells)[own.argmin()]
+    advice = ""
+    if own.min() < FEW_GENES_OF_TYPE:
+        advice = (
+            f"Few genes tell {rarest!r} from the others beyond what sampling explains: merge it "
+            "with a related type, or use more cells."
+        )
+    rows.append(row(f"{prefix}genes highest in {rarest}, the fewest", own.min(), advice))
+    likeness = np.corrcoef(np.log(shares * 1e6 + 10))
+    np.fill_diagonal(likeness, -1)
+    pair = np.unravel_index(likeness.argmax(), likeness.shape)
+    first, second = (list(n_cells)[i] for i in pair)
+    advice = ""
+    if likeness.max() > ALIKE:
+        advice = (
+            f"{first!r} and {second!r} express almost alike: read their sum rather than each, or "
+            "merge them."
+        )
+    return [
+        *rows,
+        row(
+            f"{prefix}correlation of {first} and {second}, the closest types",
+            likeness.max(),
+            advice,
+        ),
+    ]

@@ -1,0 +1,337 @@
+r"""Joint fit of all samples: linear mixing, gene shifts that the cohort shares, robust residuals.
+
+.. math::
+    \log(y_{bg} + c) &= \log\Big(e^{s_g + a_b} \sum_k w_{bk} \rho_{kg} + c\Big) + \epsilon_{bg},
+    \qquad w_b = \mathrm{softmax}(\theta_b), \\
+    \epsilon_{bg} &\sim t_4(0, \sigma_e^2 + n_{bg}), \quad
+    s_g \sim t_4(0, \sigma_s^2 + u_g), \quad
+    \theta_b \sim N(m, \tau^2), \quad a_b \sim N(0, 1/4),
+
+where :math:`y` are counts per million of the shared genes, :math:`n_{bg}` the variance of sampling
+and :math:`u_g` that of the profiles, propagated to the cohort's mean mixture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scvi.distributions import NegativeBinomial
+from torch import Tensor, nn
+
+from scovert.model.bulk._residual import DF, robust_residual
+
+__all__ = ["OFFSET", "Cohort", "JointFit", "fit_cohort", "refit_cohort"]
+
+OFFSET = 10.0
+"""Counts per million added before logarithms."""
+MILLIONS_OF_READS = 20.0
+"""Depth taken for samples whose counts are not known."""
+N_STEPS, LEARNING_RATE = 250, 0.05
+REFIT_STEPS, REFIT_RATE = 120, 0.03
+STEPS_BETWEEN_VARIANCES = 25
+SPREAD_RANGE = (0.1, 3.0)
+PRIOR_SD = {"shift": (0.6, 1.0), "residual": (0.3, 1.0), "spread": (1.0, 0.5)}
+"""Median and log sd of the log-normal priors of the three standard deviations."""
+START_SD = {"shift": 0.5, "residual": 0.3, "spread": 1.0}
+COUNT_FLOOR = 0.1
+MEAN_SD, SCALE_SD = 3.0, 0.5
+UNKNOWN_SD, UNKNOWN_START = 1.5, -1.0
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Samples to deconvolve, and the profiles they are mixed from.
+
+    Attributes
+    ----------
+    cpm
+        Counts per million of all shared genes, of the informative ones, shape
+        ``(n_samples, n_genes)``.
+    millions
+        Counts of a sample in millions; those of a usual library if only shares are known.
+    profiles
+        Counts per million of the states, shape ``(n_states, n_genes)``.
+    variance
+        Variance of their logarithms, shape ``(n_states, n_genes)``.
+    """
+
+    cpm: Tensor
+    millions: float
+    profiles: Tensor
+    variance: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        cpm: NDArray,
+        shares: NDArray,
+        variance: NDArray,
+        millions: float | None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Cohort:
+        """Take arrays; `shares` are those of genes in states, and sum to one over all genes."""
+        tensors = (torch.as_tensor(x, dtype=dtype) for x in (cpm, shares * 1e6, variance))
+        cpm, profiles, variance = tensors
+        return cls(cpm, millions or MILLIONS_OF_READS, profiles, variance)
+
+    def with_profile(self, profile: NDArray, sd: float) -> Cohort:
+        """Return the cohort with one more state, whose log profile has a standard deviation."""
+        row = self.profiles.new_tensor(profile)[None]
+        profiles = torch.cat([self.profiles, row])
+        variance = torch.cat([self.variance, torch.full_like(row, sd**2)])
+        return replace(self, profiles=profiles, variance=variance)
+
+
+@dataclass(frozen=True)
+class JointFit:
+    """Most probable mixture of every sample.
+
+    Attributes
+    ----------
+    weights
+        Shares of the states in the RNA of the samples, shape ``(n_samples, n_states)``; with an
+        unknown component it is the last column.
+    shift
+        Log shift of the genes, shape ``(n_genes,)``.
+    scale
+        Log scale of the samples, shape ``(n_samples,)``.
+    shift_sd, residual_sd, spread
+        Standard deviations of shifts, residuals and of the samples' logits.
+    residuals
+        Residuals on the log scale, shape ``(n_samples, n_genes)``.
+    unknown
+        Profile of the unknown component in counts per million, shape ``(n_genes,)``, or `None`.
+    likelihood
+        ``"robust"`` or ``"nb"``.
+    objective
+        Negative log posterior by step.
+    """
+
+    weights: NDArray
+    shift: NDArray
+    scale: NDArray
+    shift_sd: float
+    residual_sd: float
+    spread: float
+    residuals: NDArray
+    unknown: NDArray | None
+    likelihood: str
+    objective: list[float]
+
+
+class _Mixing(nn.Module):
+    """Parameters of one or several fits."""
+
+    def __init__(self, logits: Tensor, n_genes: int, *, n_fits: int, has_unknown: bool) -> None:
+        super().__init__()
+        zeros = logits.new_zeros
+        self.logits = nn.Parameter(logits.expand(n_fits, -1, -1).clone())
+        self.mean = nn.Parameter(self.logits.detach().mean(1, keepdim=True))
+        self.shift = nn.Parameter(zeros(n_fits, 1, n_genes))
+        self.scale = nn.Parameter(zeros(n_fits, len(logits), 1))
+        self.unknown = nn.Parameter(zeros(n_fits, 1, n_genes)) if has_unknown else None
+        self.log_sd = nn.ParameterDict(
+            {k: nn.Parameter(zeros(n_fits, 1, 1) + math.log(v)) for k, v in START_SD.items()}
+        )
+
+    @property
+    def spread(self) -> Tensor:
+        """Standard deviation of the samples' logits."""
+        return self.log_sd["spread"].exp().clamp(*SPREAD_RANGE)
+
+    def weights(self) -> Tensor:
+        """Return the shares of the states, shape ``(n_fits, n_samples, n_states)``."""
+        return torch.softmax(self.logits, -1)
+
+    def mixed(self, profiles: Tensor) -> Tensor:
+        """Return the mixed profiles, shape ``(n_fits, n_samples, n_genes)``."""
+        if self.unknown is not None:
+            profiles = torch.cat([profiles[None], self.unknown_profile(profiles)], 1)
+        return self.weights() @ profiles
+
+    def unknown_profile(self, profiles: Tensor) -> Tensor:
+        """Return that of the unknown component, shape ``(1, 1, n_genes)``."""
+        return (profiles.mean(0) + OFFSET) * self.unknown.exp()
+
+    def log_prior(self, profile_variance: Tensor, gene_weights: Tensor) -> Tensor:
+        """Return the negative log prior of everything, up to a constant."""
+        variance = (2 * self.log_sd["shift"]).exp() + profile_variance
+        shift = (DF + 1) / 2 * torch.log1p(self.shift.square() / (DF * variance))
+        total = (gene_weights * (shift + variance.log() / 2)).sum()
+        deviation = (self.logits - self.mean) / self.spread
+        total = total + (deviation.square() / 2 + self.spread.log()).sum()
+        total = total + _normal(self.mean, MEAN_SD) + _normal(self.scale, SCALE_SD)
+        for name, (median, sd) in PRIOR_SD.items():
+            total = total + _normal(self.log_sd[name] - math.log(median), sd)
+        if self.unknown is not None:
+            total = total + _normal(gene_weights.sqrt() * self.unknown, UNKNOWN_SD)
+        return total
+
+
+def _normal(x: Tensor, sd: float) -> Tensor:
+    return x.square().sum() / (2 * sd**2)
+
+
+def fit_cohort(
+    cohort: Cohort,
+    *,
+    likelihood: str = "robust",
+    has_unknown: bool = False,
+    weights: NDArray | None = None,
+    n_steps: int = N_STEPS,
+) -> JointFit:
+    """Fit all samples together, from equal shares.
+
+    Parameters
+    ----------
+    cohort
+        Samples and profiles.
+    likelihood
+        ``"robust"`` or ``"nb"``, negative binomial counts.
+    has_unknown
+        Add a component with a profile of its own.
+    weights
+        Shares of the states that are kept, shape ``(n_samples, n_states)``: only shifts, scales
+        and standard deviations are then fitted.
+    n_steps
+        Steps of Adam.
+    """
+    n_states, n_genes = cohort.profiles.shape
+    logits = cohort.cpm.new_zeros(len(cohort.cpm), n_states + has_unknown)
+    if has_unknown:
+        logits[:, -1] = UNKNOWN_START
+    if weights is not None:
+        logits = cohort.cpm.new_tensor(np.log(weights + 1e-5))
+    mixing = _Mixing(logits, n_genes, n_fits=1, has_unknown=has_unknown)
+    mixing.logits.requires_grad_(weights is None)
+    gene_weights = cohort.cpm.new_ones(1, 1, n_genes)
+    optimiser = _Descent(mixing, cohort, TERMS[likelihood], gene_weights)
+    objective = optimiser.run(cohort.profiles, n_steps, LEARNING_RATE)
+    with torch.no_grad():
+        mean = mixing.mixed(cohort.profiles) * (mixing.shift + mixing.scale).exp()
+        residuals = (cohort.cpm + OFFSET).log() - (mean[0] + OFFSET).log()
+        return JointFit(
+            weights=_array(mixing.weights()[0]),
+            shift=_array(mixing.shift[0, 0]),
+            scale=_array(mixing.scale[0, :, 0]),
+            shift_sd=float(mixing.log_sd["shift"].exp()),
+            residual_sd=float(mixing.log_sd["residual"].exp()),
+            spread=float(mixing.spread),
+            residuals=_array(residuals),
+            unknown=_array(mixing.unknown_profile(cohort.profiles)[0, 0]) if has_unknown else None,
+            likelihood=likelihood,
+            objective=objective,
+        )
+
+
+def refit_cohort(
+    cohort: Cohort,
+    start: JointFit,
+    profiles: Tensor,
+    gene_weights: Tensor,
+    *,
+    n_steps: int = REFIT_STEPS,
+) -> NDArray:
+    """Fit again with other profiles and weights of genes, from a fit whose sds are kept.
+
+    Parameters
+    ----------
+    cohort
+        The samples.
+    start
+        The fit to begin with.
+    profiles
+        Profiles of every fit, shape ``(n_fits, n_states, n_genes)``.
+    gene_weights
+        Weights of the genes, shape ``(n_fits, 1, n_genes)``.
+    n_steps
+        Steps of Adam.
+
+    Returns
+    -------
+    Shares of the states, shape ``(n_fits, n_samples, n_states)``.
+    """
+    tensor = cohort.cpm.new_tensor
+    logits = tensor(np.log(start.weights + 1e-5))
+    logits = logits - logits.mean(-1, keepdim=True)
+    mixing = _Mixing(logits, len(start.shift), n_fits=len(profiles), has_unknown=False)
+    sds = {"shift": start.shift_sd, "residual": start.residual_sd, "spread": start.spread}
+    with torch.no_grad():
+        mixing.shift += tensor(start.shift)
+        mixing.scale += tensor(start.scale)[:, None]
+        for name, sd in sds.items():
+            mixing.log_sd[name].fill_(math.log(sd)).requires_grad_(False)
+    term = TERMS[start.likelihood]
+    _Descent(mixing, cohort, term, gene_weights).run(profiles, n_steps, REFIT_RATE)
+    return _array(mixing.weights())
+
+
+class _Descent:
+    """Adam on the negative log posterior, at a rate that falls to a tenth in the last steps."""
+
+    def __init__(
+        self, mixing: _Mixing, cohort: Cohort, term: Callable[..., Tensor], gene_weights: Tensor
+    ) -> None:
+        self.mixing, self.cohort, self.gene_weights = mixing, cohort, gene_weights
+        self.term = term(cohort, gene_weights)
+
+    def run(self, profiles: Tensor, n_steps: int, rate: float) -> list[float]:
+        """Return the objective by step."""
+        mixing, objective = self.mixing, []
+        free = [p for p in mixing.parameters() if p.requires_grad]
+        adam = torch.optim.Adam(free, lr=rate)
+        for step in range(n_steps):
+            if step % STEPS_BETWEEN_VARIANCES == 0:
+                variance = self._profile_variance(profiles)
+            adam.param_groups[0]["lr"] = rate * min(1.0, 0.1 + 2.25 * (1 - step / n_steps))
+            adam.zero_grad()
+            loss = self.term(mixing, mixing.mixed(profiles))
+            loss = loss + mixing.log_prior(variance, self.gene_weights)
+            loss.backward()
+            adam.step()
+            objective.append(float(loss.detach()))
+        return objective
+
+    def _profile_variance(self, profiles: Tensor) -> Tensor:
+        """Variance of the log of the cohort's mean mixture, shape ``(n_fits, 1, n_genes)``."""
+        n_states = profiles.shape[-2]
+        with torch.no_grad():
+            mean = self.mixing.weights().mean(1)[..., :n_states, None]  # (n_fits, n_states, 1)
+            parts = mean * profiles
+            parts = parts / (parts.sum(1, keepdim=True) + OFFSET)
+            return (parts.square() * self.cohort.variance).sum(1, keepdim=True)
+
+
+def _robust_term(cohort: Cohort, gene_weights: Tensor) -> Callable[[_Mixing, Tensor], Tensor]:
+    noise = 1 / (cohort.cpm * cohort.millions + 1)
+    observed = ((cohort.cpm + OFFSET).log(), noise, gene_weights, cohort.cpm.new_tensor(OFFSET))
+
+    def term(mixing: _Mixing, mixed: Tensor) -> Tensor:
+        sd = mixing.log_sd["residual"]
+        return robust_residual(mixed, mixing.shift, mixing.scale, sd, observed)
+
+    return term
+
+
+def _count_term(cohort: Cohort, gene_weights: Tensor) -> Callable[[_Mixing, Tensor], Tensor]:
+    counts = cohort.cpm * cohort.millions
+
+    def term(mixing: _Mixing, mixed: Tensor) -> Tensor:
+        factor = (mixing.shift + mixing.scale).exp() * cohort.millions
+        theta = (-2 * mixing.log_sd["residual"]).exp().expand_as(mixed)
+        nb = NegativeBinomial(mu=mixed * factor + COUNT_FLOOR, theta=theta, validate_args=False)
+        return -(gene_weights * nb.log_prob(counts)).sum()
+
+    return term
+
+
+TERMS = {"robust": _robust_term, "nb": _count_term}
+
+
+def _array(tensor: Tensor) -> NDArray:
+    return tensor.detach().double().cpu().numpy()

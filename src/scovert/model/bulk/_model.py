@@ -1,0 +1,554 @@
+"""What is in the tube: cell types in bulk RNA-seq."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scvi import REGISTRY_KEYS, settings
+from scvi.data import AnnDataManager
+from scvi.data.fields import CategoricalObsField
+from scvi.model.base import BaseModelClass
+from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
+
+from scovert.core._arguments import knows_its_arguments
+from scovert.core._checks import (
+    UNKNOWN,
+    check_choice,
+    check_genes,
+    check_layer,
+    check_number,
+    warn_about_cells,
+)
+from scovert.core._count_checks import check_counts
+from scovert.core._counts import get_counts
+from scovert.core._diagnostics import check_table
+from scovert.core._minibatch import check_trained, genes_of
+from scovert.core._registering import CountsField, check_set_up, check_unchanged, give_identity
+from scovert.core._save_load import SaveLoadMixin
+from scovert.core._slots import check_free, check_memory, write_slots
+from scovert.core.genes import GeneNames, has_left_out_prefix
+from scovert.model.bulk._checks import (
+    check_condition,
+    check_no_options,
+    check_sizes,
+    check_subjects,
+    check_types,
+    check_unknown,
+    warn_about_housekeeping,
+    warn_about_unknown,
+)
+from scovert.model.bulk._deconvolve import Question, answer, work_of
+from scovert.model.bulk._diagnostics import reference_rows
+from scovert.model.bulk._expression import TypeExpression, find_expression, layer_names, types_of
+from scovert.model.bulk._measured_checks import check_measured
+from scovert.model.bulk._module import BulkModule
+from scovert.model.bulk._reference import Learning, find_signatures, restored, stored
+from scovert.model.bulk._result import BulkResult, in_slot
+from scovert.model.bulk._samples import Samples
+from scovert.model.bulk._signature import Signature
+
+__all__ = ["BulkDeconvolution"]
+
+logger = logging.getLogger(__name__)
+
+ONE_THREAD = 1
+"""Matrices are small: threads wait for each other, for minutes if others use the machine too."""
+FEW_TYPES, GENES_OF_FEW, GENES_OF_MANY = 4, 100, 800
+
+
+@knows_its_arguments(options="deconvolve")
+class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
+    """Cell types in bulk RNA-seq, with intervals, from an annotated single-cell reference.
+
+    All samples are fitted together: every sample is a linear mixture of the profiles of the
+    reference's types (several states each), a shift of every gene that the cohort shares takes
+    what differs between bulk and single-cell protocols, and residuals are robust on a log scale.
+    Fractions of RNA become fractions of cells by the RNA content of the types. See
+    :doc:`/models/bulk` for the model, for what cannot be known from expression, and for what a few
+    measured samples buy.
+
+    Parameters
+    ----------
+    reference
+        Annotated cells, prepared with :meth:`setup_anndata`.
+    n_states
+        Most states of a type; types with fewer than 50 cells have one.
+    signature
+        ``"states"``: sums of the cells of a state, which k-means finds. ``"prototype_vae"``: what
+        the prototypes of a variational autoencoder decode to; takes a minute or more to train.
+    min_cells_per_type
+        Fewest cells of a type.
+    n_genes_per_type
+        Most genes that speak for a type; ``"auto"`` means 800, or 100 for up to four types.
+
+    Examples
+    --------
+    >>> import scovert
+    >>> from scovert.model import BulkDeconvolution
+    >>> reference = scovert.data.pbmc68k()
+    >>> bulk = scovert.simulate.bulk(reference, "cell_type", n_samples=5)
+    >>> BulkDeconvolution.setup_anndata(reference, labels_key="cell_type")
+    >>> model = BulkDeconvolution(reference, min_cells_per_type=8)
+    >>> model.train()
+    >>> result = model.deconvolve(bulk, kind="counts", cell_size="reference", interval=None)
+    >>> result.proportions.shape
+    (5, 10)
+    """
+
+    def __init__(
+        self,
+        reference: AnnData,
+        *,
+        n_states: int = 3,
+        signature: Literal["states", "prototype_vae"] = "states",
+        min_cells_per_type: int = 10,
+        n_genes_per_type: int | Literal["auto"] = "auto",
+    ) -> None:
+        check_set_up(type(self), reference, "reference")
+        super().__init__(reference)
+        check_unchanged(self)
+        check_number("n_states", n_states, 1, whole=True)
+        check_choice("signature", signature, ("states", "prototype_vae"))
+        check_number("min_cells_per_type", min_cells_per_type, 1, whole=True)
+        if n_genes_per_type != "auto":
+            check_number("n_genes_per_type", n_genes_per_type, 1, whole=True)
+        check_types(reference, self.registry["setup_args"]["labels_key"], min_cells_per_type)
+        self.n_states, self.min_cells_per_type = n_states, min_cells_per_type
+        self.signature, self.n_genes_per_type = signature, n_genes_per_type
+        self.studies_: dict[str, list[str]] = {}
+        self.gene_names_: list[list] = []
+        self.is_kept_ = np.empty(0, bool)
+        self.seed_ = 0
+        self.module = BulkModule()
+        self._model_summary_string = (
+            f"BulkDeconvolution with {reference.n_obs} cells of "
+            f"{reference.obs[self.registry['setup_args']['labels_key']].nunique()} types, "
+            f"{reference.n_vars} genes: n_states={n_states}, signature={signature!r}"
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        reference: AnnData,
+        labels_key: str,
+        batch_key: str | None = None,
+        subject_key: str | None = None,
+        layer: str | None = None,
+        _registry: dict | None = None,  # of a saved model
+    ) -> None:
+        """Say where in `reference` counts and cell types are.
+
+        Writes only what scvi-tools keeps under names that begin with ``_scvi_``.
+
+        Parameters
+        ----------
+        reference
+            Annotated cells with raw counts.
+        labels_key
+            Column of ``reference.obs`` with the cell types.
+        batch_key
+            Column of ``reference.obs`` with the study or the chemistry. Every study is a
+            reference of its own, and results are averaged.
+        subject_key
+            Column of ``reference.obs`` with the donor, for the variance between donors.
+        layer
+            Layer with the raw counts; `None` means ``reference.X``, ``"raw"`` (unless a layer is
+            called so) the genes of `reference` in ``reference.raw``.
+
+        Raises
+        ------
+        KeyError
+            If a key or the layer does not exist.
+        ValueError
+            If the counts are not counts, a key has missing values, there is one type only, or
+            gene names are duplicated.
+        """
+        where = check_layer(reference, layer)
+        check_genes(reference)
+        check_types(reference, labels_key, 1)
+        check_subjects(reference, batch_key, subject_key)
+        totals = check_counts(get_counts(reference, layer), where, reference)
+        if _registry is None:
+            warn_about_cells(reference, totals)
+        give_identity(cls, reference)
+        manager = AnnDataManager(
+            fields=[
+                CountsField(reference, layer, [labels_key, batch_key, subject_key]),
+                CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
+            ],
+            setup_method_args=cls._get_setup_method_args(
+                cls=cls,
+                adata=reference,
+                labels_key=labels_key,
+                batch_key=batch_key,
+                subject_key=subject_key,
+                layer=layer,
+            ),
+        )
+        manager.register_fields(reference, _registry)
+        cls.register_manager(manager)
+
+    def train(self, *, enable_progress_bar: bool = True) -> None:
+        """Learn the profiles of the reference's types.
+
+        Ribosomal and mitochondrial genes are left out: told by symbols, also in a column of
+        ``reference.var``, or by Ensembl identifiers of human and mouse.
+
+        Obeys ``scvi.settings.seed``; ``model.history`` has the losses of prototypes by epoch.
+
+        Parameters
+        ----------
+        enable_progress_bar
+            Show a bar while prototypes are trained.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss of the prototypes became NaN or infinite.
+        """
+        check_unchanged(self, every_value=True)
+        self.seed_ = settings.seed or 0
+        learning = Learning(
+            self.n_states,
+            self.signature,
+            self.min_cells_per_type,
+            self.seed_,
+            enable_progress_bar,
+        )
+        setup = self.registry["setup_args"]
+        names = GeneNames.of(self.adata.var)
+        is_kept = ~names.is_housekeeping()
+        warn_about_housekeeping(int((~is_kept).sum()), names.names, has_symbols=names.has_symbols)
+        with threadpool_limits(ONE_THREAD):
+            signatures, self.history_ = find_signatures(self.adata, is_kept, setup, learning)
+        self.gene_names_, self.is_kept_ = names.stored(), is_kept
+        self.module.keep(stored(signatures))
+        self.studies_ = {name: list(s.types) for name, s in signatures.items()}
+        self.is_trained_ = True
+
+    def deconvolve(  # noqa: PLR0913
+        self,
+        bulk: AnnData,
+        *,
+        layer: str | None = None,
+        kind: Literal["auto", "counts", "tpm"] = "auto",
+        method: Literal["joint", "network"] = "joint",
+        likelihood: Literal["robust", "nb"] = "robust",
+        cell_size: Literal["auto", "table", "reference", "none"] | Mapping[str, float] = "auto",
+        measured: pd.DataFrame | None = None,
+        groups: Mapping[str, Sequence[str]] | None = None,
+        unknown: bool = False,
+        interval: float | None = 0.9,
+    ) -> BulkResult:
+        """Find the fractions of cell types in bulk samples.
+
+        Parameters
+        ----------
+        bulk
+            Samples x genes, on a linear scale. One sample works, but a shift of genes between
+            bulk and reference is told from composition by several. Genes whose ``var_names`` are
+            of another kind than those of the reference are matched without versions, or by a
+            column of ``var`` of either, with a warning.
+        layer
+            Layer with the expression; `None` means ``bulk.X``.
+        kind
+            ``"counts"``, or ``"tpm"`` for any shares of unknown depth (TPM, FPKM, CPM);
+            ``"auto"`` looks, and says what it took.
+        method
+            ``"joint"``: the joint fit of all samples. ``"network"``: a network, trained for this
+            bulk on simulated mixtures of the reference, that reads every sample by itself.
+        likelihood
+            ``"robust"``: t-distributed residuals on a log scale. ``"nb"``: negative binomial
+            counts, for bulks of the same protocol as the reference.
+        cell_size
+            RNA per cell. ``"table"``: a table for human blood and immune cells, in which types
+            are found by their names; others take their counts, with a warning.
+            ``"reference"``: counts per cell of the reference, which depend on its chemistry.
+            ``"none"``: fractions of RNA. A mapping from types to relative RNA per cell is taken
+            as known. ``"auto"``: the table if it has the types of half of the reference's cells
+            or more, else the reference, with a warning.
+        measured
+            Fractions of cells measured in some of the samples (flow cytometry), samples x types;
+            NaN where a type was not measured in a sample. They correct what is wrong with a type
+            in all samples; the estimates of measured samples are not set to them.
+        groups
+            Names of measured columns that hold several types, ``{"T": ["CD4 T", "CD8 T"]}``.
+        unknown
+            Add a component for content that the reference lacks. It may take what belongs to
+            types: compare with a fit without it.
+        interval
+            Probability of the intervals; `None` leaves them out, and saves their time.
+
+        Returns
+        -------
+        :class:`BulkResult`, with proportions and intervals as DataFrames.
+
+        Raises
+        ------
+        ValueError
+            If the bulk is not on a linear scale, has missing values, duplicated or empty samples,
+            or too few genes that tell types apart; if measured fractions are none.
+        """
+        check_trained(self)
+        check_choice("kind", kind, ("auto", "counts", "tpm"))
+        _check_method(method, likelihood, unknown)
+        check_sizes(cell_size, self.types)
+        check_unknown(unknown, self.types)
+        if interval is not None:
+            check_number("interval", interval, 0.01, 0.999)
+        samples = Samples.read(bulk, layer, kind, self._gene_names)
+        if not len(self.is_kept_):  # a file from before: by the genes that it knew
+            samples = replace(samples, left_out=pd.Index([]))
+        member = None
+        if measured is not None:
+            measured, member = check_measured(measured, groups, samples.names, self.types)
+        elif groups is not None:
+            raise ValueError("`groups` names columns of `measured`, which is missing. Pass both.")
+        question = Question(
+            method, likelihood, cell_size, measured, member, unknown, interval, self.seed_
+        )
+        signatures = self._signatures
+        n_parts, unit = work_of(question)
+        is_quiet = not logger.isEnabledFor(logging.WARNING)
+        bar = tqdm(total=n_parts * len(signatures), unit=unit, delay=2, disable=is_quiet)
+        with threadpool_limits(ONE_THREAD), bar:
+            results = [
+                answer(s, samples, self._n_genes(s), question, bar.update)
+                for s in signatures.values()
+            ]
+        result = BulkResult.average(results)
+        if unknown:
+            warn_about_unknown(result.proportions[UNKNOWN])
+        return result
+
+    def get_proportions(self, bulk: AnnData | BulkResult, **options: object) -> pd.DataFrame:
+        """Return fractions of cells.
+
+        Parameters
+        ----------
+        bulk
+            Samples, or what :meth:`deconvolve` returned.
+        **options
+            For :meth:`deconvolve`, of samples.
+
+        Returns
+        -------
+        DataFrame of samples x types, rows sum to one.
+        """
+        return self._result(bulk, options).proportions
+
+    def get_mrna_fractions(self, bulk: AnnData | BulkResult, **options: object) -> pd.DataFrame:
+        """Return fractions of RNA of the genes that bulk and reference share.
+
+        Parameters
+        ----------
+        bulk, **options
+            As in :meth:`get_proportions`.
+
+        Returns
+        -------
+        DataFrame of samples x types, rows sum to one.
+        """
+        return self._result(bulk, options).mrna_fractions
+
+    def get_fit_quality(self, bulk: AnnData | BulkResult, **options: object) -> pd.DataFrame:
+        """Return how well mixtures explain the samples, and what was assumed.
+
+        Parameters
+        ----------
+        bulk, **options
+            As in :meth:`get_proportions`.
+
+        Returns
+        -------
+        DataFrame with a row for every sample, ``attrs`` with what holds for all of them; see
+        ``quality`` of :class:`BulkResult`.
+        """
+        return self._result(bulk, options).quality
+
+    def get_cell_type_expression(
+        self, bulk: AnnData | BulkResult, condition_key: str | None = None, **options: object
+    ) -> TypeExpression:
+        """Return what every cell type expresses in every condition.
+
+        Fractions are held fixed. A gene changes in a condition by an amount that all types share
+        and one of the type's own, which samples of different composition tell apart: with few
+        samples, or for a rare type, it is hardly known, and ``reliability`` says so. A change of
+        all types in all conditions looks like a shift between protocols and is mostly taken for
+        one: compare conditions with each other rather than with the reference.
+
+        Parameters
+        ----------
+        bulk
+            Samples, or what :meth:`deconvolve` returned.
+        condition_key
+            Column of ``bulk.obs`` with the condition of every sample; `None` takes all samples
+            as one. A condition of one sample works, with a warning.
+        **options
+            For :meth:`deconvolve`, of samples.
+
+        Returns
+        -------
+        :class:`TypeExpression`: ``expression`` and ``reliability``, DataFrames of (condition,
+        type) x genes.
+
+        Raises
+        ------
+        KeyError
+            If there is no such column.
+        ValueError
+            If a sample has no condition.
+        """
+        return find_expression(self._result(bulk, options), condition_key)
+
+    def annotate(
+        self,
+        bulk: AnnData,
+        *,
+        key_added: str = "bulk",
+        overwrite: bool = False,
+        result: BulkResult | None = None,
+        write_layer: bool = True,
+        condition_key: str | None = None,
+        **options: object,
+    ) -> None:
+        """Write the results into a bulk.
+
+        Writes ``obsm["bulk_proportions"]``, ``obsm["bulk_lower"]`` and ``obsm["bulk_upper"]``
+        (unless ``interval=None``), ``obsm["bulk_mrna_fractions"]``, for every type
+        ``layers["bulk_<type>"]``, counts per million of the type's own RNA, one profile per
+        condition repeated over its samples, and ``layers["bulk_reliability_<type>"]``, see
+        :meth:`get_cell_type_expression`; and ``uns["bulk"]`` (parameters, what was assumed,
+        versions, time). Layers have missing values at genes that the reference does not share,
+        whose number is ``uns["bulk"]["n_genes_without_profile"]``.
+        A slash in the name of a type becomes ``_``, as files cannot hold it: ``uns["bulk"]`` has
+        the names as they are, in ``"types"``, and in ``"layers"`` by layer.
+
+        Parameters
+        ----------
+        bulk
+            Where to write.
+        key_added
+            Replaces ``bulk`` in the names.
+        overwrite
+            Replace slots that something else wrote.
+        result
+            What to write; `None` calls :meth:`deconvolve`.
+        write_layer
+            Write the layers, two dense matrices of samples x genes for every type.
+        condition_key
+            Column of ``bulk.obs`` with the condition of every sample; `None` takes all samples
+            for one condition.
+        **options
+            For :meth:`deconvolve`.
+
+        Raises
+        ------
+        KeyError
+            If there is no such column.
+        ValueError
+            If a slot is taken, a sample has no condition, or `result` is of other samples.
+        MemoryError
+            If the layers would not fit.
+        """
+        check_trained(self)
+        check_layer(bulk, options.get("layer"), "bulk")
+        has_interval = options.get("interval", 0.9) is not None
+        if result is not None:
+            has_interval = result.lower is not None
+            check_no_options(options)
+            if not result.proportions.index.equals(bulk.obs_names):
+                raise ValueError(
+                    "`result` is of other samples than those of `bulk`. Pass the bulk that was "
+                    "deconvolved, with its samples in the same order."
+                )
+        names = ["proportions", *(("lower", "upper") if has_interval else ()), "mrna_fractions"]
+        slots = {name: ("obsm", f"{key_added}_{name}") for name in names}
+        layers: dict[str, str] = {}
+        check_condition(bulk.obs, condition_key)
+        if write_layer:
+            layers = layer_names(self.types if result is None else types_of(result), key_added)
+            remedy = "`get_cell_type_expression` returns one profile per condition."
+            check_memory(bulk, list(layers), f"Pass `write_layer=False`: {remedy}")
+        wanted = [*slots.values(), *(("layers", name) for name in layers)]
+        check_free(bulk, key_added, wanted, "BulkDeconvolution", overwrite=overwrite)
+        result = self.deconvolve(bulk, **options) if result is None else result
+        values = {slot: in_slot(getattr(result, name)) for name, slot in slots.items()}
+        if write_layer:
+            found = find_expression(replace(result, obs=bulk.obs), condition_key)
+            written = found.layers(bulk.var_names, key_added)
+            values |= {("layers", name): table for name, table in written.items()}
+        params = self.init_params_["non_kwargs"] | {
+            k: v for k, v in options.items() if isinstance(v, (str, int, float))
+        }
+        write_slots(bulk, key_added, values, "BulkDeconvolution", params)
+        record = result.record()
+        if write_layer:
+            is_known = bulk.var_names.isin(found.expression.columns)
+            record |= {"layers": layers, "n_genes_without_profile": int((~is_known).sum())}
+        bulk.uns[key_added] |= record
+
+    def check(self) -> pd.DataFrame:
+        """Return a table of what of the reference deserves a second look.
+
+        Returns
+        -------
+        DataFrame with a row for each quantity: ``value``, ``verdict`` (``"ok"`` or ``"look"``) and
+        ``advice``.
+        """
+        check_trained(self)
+        rows = []
+        for name, signature in self._signatures.items():
+            profiles = signature.restricted(signature.genes, self._n_genes(signature))
+            n_cells = dict(zip(signature.types, map(int, signature.n_cells), strict=True))
+            at = profiles.informative
+            rows += reference_rows(name, n_cells, len(at), profiles.type_shares[:, at])
+        return check_table(rows)
+
+    @property
+    def types(self) -> list[str]:
+        """Cell types of the reference."""
+        return sorted({kind for types in self.studies_.values() for kind in types})
+
+    @property
+    def _signatures(self) -> dict[str, Signature]:
+        check_trained(self)
+        genes = genes_of(self.registry)
+        is_kept = self.is_kept_ if len(self.is_kept_) else ~has_left_out_prefix(genes)
+        return restored(self.module.tables, self.studies_, genes[is_kept])
+
+    @property
+    def _gene_names(self) -> GeneNames:
+        if not self.gene_names_:  # of names of another kind, or from a file without them
+            return GeneNames.of(self.adata.var)
+        return GeneNames.restored(genes_of(self.registry), self.gene_names_)
+
+    def _n_genes(self, signature: Signature) -> int:
+        if self.n_genes_per_type != "auto":
+            return self.n_genes_per_type
+        return GENES_OF_FEW if len(signature.types) <= FEW_TYPES else GENES_OF_MANY
+
+    def _result(self, bulk: AnnData | BulkResult, options: dict) -> BulkResult:
+        if not isinstance(bulk, BulkResult):
+            return self.deconvolve(bulk, **{"interval": None} | options)
+        check_trained(self)
+        check_no_options(options)
+        return bulk
+
+
+def _check_method(method: str, likelihood: str, unknown: bool) -> None:
+    check_choice("method", method, ("joint", "network"))
+    check_choice("likelihood", likelihood, ("robust", "nb"))
+    if method == "network" and (unknown or likelihood != "robust"):
+        raise ValueError(
+            f"`method='network'` has no `unknown={unknown}` or `likelihood={likelihood!r}`, which "
+            "belong to the joint fit. Leave them out, or pass `method='joint'`."
+        )

@@ -1,0 +1,1 @@
+"""Designs kept for comparison."""

@@ -1,0 +1,242 @@
+r"""A network that reads shares off a sample, trained on mixtures that it makes itself.
+
+Mixing is linear in the profiles of the types; whatever may differ between a reference and a bulk
+is drawn at random before the logarithm is taken:
+
+.. math::
+    x_g = \log\Big(e^{s_g + a} \sum_k w_k \rho_{kg} e^{j_{kg}} + c\Big), \qquad
+    w \mid x \sim \mathrm{Dirichlet}\big(\epsilon + t(x)\, \mathrm{softmax} f(x)\big),
+
+with shares :math:`w` of the types in the RNA, their profiles :math:`\rho`, deviations :math:`j` of
+single types, shifts :math:`s` of genes and a scale :math:`a`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.distributions import Dirichlet
+from torch.nn.utils import clip_grad_norm_
+
+from scovert.core._losses import dirichlet, kl_proportions
+from scovert.model.bulk._joint_fit import OFFSET, Cohort
+
+__all__ = ["NetworkFit", "ShareNetwork", "fit_network"]
+
+N_STEPS, BATCH_SIZE, LEARNING_RATE, DECAY, MAX_NORM = 1000, 128, 3e-3, 1e-4, 5.0
+N_HIDDEN, DROPOUT_RATE, MIN_CONCENTRATION = 256, 0.2, 0.05
+
+# Mixtures
+EVENNESS, LOWEST, ABSENT = (2.0, 60.0), 0.02, 0.1
+N_POOLS, STEPS_BETWEEN_POOLS = 32, 25
+JITTER_SD, SHIFT_SD, SCALE_SD = 0.3, 1.0, 0.3
+OUTLIERS, OUTLIER_SD, MISSING = 0.05, 1.5, 0.1
+
+
+@dataclass(frozen=True)
+class NetworkFit:
+    """What the network says of the samples.
+
+    Attributes
+    ----------
+    concentration
+        Of the Dirichlet distribution of a sample, shape ``(n_samples, n_types)``.
+    objective
+        Loss by step, a mean over simulated mixtures.
+    """
+
+    concentration: NDArray
+    objective: list[float]
+
+    @property
+    def weights(self) -> NDArray:
+        """Expected shares of the types in the RNA, shape ``(n_samples, n_types)``."""
+        return self.concentration / self.concentration.sum(1, keepdims=True)
+
+    def by_state(self, state_type: NDArray) -> NDArray:
+        """Return the shares of states, alike within a type, ``(n_samples, n_states)``."""
+        return (self.weights / np.bincount(state_type))[:, state_type]
+
+    def draws(self, n_draws: int, rng: np.random.Generator) -> NDArray:
+        """Draw shares of the types, shape ``(n_draws, n_samples, n_types)``."""
+        gamma = rng.standard_gamma(self.concentration, (n_draws, *self.concentration.shape))
+        return gamma / gamma.sum(-1, keepdims=True)
+
+
+class ShareNetwork(nn.Module):
+    """Expression of a sample to a Dirichlet distribution of the shares of types.
+
+    Parameters
+    ----------
+    n_genes, n_types
+        Numbers of genes and types.
+    n_hidden
+        Nodes in the first hidden layer; the second one has half as many.
+    """
+
+    def __init__(self, n_genes: int, n_types: int, n_hidden: int = N_HIDDEN) -> None:
+        super().__init__()
+        self.hidden = nn.Sequential(
+            nn.Linear(n_genes, n_hidden),
+            nn.LayerNorm(n_hidden),
+            nn.SiLU(),
+            nn.Dropout(DROPOUT_RATE),
+            nn.Linear(n_hidden, n_hidden // 2),
+            nn.SiLU(),
+        )
+        self.logits = nn.Linear(n_hidden // 2, n_types)
+        self.log_total = nn.Linear(n_hidden // 2, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits of the shares, ``(n_samples, n_types)``, and their log concentration."""
+        hidden = self.hidden(x)
+        return self.logits(hidden), self.log_total(hidden)
+
+
+def concentration_of(logits: Tensor, log_total: Tensor) -> Tensor:
+    """Return the concentration of the Dirichlet distribution, ``(n_samples, n_types)``."""
+    return MIN_CONCENTRATION + log_total.exp() * logits.softmax(-1)
+
+
+def fit_network(
+    cohort: Cohort,
+    state_type: NDArray,
+    *,
+    loss: Literal["dirichlet", "kl"] = "dirichlet",
+    seed: int = 0,
+    n_steps: int = N_STEPS,
+    on_step: Callable[[], object] | None = None,
+) -> NetworkFit:
+    """Train on simulated mixtures of the profiles, and read the samples.
+
+    Parameters
+    ----------
+    cohort
+        Samples and profiles of states; every sample is read by itself.
+    state_type
+        Number of the type of every state, shape ``(n_states,)``.
+    loss
+        What the shares are trained with. ``"dirichlet"``: their likelihood. ``"kl"``: the
+        divergence of their mean from the truth; only the concentration is then trained with the
+        likelihood.
+    seed
+        Of the network and the mixtures.
+    n_steps
+        Steps of training, each on new mixtures.
+    on_step
+        Called after every step, for a progress bar.
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss became NaN or infinite.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        mixtures = _Mixtures(cohort, state_type)
+        network = ShareNetwork(cohort.profiles.shape[1], mixtures.n_types)
+        objective = _train(network, mixtures, _LOSSES[loss], n_steps, on_step)
+    with torch.no_grad():
+        concentration = concentration_of(*network.eval()(mixtures.inputs(cohort.cpm)))
+    return NetworkFit(concentration.double().cpu().numpy(), objective)
+
+
+def _train(
+    network: ShareNetwork,
+    mixtures: _Mixtures,
+    loss_of: Callable[[Tensor, Tensor, Tensor], Tensor],
+    n_steps: int,
+    on_step: Callable[[], object] | None,
+) -> list[float]:
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=DECAY, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, n_steps)
+    objective = []
+    for step in range(n_steps):
+        if step % STEPS_BETWEEN_POOLS == 0:
+            mixtures.renew()
+        x, shares = mixtures.draw(BATCH_SIZE)
+        loss = loss_of(*network(x), shares).mean()
+        if not loss.isfinite():
+            raise FloatingPointError(
+                f"The loss of the network became NaN or infinite in step {step}. Look for genes "
+                "with extreme values in the reference."
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        clip_grad_norm_(network.parameters(), MAX_NORM)
+        optimizer.step()
+        schedule.step()
+        objective.append(float(loss.detach()))
+        if on_step is not None:
+            on_step()
+    return objective
+
+
+def _by_likelihood(logits: Tensor, log_total: Tensor, shares: Tensor) -> Tensor:
+    return dirichlet(concentration_of(logits, log_total), shares)
+
+
+def _by_divergence(logits: Tensor, log_total: Tensor, shares: Tensor) -> Tensor:
+    spread = _by_likelihood(logits.detach(), log_total, shares)
+    return kl_proportions(logits, shares) + spread
+
+
+_LOSSES = {"dirichlet": _by_likelihood, "kl": _by_divergence}
+
+
+class _Mixtures:
+    """Simulated samples, and how a sample becomes the network's input."""
+
+    def __init__(self, cohort: Cohort, state_type: NDArray) -> None:
+        self.profiles, self.variance = cohort.profiles, cohort.variance
+        kind = torch.as_tensor(state_type)
+        self.n_types = int(kind.max()) + 1
+        self.member = nn.functional.one_hot(kind, self.n_types).T.to(self.profiles)
+        by_type = self.member @ self.profiles / self.member.sum(1, keepdim=True)
+        self.center = (by_type.mean(0) + OFFSET).log()  # (n_genes,)
+
+    def inputs(self, cpm: Tensor) -> Tensor:
+        """Return the log expression against the mean of the types, ``(n_samples, n_genes)``."""
+        return (cpm + OFFSET).log() - self.center
+
+    def renew(self) -> None:
+        """Draw profiles of the types: states in any proportions, and gene by gene deviations."""
+        evenness = torch.ones_like(self.member[0]).expand(self.n_types, N_POOLS, -1)
+        states = torch._standard_gamma(evenness) * self.member[:, None]
+        states = states / states.sum(-1, keepdim=True)  # (n_types, N_POOLS, n_states)
+        jitter = JITTER_SD * torch.rand_like(states[..., :1])
+        sd = (states @ self.variance + jitter.square()).sqrt()
+        self.pools = (states @ self.profiles) * (sd * torch.randn_like(sd)).exp()
+
+    def draw(self, n: int) -> tuple[Tensor, Tensor]:
+        """Draw `n` inputs, and the shares of the types in their RNA."""
+        shares = self._shares(n)
+        which = torch.randint(N_POOLS, (n, self.n_types, 1))
+        weights = shares.new_zeros(n, self.n_types, N_POOLS).scatter_(2, which, shares[..., None])
+        mixed = weights.flatten(1) @ self.pools.flatten(0, 1)  # (n, n_genes)
+        inputs = self.inputs(mixed * self._shift(mixed).exp())
+        return inputs * (torch.rand_like(inputs) > MISSING), shares
+
+    def _shares(self, n: int) -> Tensor:
+        """Draw shares, even or not, some of them zero."""
+        low, high = np.log(EVENNESS)
+        total = torch.empty(n, 1).uniform_(low, high).exp()
+        center = Dirichlet(self.profiles.new_ones(self.n_types)).sample((n,))
+        shares = Dirichlet(center * total + LOWEST).sample()
+        shares = shares.masked_fill(torch.rand_like(shares) < ABSENT, 0) + 1e-9
+        return shares / shares.sum(-1, keepdim=True)
+
+    @staticmethod
+    def _shift(like: Tensor) -> Tensor:
+        """Draw log shifts of the genes, some of them extreme, and of the whole sample."""
+        one = torch.ones_like(like[:, :1])
+        shift = torch.randn_like(like) * (SHIFT_SD * torch.rand_like(one))
+        is_outlier = torch.rand_like(like) < OUTLIERS
+        scale = torch.randn_like(one) * SCALE_SD
+        return shift + is_outlier * torch.randn_like(like) * OUTLIER_SD + scale

@@ -1,0 +1,242 @@
+"""Checks of a treatment, and of what goes with it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from scovert.core._checks import (
+    FEW_CELLS,
+    caller_level,
+    check_categorical,
+    check_column,
+    check_number,
+    some_of,
+)
+
+__all__ = [
+    "check_clusters",
+    "check_controls",
+    "check_latents",
+    "check_size_factors",
+    "check_treatment",
+    "warn_about_arms",
+    "warn_about_clusters",
+    "warn_about_controls",
+    "warn_about_leakage",
+]
+
+MIN_CELLS, MAX_LEVELS = 20, 100
+MIN_CLUSTERS, FEW_CLUSTERS = 3, 4
+MIN_CONTROLS, FEW_CONTROLS = 60, 100
+MAX_STATES = 4
+HIGH_LEAKAGE = 0.3
+CLUSTER_LEVELS = (3, 200)
+
+
+def check_treatment(adata: AnnData, key: str, reference: object) -> list[object]:
+    """Return the levels of the treatment, the reference first; refuse what cannot be compared."""
+    check_categorical(adata, key, "treatment_key")
+    sizes = adata.obs[key].value_counts()
+    sizes = sizes[sizes > 0]
+    levels = sorted(sizes.index, key=lambda level: (str(type(level)), level))
+    if pd.api.types.is_float_dtype(adata.obs[key]) and len(levels) > MAX_LEVELS:
+        raise ValueError(
+            f"`adata.obs[{key!r}]` holds {len(levels)} different numbers, such as "
+            f"{some_of(levels)}. A treatment has levels: bin the numbers, such as "
+            f"`pd.qcut(adata.obs[{key!r}], 3).astype(str)`."
+        )
+    if len(levels) < 2:
+        raise ValueError(
+            f"`adata.obs[{key!r}]` is {levels[0]!r} in every cell. An effect is a comparison: "
+            "pass an AnnData with treated and untreated cells."
+        )
+    if reference is None:
+        if set(levels) != {0, 1}:  # as False and True are
+            raise ValueError(
+                f"`adata.obs[{key!r}]` has the levels {some_of(levels, 8)}. Say which of them the "
+                f"others are compared with, such as `reference={levels[0]!r}`."
+            )
+        reference = levels[0]
+    if reference not in levels:
+        raise ValueError(
+            f"`reference={reference!r}` is not a level of `adata.obs[{key!r}]` (levels: "
+            f"{some_of(levels, 8)}). Pass one of these."
+        )
+    reference = levels[levels.index(reference)]  # False, where 0 was passed
+    few = sizes[sizes < MIN_CELLS]
+    if len(few):
+        without = f"`adata[~adata.obs[{key!r}].isin({list(few.index)})].copy()`"
+        is_enough = reference not in few.index and len(few) < len(levels) - 1
+        raise ValueError(
+            f"`adata.obs[{key!r}]` has fewer than {MIN_CELLS} cells in {few.to_dict()}. "
+            + (f"Leave these cells out: {without}." if is_enough else "Pass more cells.")
+        )
+    return [reference, *[level for level in levels if level != reference]]
+
+
+def warn_about_arms(adata: AnnData, key: str) -> None:
+    """Warn about arms of few cells."""
+    sizes = adata.obs[key].value_counts()
+    few = sizes[(sizes > 0) & (sizes < FEW_CELLS)]
+    if len(few):
+        warnings.warn(
+            f"Few cells in {few.to_dict()} of `adata.obs[{key!r}]` (under {FEW_CELLS}): p-values "
+            "that compare them rest on few cells. Pass more, or take the result for a screen.",
+            UserWarning,
+            stacklevel=caller_level(),
+        )
+
+
+def check_size_factors(adata: AnnData, key: str | None) -> None:
+    """Refuse size factors that are not positive numbers."""
+    if key is None:
+        return
+    check_column(adata, key, "size_factor_key")
+    column = adata.obs[key]
+    if not pd.api.types.is_numeric_dtype(column):
+        raise TypeError(
+            f"`adata.obs[{key!r}]` has dtype {column.dtype}, and size factors are numbers."
+        )
+    values = column.to_numpy(float)
+    bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+    if len(bad):
+        raise ValueError(
+            f"`adata.obs[{key!r}]` is {values[bad[0]]} in cell {adata.obs_names[bad[0]]!r}. "
+            "Size factors are positive and not logarithms (1 for an average cell)."
+        )
+
+
+def check_clusters(adata: AnnData, key: str | None, treatment_key: str) -> None:
+    """Refuse fewer than three clusters in an arm; warn about three."""
+    if key is None:
+        return
+    check_categorical(adata, key, "cluster_key")
+    pairs = adata.obs[[treatment_key, key]].drop_duplicates()
+    counts = pairs.groupby(treatment_key, observed=True).size()
+    fewest = int(counts.min())
+    if fewest < MIN_CLUSTERS:
+        raise ValueError(
+            f"`adata.obs[{key!r}]` has {counts.to_dict()} clusters in the arms of "
+            f"{treatment_key!r}. P-values need at least {MIN_CLUSTERS} in each arm (and can be "
+            "relied on from 6). Add donors; without `cluster_key` the cells are taken to be "
+            "independent, which p-values of donors' cells do not survive."
+        )
+    if fewest < FEW_CLUSTERS:
+        warnings.warn(
+            f"`adata.obs[{key!r}]` has {counts.to_dict()} clusters in the arms of "
+            f"{treatment_key!r}: with {fewest} in an arm, p-values are exploratory.",
+            UserWarning,
+            stacklevel=caller_level(),
+        )
+
+
+def warn_about_clusters(adata: AnnData, treatment_key: str, others: Collection[str]) -> None:
+    """Warn about columns that look like donors or samples that were treated as a whole."""
+    arms, n_arms = adata.obs[treatment_key], adata.obs[treatment_key].nunique()
+    low, high = CLUSTER_LEVELS
+    found = {}
+    for key in adata.obs.columns.difference([treatment_key, *others], sort=False):
+        column = adata.obs[key]
+        is_ours = str(key).startswith("_scvi_") or pd.api.types.is_float_dtype(column)
+        n_levels = 0 if is_ours else column.nunique()
+        if max(low, n_arms + 1) <= n_levels <= high:
+            per_level = arms.groupby(column, observed=True).nunique()
+            per_arm = column.groupby(arms, observed=True).nunique()
+            if (per_level <= 1).all():
+                found[key] = (per_arm.min() < MIN_CLUSTERS, n_levels)
+    if found:
+        named = ", ".join(f"`adata.obs[{key!r}]` ({n} levels)" for key, (_, n) in found.items())
+        warnings.warn(
+            f"The treatment is the same in all cells of each level of {named}. If these are "
+            "donors or samples, their cells are not independent and p-values are too small: pass "
+            f"`cluster_key={min(found, key=found.get)!r}`.",
+            UserWarning,
+            stacklevel=caller_level(),
+        )
+
+
+def warn_about_leakage(leakage: float) -> None:
+    """Warn when a confounder that was inferred from the treatment is close to a copy of it."""
+    if leakage > HIGH_LEAKAGE:
+        warnings.warn(
+            f"A confounder has a correlation of {leakage:.2f} with the treatment, given the "
+            "covariates (`get_leakage()`): the generator saw the treatment and may have copied "
+            "it, and then effects mean nothing. Train with `scale='joint'`, or with "
+            "`solver='exact'`, whose confounders do not see the treatment.",
+            UserWarning,
+            stacklevel=caller_level(),
+        )
+
+
+def check_latents(n_latent: object, z_type: str, limit: int) -> None:
+    """Refuse a number of latent confounders that the data or the kind do not allow."""
+    if n_latent == "auto":
+        return
+    if isinstance(n_latent, str):
+        raise ValueError(f"`n_latent={n_latent!r}` is not known. Pass 'auto' or a whole number.")
+    check_number("n_latent", n_latent, 0, whole=True)
+    if z_type == "binary" and n_latent > MAX_STATES:
+        raise ValueError(
+            f"`n_latent={n_latent}` with `z_type='binary'` means {2**n_latent} states. Pass at "
+            f"most {MAX_STATES}, or `z_type='continuous'`."
+        )
+    if n_latent > limit:
+        raise ValueError(
+            f"`n_latent={n_latent}` is more than these data can tell apart. Pass at most {limit}, "
+            "or 'auto'."
+        )
+
+
+def check_controls(controls: object, var: pd.DataFrame, tested: NDArray) -> NDArray:
+    """Return which genes are negative controls; refuse unknown and too few.
+
+    Parameters
+    ----------
+    controls
+        Names of genes, or a boolean column of ``adata.var``.
+    var
+        Genes of the model.
+    tested
+        Genes with an effect to look at, shape ``(n_genes,)``.
+    """
+    if isinstance(controls, str):
+        if controls not in var or not pd.api.types.is_bool_dtype(var[controls]):
+            raise KeyError(
+                f"`negative_controls={controls!r}` is not a boolean column of `adata.var`. Name "
+                "one, or pass a list of genes."
+            )
+        is_control = var[controls].to_numpy(bool)
+    else:
+        names = pd.Index(controls)
+        unknown = names.difference(var.index)
+        if len(unknown):
+            raise ValueError(
+                f"`negative_controls` holds {len(unknown)} names that are no genes of the model, "
+                f"such as {some_of(unknown)}. Pass names from `adata.var_names`."
+            )
+        is_control = var.index.isin(names)
+    n = int((is_control & tested).sum())
+    if n < MIN_CONTROLS:
+        raise ValueError(
+            f"`negative_controls` holds {n} genes with counts enough in both arms. At least "
+            f"{MIN_CONTROLS} are needed, {FEW_CONTROLS} or more are better: add genes that the "
+            "treatment leaves alone, such as housekeeping genes."
+        )
+    return is_control
+
+
+def warn_about_controls(n: int) -> None:
+    """Warn about few negative controls with counts enough."""
+    if n < FEW_CONTROLS:
+        warnings.warn(
+            f"`negative_controls` holds {n} genes with counts enough: with fewer than "
+            f"{FEW_CONTROLS}, effects are less certain than their errors say.",
+            UserWarning,
+            stacklevel=caller_level(),
+        )

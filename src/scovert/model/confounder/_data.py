@@ -1,0 +1,189 @@
+"""Counts, treatment and covariates of cells as the regressions want them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+from anndata import AnnData
+from numpy.typing import NDArray
+from scvi import REGISTRY_KEYS
+
+from scovert.core._counts import as_rows, get_counts, is_in_memory, row_blocks
+from scovert.core._minibatch import genes_of
+from scovert.core._registered import check_seen
+from scovert.model.confounder.effects import Arms
+from scovert.model.confounder.glm import CountBlocks
+
+__all__ = ["TREATMENT_KEY", "Treated", "find_scale", "treatment_levels"]
+
+TREATMENT_KEY = "treatment"
+SMALLEST_SIZE = 1e-3
+"""Size factor of a cell without counts."""
+
+
+def treatment_levels(registry: dict) -> list[object]:
+    """Return the levels of the treatment, the reference first."""
+    state = registry["field_registries"][TREATMENT_KEY]["state_registry"]
+    levels = np.asarray(state["categorical_mapping"]).tolist()
+    reference = registry["setup_args"]["reference"]
+    reference = min(levels) if reference is None else reference
+    return [reference, *[level for level in levels if level != reference]]
+
+
+@dataclass(frozen=True)
+class Treated:
+    """Cells with their counts, treatment and covariates.
+
+    Attributes
+    ----------
+    counts
+        Raw counts, genes in the order of the model, shape ``(n_cells, n_genes)``.
+    level
+        Treatment, 0 for the reference, shape ``(n_cells,)``.
+    n_levels
+        Number of arms, the reference included.
+    known
+        Intercept and covariates, shape ``(n_cells, n_known)``.
+    size
+        Size factors, shape ``(n_cells,)``.
+    """
+
+    counts: sp.csr_matrix
+    level: NDArray
+    n_levels: int
+    known: NDArray
+    size: NDArray
+
+    @classmethod
+    def read(cls, adata: AnnData, registry: dict, scale: NDArray) -> Treated:
+        """Read cells as a registry describes them, their genes matched by name.
+
+        Parameters
+        ----------
+        adata
+            The cells.
+        registry
+            Where things are, and the categories that are known.
+        scale
+            As `find_scale` returns it for the cells of the model.
+        """
+        setup = registry["setup_args"]
+        counts = _sparse(get_counts(adata, setup["layer"]))
+        genes = genes_of(registry)
+        if not adata.var_names.equals(genes):
+            counts = counts[:, adata.var_names.get_indexer(genes)]
+        levels = treatment_levels(registry)
+        level = _codes(adata.obs, setup["treatment_key"], levels)
+        known = _covariates(adata.obs, registry, scale[:, 1:])
+        if setup["size_factor_key"] is not None:
+            size = adata.obs[setup["size_factor_key"]].to_numpy(float)
+        else:
+            totals = np.asarray(counts.sum(axis=1, dtype=float)).ravel()
+            size = np.maximum(totals / max(scale[0, 0], SMALLEST_SIZE), SMALLEST_SIZE)
+        return cls(counts, level, len(levels), known, size)
+
+    def __len__(self) -> int:
+        return len(self.level)
+
+    def take(self, rows: NDArray) -> Treated:
+        """Return some of the cells, in the order of `rows`."""
+        kept = (self.counts[rows], self.level[rows], self.n_levels)
+        return Treated(*kept, self.known[rows], self.size[rows])
+
+    def fingerprint(self) -> str:
+        """Return a hash of the cells' totals, treatment, covariates and size factors."""
+        totals = np.asarray(self.counts.sum(axis=1, dtype=float))
+        parts = (totals, self.level.astype(np.int64), self.known, self.size)
+        return hashlib.sha256(b"".join(np.ascontiguousarray(p) for p in parts)).hexdigest()
+
+    @property
+    def indicators(self) -> NDArray:
+        """One column for each arm but the reference."""
+        return np.eye(self.n_levels)[self.level][:, 1:]
+
+    @property
+    def design(self) -> NDArray:
+        """Intercept, covariates and arms, shape ``(n_cells, n_columns)``."""
+        return np.hstack([self.known, self.indicators])
+
+    def arms(self, by_known: NDArray) -> Arms:
+        """Return the treatment, less its linear prediction with these coefficients."""
+        return Arms(self.level, self.indicators - self.known @ by_known)
+
+    def blocks(
+        self, genes: NDArray, device: torch.device | str, dtype: torch.dtype, size: int | None
+    ) -> CountBlocks:
+        """Return the counts of some genes, given as a mask, in blocks of `size` cells."""
+        counts = self.counts if genes.all() else self.counts[:, genes]
+        return CountBlocks(counts, np.log(self.size), device=device, dtype=dtype, size=size)
+
+    def totals(self) -> NDArray:
+        """Total count of every gene in every arm, shape ``(n_levels, n_genes)``."""
+        return np.stack(
+            [
+                np.asarray(self.counts[self.level == level].sum(axis=0, dtype=float)).ravel()
+                for level in range(self.n_levels)
+            ]
+        )
+
+
+def _sparse(counts: object) -> sp.csr_matrix:
+    """Return counts in memory, as CSR."""
+    if is_in_memory(counts):
+        return _csr(as_rows(counts))
+    return sp.vstack([_csr(block) for _, block in row_blocks(counts)], format="csr")
+
+
+def _csr(rows: NDArray | sp.csr_matrix) -> sp.csr_matrix:
+    if rows.dtype == np.float16:  # which scipy does not have
+        rows = rows.astype(np.float32)
+    return sp.csr_matrix(rows)
+
+
+def _codes(obs: pd.DataFrame, key: str, known: list[object]) -> NDArray:
+    codes = pd.Index(known).get_indexer(np.asarray(obs[key]))
+    if (codes < 0).any():
+        check_seen(obs[key], key, known)
+    return codes
+
+
+def find_scale(adata: AnnData, registry: dict) -> NDArray:
+    """Return the mean total count, and means and standard deviations of numeric covariates.
+
+    Parameters
+    ----------
+    adata
+        Cells of the model.
+    registry
+        Where things are.
+
+    Returns
+    -------
+    Means above standard deviations, shape ``(2, 1 + n_covariates)``; first that of the totals.
+    """
+    counts = get_counts(adata, registry["setup_args"]["layer"])
+    totals = np.concatenate(
+        [np.asarray(block.sum(axis=1, dtype=float)).ravel() for _, block in row_blocks(counts)]
+    )
+    keys = registry["setup_args"]["continuous_covariate_keys"] or []
+    columns = np.column_stack([totals, adata.obs[keys].to_numpy(float)])
+    return np.stack([columns.mean(0), columns.std(0)])
+
+
+def _covariates(obs: pd.DataFrame, registry: dict, scale: NDArray) -> NDArray:
+    """Intercept, indicators of the categories but the first, and standardised numbers."""
+    fields, setup = registry["field_registries"], registry["setup_args"]
+    columns = [np.ones((len(obs), 1))]
+    categories = fields[REGISTRY_KEYS.CAT_COVS_KEY]["state_registry"]
+    for key, known in categories.get("mappings", {}).items():
+        codes = _codes(obs, key, np.asarray(known).tolist())
+        columns.append(np.eye(len(known))[codes][:, 1:])
+    keys = setup["continuous_covariate_keys"]
+    if keys:
+        columns.append((obs[keys].to_numpy(float) - scale[0]) / scale[1])
+    return np.hstack(columns)

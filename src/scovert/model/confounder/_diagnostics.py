@@ -1,0 +1,81 @@
+"""Rows of ``check()`` of effects."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from scovert.core._diagnostics import HealthRow, row
+from scovert.model.confounder.effects import Estimate
+
+__all__ = ["deviance_fall_row", "latent_number_row", "leakage_row", "identification_rows"]
+
+MANY_CONFOUNDERS = 15
+OBJECTIVES = ("deviance", "train_loss", "generator_loss")
+AGAINST = {
+    "tau": "Small effects are everywhere: that few genes respond does not hold.",
+    "lambda": "Standard errors had to grow to fit the bulk of the genes.",
+    "heterogeneity": "Hidden classes respond differently: effects are averages.",
+    "one_arm_share": "Hidden classes are in one arm only (`get_class_probabilities()`): no effect "
+    "can be learnt from their cells.",
+    "unmatched_share": "Cells have no counterpart in the other arm: their type may be in one arm "
+    "only.",
+}
+"""What it means that a fact exceeds the limit that an identification sets."""
+
+
+def deviance_fall_row(history: dict[str, pd.DataFrame]) -> HealthRow:
+    """Return the fall of the deviance or loss, as a share of that of the first round."""
+    name = next(name for name in OBJECTIVES if name in history)
+    values = history[name].to_numpy(float).ravel()
+    fall = float((values[0] - values[-1]) / abs(values[0]))
+    advice = "" if fall > -1e-6 else "The fit diverged: look at genes with extreme counts."
+    return row(f"fall of the {name.replace('_', ' ')}", fall, advice)
+
+
+def latent_number_row(n_latent: int) -> HealthRow:
+    """Return the number of inferred confounders, of which there should not be too many."""
+    advice = ""
+    if n_latent >= MANY_CONFOUNDERS:
+        advice = "There may be more confounders than the search goes: filter cells and genes."
+    return row("confounders", n_latent, advice)
+
+
+def leakage_row(leakage: float, limit: float, remedy: str) -> HealthRow:
+    """Return the largest correlation of a confounder with the treatment, given covariates.
+
+    Parameters
+    ----------
+    leakage
+        The correlation.
+    limit
+        From where it is too large.
+    remedy
+        What can be done about a large one.
+    """
+    advice = ""
+    if leakage > limit:
+        advice = (
+            "A confounder is close to a copy of the treatment: its effect and the treatment's can "
+            f"hardly be told apart. {remedy}"
+        )
+    return row("leakage", leakage, advice)
+
+
+def identification_rows(comparison: str, choice: str, estimate: Estimate) -> list[HealthRow]:
+    """Return what identifies the effects of one arm, and what speaks for and against it.
+
+    Parameters
+    ----------
+    comparison
+        The arm and what it is compared with.
+    choice
+        What identifies the effects, in words.
+    estimate
+        The effects. Facts without a limit are shown, but the effects do not rest on them.
+    """
+    doubt = estimate.refused or estimate.warning
+    rows = [row(f"{comparison}: identified by {choice}", float(not estimate.refused), doubt)]
+    for name, value in estimate.facts.items():
+        advice = AGAINST[name] if estimate.exceeds(name) else ""
+        rows.append(row(f"{comparison}: {name}", value, advice))
+    return rows

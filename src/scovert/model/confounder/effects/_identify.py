@@ -1,0 +1,330 @@
+"""Which assumption tells the effect of the treatment from the shift of the confounders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scovert.model.confounder.effects._overlap import unmatched
+from scovert.model.confounder.effects._robust import Calibration, Shift, calibrate
+from scovert.model.confounder.effects._study import Estimate, Study
+
+__all__ = ["IDENTIFICATIONS", "estimate_as_found", "estimate_by_states", "estimate_effects"]
+
+SEPARATED = 0.4
+"""Share of the variance of a direction that is between classes, from which classes identify it."""
+
+HETEROGENEITY, UNEVEN = 0.2, 0.15
+DISAGREEMENT = 1.5
+GAP = 0.3
+SPREAD, NO_SPREAD = 0.10, 0.05
+SPREAD_BY_GENES = 1.5
+WITHIN_SHIFT = 0.2
+WITHIN_Z = 4.0
+PURE = 0.03
+MIN_FREQUENCY = 1e-3
+MAX_CELLS = 10_000
+MAX_FACTOR = 1.5
+"""Factor of the errors from which the bulk of the genes does not look like no effect."""
+
+MAX_ALONE = 0.02
+"""Share of cells without a counterpart that needs no word."""
+
+NOT_IDENTIFIED = "dense effects, not identified"
+DENSE = (
+    "dense effects; confounding within classes is assumed away. The effects hold if unmeasured "
+    "confounders differ between the arms only by the hidden classes (`get_class_probabilities()`)"
+)
+LIMITS_OF_STATES = {"one_arm_share": MAX_ALONE}
+LIMITS_OF_ARMS = {**LIMITS_OF_STATES, "unmatched_share": MAX_ALONE}
+LIMITS_OF_CLASSES = {"heterogeneity": HETEROGENEITY, **LIMITS_OF_ARMS}
+EVERYWHERE = (
+    "small effects are everywhere, so that many genes respond or the confounders were not found: "
+    "that few genes respond does not hold, and effects are missed. Compare with "
+    "`identification='classes'`"
+)
+
+
+def estimate_effects(
+    study: Study, identification: str, controls: NDArray | None = None
+) -> list[Estimate]:
+    """Estimate the effects of every arm.
+
+    Parameters
+    ----------
+    study
+        The fit.
+    identification
+        One of `IDENTIFICATIONS`.
+    controls
+        Genes without effect, shape ``(n_genes,)``; for ``"controls"``.
+
+    Returns
+    -------
+    One estimate for each arm.
+    """
+    arms = range(1, study.arms.n_levels)
+    if identification == "controls":
+        return [by_controls(study, arm, controls) for arm in arms]
+    return [IDENTIFICATIONS[identification](study, arm) for arm in arms]
+
+
+def by_randomisation(study: Study, arm: int) -> Estimate:
+    """Take the confounders to differ between the arms by chance only."""
+    shift = _by_chance(study, arm)
+    estimate = study.adjusted(arm, study.scores, study.regression, shift)
+    return estimate.but(choice="randomised", facts={"shift": 0.0})
+
+
+def _by_chance(study: Study, arm: int) -> Shift:
+    """Return a shift of zero with the covariance that chance gives it.
+
+    The scores are orthogonal to the treatment, so that the regression cannot see by how much the
+    arms differ by chance: that of a difference of means, between cells or between donors.
+    """
+    residual, scores = study.arms.residual, study.scores
+    weight = residual @ np.linalg.inv(residual.T @ residual)[:, arm - 1]
+    pulls = scores * weight[:, None]
+    if study.donors is not None:
+        codes = study.donors.codes
+        pulls = np.stack([pulls[codes == code].sum(0) for code in np.unique(codes)])
+    return Shift(np.zeros(scores.shape[1]), pulls.T @ pulls)
+
+
+def by_sparsity(study: Study, arm: int) -> Estimate:
+    """Take most genes to have no effect: the shift is what they have in common."""
+    fit, among = study.regression, study.is_tested[arm - 1]
+    shift = study.shift(arm, fit, among)
+    estimate = study.adjusted(arm, study.scores, fit, shift)
+    found = _calibrated(study, arm, estimate).but(facts={"shift": _norm(shift.mean)})
+    return found.but(warning=EVERYWHERE) if found.exceeds("tau") else found
+
+
+def by_controls(study: Study, arm: int, controls: NDArray) -> Estimate:
+    """Take the controls to have no effect: the shift is what they have in common."""
+    fit, among = study.regression, study.is_tested[arm - 1] & controls
+    shift = study.shift(arm, fit, among, correct_noise=False)
+    estimate = study.adjusted(arm, study.scores, fit, shift)
+    facts = {"shift": _norm(shift.mean), "n_controls": float(among.sum())}
+    return estimate.but(choice="controls", facts=facts)
+
+
+def by_classes(study: Study, arm: int) -> Estimate:
+    """Take the confounders to differ only in how frequent hidden classes are."""
+    if study.scores.shape[1] == 0:
+        return by_randomisation(study, arm).but(choice="classes", facts={"n_classes": 1.0})
+    return study.by_classes(arm).but(facts=_Look(study, arm).facts(), limits=LIMITS_OF_CLASSES)
+
+
+def by_rule(study: Study, arm: int) -> Estimate:
+    """Choose by what the scores look like: classes if there are any, else sparsity."""
+    if study.scores.shape[1] == 0:
+        return by_randomisation(study, arm)
+    look = _Look(study, arm)
+    limits = {**look.sparse.limits, **LIMITS_OF_ARMS}
+    if study.classes.n_classes == 1:
+        return _refused_if_dense(look.sparse).but(facts=look.facts(), limits=limits)
+    if look.classes_are_doubtful:
+        return look.sparse.but(facts=look.facts(), limits=limits)
+    if look.is_dense:
+        return study.by_classes(arm).but(
+            facts=look.facts(), limits=LIMITS_OF_CLASSES, warning=DENSE
+        )
+    within = look.within_classes()
+    if within is None:
+        return study.by_classes(arm).but(facts=look.facts(), limits=LIMITS_OF_CLASSES)
+    refused = _refused_if_dense(within)
+    facts, limits = look.facts() | within.facts, {**within.limits, **LIMITS_OF_CLASSES}
+    return refused.but(choice="hybrid", by_class=True, facts=facts, limits=limits)
+
+
+IDENTIFICATIONS: dict[str, Callable] = {
+    "auto": by_rule,
+    "classes": by_classes,
+    "sparse": by_sparsity,
+    "controls": by_controls,
+    "randomised": by_randomisation,
+}
+
+
+@dataclass
+class _Look:
+    """What the classes and the robust shift say of one arm."""
+
+    study: Study
+    arm: int
+
+    def __post_init__(self) -> None:
+        study, classes = self.study, self.study.classes
+        self.sparse = by_sparsity(study, self.arm)
+        frequency = classes.probabilities.mean(0)
+        means = classes.probabilities.T @ study.shifted_scores
+        means /= classes.probabilities.sum(0)[:, None]
+        centred = means - frequency @ means
+        share, axes = np.linalg.eigh((centred.T * frequency) @ centred)
+        self.share = np.clip(share, 0, 1)
+        self.separated, self.blind = (
+            axes[:, at] for at in (share > SEPARATED, share <= SEPARATED)
+        )
+        own = classes.class_shift[:, self.arm - 1] - classes.shift[self.arm - 1]
+        self.heterogeneity = float(np.sqrt((frequency @ own**2).mean()))
+        self.disagreement, self.gap = self._compare_shifts()
+        self.within, self.within_z = 0.0, 0.0
+
+    def _compare_shifts(self) -> tuple[float, float]:
+        """Distance of the shifts by classes and by sparsity: chi-square per degree, and norm."""
+        if self.study.classes.n_classes == 1 or self.separated.shape[1] == 0:
+            return np.nan, np.nan
+        at, classes, axes = self.arm - 1, self.study.classes, self.separated
+        robust = self.study.shift(self.arm, self.study.regression, self.study.is_tested[at])
+        difference = axes.T @ (classes.shift[at] - robust.mean)
+        covariance = axes.T @ (np.linalg.inv(classes.precision[at]) + robust.covariance) @ axes
+        chi_square = difference @ np.linalg.solve(covariance, difference)
+        return float(chi_square / len(difference)), _norm(difference)
+
+    @property
+    def are_apart(self) -> bool:
+        """Whether classes and sparsity tell different shifts."""
+        return self.disagreement > DISAGREEMENT and self.gap > GAP
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether many genes respond, or the classes respond differently."""
+        return self.heterogeneity > HETEROGENEITY or self.are_apart
+
+    @property
+    def classes_are_doubtful(self) -> bool:
+        """Whether the classes shift differently although few genes respond.
+
+        A class of two types of cells that differ in frequency between the arms looks like that;
+        so do donors.
+        """
+        if self.study.donors is not None:
+            return False
+        uneven = self.heterogeneity > UNEVEN or self.are_apart
+        return uneven and self.sparse.facts["tau"] < NO_SPREAD
+
+    def within_classes(self) -> Estimate | None:
+        """Return effects with a robust shift where classes are blind, if there is such a shift."""
+        study, fit = self.study, self.study.score_regression
+        if self.blind.shape[1] == 0:
+            return None
+        shift = study.shift(self.arm, fit, study.is_tested[self.arm - 1], self.blind)
+        within, covariance = (self.blind.T @ v for v in (shift.mean, shift.covariance))
+        self.within = _norm(within)
+        chi_square = within @ np.linalg.solve(covariance @ self.blind, within)
+        self.within_z = float(np.sqrt(chi_square / len(within)))
+        if self.within <= WITHIN_SHIFT or self.within_z <= WITHIN_Z:
+            return None
+        return _calibrated(
+            study, self.arm, study.adjusted(self.arm, study.shifted_scores, fit, shift)
+        )
+
+    def _unmatched_share(self) -> float:
+        """Share of the cells of both arms without a neighbour in the other one."""
+        level = self.study.arms.level
+        rows = np.flatnonzero((level == 0) | (level == self.arm))
+        if len(rows) > MAX_CELLS:
+            rows = np.random.default_rng(self.study.seed).permutation(rows)[:MAX_CELLS]
+        treated = level[rows] == self.arm
+        return float(unmatched(self.study.shifted_scores[rows], treated).mean())
+
+    def facts(self) -> dict[str, float]:
+        """Return all that the choice rests on."""
+        study = self.study
+        share = study.classes.share(self.arm)
+        overall = study.classes.overall
+        is_pure = ((share < PURE) | (share > 1 - PURE)) & (overall > MIN_FREQUENCY)
+        return {
+            "n_classes": float(study.classes.n_classes),
+            "between_share": float(self.share.mean()),
+            "heterogeneity": self.heterogeneity,
+            "disagreement": self.disagreement,
+            "gap": self.gap,
+            "within_shift": self.within,
+            "within_z": self.within_z,
+            "one_arm_share": float(overall[is_pure].sum()),
+            "unmatched_share": self._unmatched_share(),
+            "tau": self.sparse.facts["tau"],
+            "lambda": self.sparse.facts["lambda"],
+        }
+
+
+def _zero_shift(study: Study) -> Shift:
+    """Return the shift of confounders that are known as they are."""
+    k = study.scores.shape[1]
+    return Shift(np.zeros(k), np.zeros((k, k)))
+
+
+def _calibrated(study: Study, arm: int, estimate: Estimate) -> Estimate:
+    """Widen the errors to what the bulk of the genes shows."""
+    among = study.is_tested[arm - 1]
+    found = calibrate(estimate.effect[among], estimate.se[among])
+    facts = {"tau": found.spread, "lambda": found.factor}
+    limits = {"tau": max(SPREAD, SPREAD_BY_GENES / np.sqrt(len(among)))}
+    if study.donors is not None:  # their errors hold without
+        return estimate.but(facts=facts, limits=limits)
+    limits["lambda"] = MAX_FACTOR
+    return estimate.but(se=_widen(estimate.se, found), facts=facts, limits=limits)
+
+
+def _widen(se: NDArray, found: Calibration) -> NDArray:
+    return found.factor * np.sqrt(se**2 + found.spread**2)
+
+
+def _refused_if_dense(estimate: Estimate) -> Estimate:
+    """Refuse p-values where small effects are everywhere, which sparsity excludes."""
+    return estimate.but(refused=NOT_IDENTIFIED) if estimate.exceeds("tau") else estimate
+
+
+def _norm(vector: NDArray) -> float:
+    return float(np.linalg.norm(vector))
+
+
+def estimate_by_states(study: Study, states: NDArray) -> list[Estimate]:
+    """Estimate the effects of every arm given binary confounders, whose states identify them.
+
+    Parameters
+    ----------
+    study
+        The fit, with the probabilities of the confounders for scores.
+    states
+        Probability of every combination of them, shape ``(n_cells, n_states)``.
+    """
+    level, zero = study.arms.level, _zero_shift(study)
+    known, found = study.known.shape[1], []
+    for arm in range(1, study.arms.n_levels):
+        estimate = study.adjusted(arm, study.scores, study.regression, zero)
+        at_mean = study.scores.mean(0) @ study.regression.coefficients[study.n_fixed :]
+        baseline = estimate.baseline.copy()
+        baseline[0] += at_mean
+        frequency = np.stack([states[level == v].mean(0) for v in (0, arm)])
+        share = frequency[1] / np.maximum(frequency.sum(0), 1e-12)
+        is_pure = ((share < PURE) | (share > 1 - PURE)) & (states.mean(0) > MIN_FREQUENCY)
+        facts = {
+            "n_classes": float(states.shape[1]),
+            "one_arm_share": float(states.mean(0)[is_pure].sum()),
+        }
+        stated = estimate.but(choice="classes", facts=facts, limits=LIMITS_OF_STATES)
+        found.append(stated.but(baseline=baseline[:known]))
+    return found
+
+
+def estimate_as_found(study: Study) -> list[Estimate]:
+    """Estimate the effects of every arm given confounders that are taken for the truth.
+
+    Parameters
+    ----------
+    study
+        The fit, with confounders for scores that need not be orthogonal to the treatment.
+    """
+    zero, found = _zero_shift(study), []
+    for arm in range(1, study.arms.n_levels):
+        estimate = study.adjusted(arm, study.scores, study.regression, zero)
+        baseline = estimate.baseline.copy()
+        baseline[0] += study.scores.mean(0) @ study.regression.coefficients[study.n_fixed :]
+        found.append(estimate.but(choice="as found", baseline=baseline))
+    return found

@@ -1,0 +1,253 @@
+"""What effects are estimated from: one fit, and what can be derived from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from scovert.model.confounder.effects._donors import Donors
+from scovert.model.confounder.effects._mixture import Arms, Classes, find_classes
+from scovert.model.confounder.effects._robust import Shift, robust_shift
+from scovert.model.confounder.glm import CountBlocks, Regression, fit_regression
+
+__all__ = ["Estimate", "Study"]
+
+RIDGE = 1e-4
+CLASS_RIDGE = 0.1
+"""Precision of the log mean of a class around that of all: no class is a reference."""
+
+MIN_CLASS_CELLS = 2.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Effects of one arm against the reference, natural log scale.
+
+    Attributes
+    ----------
+    effect, se
+        Effects and their standard errors, shape ``(n_genes,)``.
+    df
+        Degrees of freedom of the t-statistics, possibly infinite.
+    choice
+        What identified them: ``"classes"``, ``"hybrid"``, ``"sparse"``, ``"controls"`` or
+        ``"randomised"``.
+    baseline
+        Log mean of the genes in the reference, for each cell linear in the known covariates, but
+        for `moved`: coefficients of shape ``(n_known, n_genes)``.
+    facts
+        What was looked at before choosing, and what was found.
+    limits
+        Of the facts that the choice rests on: above them, they speak against it.
+    shift
+        Shift of the scores between the arm and the reference, shape ``(n_factors,)``.
+    moved
+        What the shift of this arm adds to the baseline at the average of what was hidden, of the
+        same shape; 0 for nothing.
+    by_class
+        Whether every class has its own shift besides.
+    refused
+        Why there are no p-values; empty if there are.
+    warning
+        What to keep in mind; empty if nothing.
+    """
+
+    effect: NDArray
+    se: NDArray
+    df: float
+    choice: str
+    baseline: NDArray
+    facts: dict[str, float]
+    shift: NDArray
+    moved: NDArray | float = 0.0
+    by_class: bool = False
+    refused: str = ""
+    warning: str = ""
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def p_value(self) -> NDArray:
+        """Two-sided p-values, shape ``(n_genes,)``."""
+        z = np.abs(self.effect) / self.se
+        return 2 * (stats.norm.sf(z) if np.isinf(self.df) else stats.t.sf(z, self.df))
+
+    def exceeds(self, name: str) -> bool:
+        """Whether a fact speaks against the choice."""
+        return self.facts.get(name, -np.inf) > self.limits.get(name, np.inf)
+
+    def but(self, **changes: object) -> Estimate:
+        """Return the estimate with some values changed, and facts added."""
+        facts = self.facts | changes.pop("facts", {})
+        return replace(self, facts=facts, **changes)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Counts, treatment and latent scores of cells.
+
+    Attributes
+    ----------
+    blocks
+        Counts and size factors.
+    known
+        Intercept and covariates, shape ``(n_cells, n_known)``.
+    arms
+        Treatment of the cells.
+    scores
+        Scores orthogonal to covariates and treatment, shape ``(n_cells, n_factors)``.
+    regression
+        Of the counts on covariates, arms and scores.
+    is_tested
+        Genes with counts enough, in both arms, shape ``(n_arms, n_genes)``.
+    donors
+        Clusters of the cells, if they are not independent.
+    seed
+        Seed of the search for classes.
+    """
+
+    blocks: CountBlocks
+    known: NDArray
+    arms: Arms
+    scores: NDArray
+    regression: Regression
+    is_tested: NDArray
+    donors: Donors | None = None
+    seed: int = 0
+
+    @property
+    def n_fixed(self) -> int:
+        """Columns before the scores."""
+        return self.known.shape[1] + self.arms.n_levels - 1
+
+    @cached_property
+    def fixed(self) -> NDArray:
+        """Covariates and indicators of the arms, shape ``(n_cells, n_fixed)``."""
+        return np.hstack([self.known, np.eye(self.arms.n_levels)[self.arms.level][:, 1:]])
+
+    @cached_property
+    def by_known(self) -> NDArray:
+        """Coefficients of the arms' linear prediction by the covariates, ``(n_known, n_arms)``."""
+        return np.linalg.lstsq(self.known, self.fixed[:, self.known.shape[1] :], rcond=None)[0]
+
+    @cached_property
+    def classes(self) -> Classes:
+        """Hidden classes of the cells."""
+        return find_classes(self.scores, self.arms, self.seed)
+
+    @cached_property
+    def class_columns(self) -> NDArray:
+        """Centred probabilities of the classes, as if equally frequent in all arms."""
+        likely = self.classes.equal_in_arms(self.classes.probabilities, self.arms.level)
+        likely = likely[:, likely.sum(0) > MIN_CLASS_CELLS]
+        return likely - likely.mean(0)
+
+    @cached_property
+    def class_regression(self) -> Regression:
+        """Of the counts on covariates, arms and classes."""
+        penalty = [RIDGE] * self.n_fixed + [CLASS_RIDGE] * self.class_columns.shape[1]
+        columns = np.hstack([self.fixed, self.class_columns])
+        return fit_regression(self.blocks, columns, penalty=penalty)
+
+    @cached_property
+    def shifted_scores(self) -> NDArray:
+        """Scores with the shift of each cell's class put back."""
+        return self.classes.put_back(self.scores, self.arms, self.classes.probabilities)
+
+    @cached_property
+    def score_regression(self) -> Regression:
+        """Of the counts on covariates, arms and the scores with their shift."""
+        columns = np.hstack([self.fixed, self.shifted_scores])
+        return fit_regression(self.blocks, columns)
+
+    def column(self, arm: int) -> int:
+        """Return the column of an arm, counted from 1, in the designs."""
+        return self.known.shape[1] + arm - 1
+
+    def shift(
+        self,
+        arm: int,
+        fit: Regression,
+        among: NDArray,
+        axes: NDArray | None = None,
+        *,
+        correct_noise: bool = True,
+    ) -> Shift:
+        """Return the robust shift of the scores of a regression between an arm and the reference.
+
+        Parameters
+        ----------
+        arm
+            The arm, from 1.
+        fit
+            A regression with scores in its last columns.
+        among
+            Genes to take it from, shape ``(n_genes,)``.
+        axes
+            Directions it may have, shape ``(n_factors, n_axes)``; `None` means all.
+        correct_noise
+            Correct for the noise of the loadings. With few genes that inflates the shift in the
+            directions in which they hardly differ.
+        """
+        column, q = self.column(arm), self.n_fixed
+        axes = np.eye(self.scores.shape[1]) if axes is None else axes
+        effect, loadings = fit.coefficients[column, among], fit.coefficients[q:, among].T
+        noise = np.einsum("ia,pij,jb->pab", axes, fit.covariance[among, q:, q:], axes)
+        variance = np.maximum(fit.covariance, fit.sandwich)[among, column, column]
+        noise = noise if correct_noise else None
+        found = robust_shift(effect, np.sqrt(variance), loadings @ axes, noise)
+        return Shift(axes @ found.mean, axes @ found.covariance @ axes.T)
+
+    def adjusted(self, arm: int, columns: NDArray, fit: Regression, shift: Shift) -> Estimate:
+        """Return the effects of an arm once the scores are shifted.
+
+        Parameters
+        ----------
+        arm
+            The arm, from 1.
+        columns
+            Scores in the last columns of `fit`, shape ``(n_cells, n_factors)``.
+        fit
+            A regression on covariates, arms and these scores.
+        shift
+            The shift of the scores that the regression does not know.
+        """
+        q = self.n_fixed
+        contrast = np.zeros(len(fit.coefficients))
+        contrast[self.column(arm)] = 1
+        contrast[q:] = -shift.mean
+        loadings = fit.coefficients[q:].T
+        extra = np.einsum("pi,ij,pj->p", loadings, shift.covariance, loadings)
+        se, df = self._errors(arm, np.hstack([self.fixed, columns]), fit, contrast, extra)
+        known = self.known.shape[1]
+        moved = np.outer(self.by_known[:, arm - 1], loadings @ shift.mean)
+        baseline, effect = fit.coefficients[:known], contrast @ fit.coefficients
+        return Estimate(effect, se, df, "sparse", baseline, {}, shift.mean, moved)
+
+    def by_classes(self, arm: int) -> Estimate:
+        """Return the effects of an arm at equal classes."""
+        fit, q = self.class_regression, self.n_fixed
+        contrast = np.zeros(len(fit.coefficients))
+        contrast[self.column(arm)] = 1
+        loadings = self.regression.coefficients[q:].T
+        covariance = self.classes.shift_covariance(arm - 1)
+        extra = np.einsum("pi,ij,pj->p", loadings, covariance, loadings)
+        columns = np.hstack([self.fixed, self.class_columns])
+        se, df = self._errors(arm, columns, fit, contrast, extra)
+        baseline = fit.coefficients[: self.known.shape[1]]
+        effect, none = contrast @ fit.coefficients, np.zeros(self.scores.shape[1])
+        return Estimate(effect, se, df, "classes", baseline, {}, none, by_class=True)
+
+    def _errors(
+        self, arm: int, design: NDArray, fit: Regression, contrast: NDArray, extra: NDArray
+    ) -> tuple[NDArray, float]:
+        if self.donors is None:
+            return np.sqrt(fit.variance(contrast) + extra), np.inf
+        n_clusters = self.donors.compared(self.arms, arm)
+        return self.donors.errors(
+            self.blocks, design, fit, contrast, extra=extra, n_clusters=n_clusters
+        )

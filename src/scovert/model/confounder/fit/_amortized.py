@@ -1,0 +1,194 @@
+"""Stochastic variational inference of confounders, for more cells than an exact fit can take."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from pyro.infer import TraceEnum_ELBO, TraceMeanField_ELBO
+from scvi.model.base import PyroSviTrainMixin
+from scvi.train import LowLevelPyroTrainingPlan
+
+from scovert.core._compat import without_host_noise
+from scovert.core.dataloaders._cells import Cells, CellTensors
+from scovert.model.confounder._designed import LOG_SIZE, DesignedData, design_of
+from scovert.model.confounder.fit._amortized_module import AmortizedModule
+from scovert.model.confounder.glm import (
+    CountBlocks,
+    Regression,
+    fit_regression,
+    independent_components,
+    start_from_residuals,
+)
+from scovert.model.confounder.variants._alternating_module import AlternatingModule
+
+__all__ = ["AmortizedFit", "AmortizedPlan", "fit_amortized", "scores_by_network"]
+
+MIN_EPOCHS, MIN_STEPS = 10, 600
+ENCODER_DECAY = 0.1
+MAX_START_CELLS = 10_000
+BLOCK = 1024
+
+
+class AmortizedFit(NamedTuple):
+    """What came out.
+
+    Attributes
+    ----------
+    module
+        The trained networks.
+    scores
+        Of continuous confounders scores that are orthogonal to the design and white, of binary
+        ones probabilities, shape ``(n_cells, n_latent)``.
+    history
+        ``train_loss`` by epoch: the negative evidence bound per cell.
+    """
+
+    module: AmortizedModule
+    scores: NDArray
+    history: dict[str, pd.DataFrame]
+
+
+class AmortizedPlan(LowLevelPyroTrainingPlan):
+    """Adam with a rate that falls to 0, so that the coefficients come to rest.
+
+    Weights of the network decay, else it learns single cells by heart.
+
+    Takes the parameters from the module and not from Pyro's global store, in which the parameters
+    of two models would share their names. Binary confounders are summed over exactly, the
+    divergence of continuous ones from their prior is in closed form.
+
+    Parameters
+    ----------
+    module
+        Module to train.
+    n_steps
+        Steps of the whole training.
+    lr
+        Learning rate at the start.
+    """
+
+    def __init__(self, module: AmortizedModule, *, n_steps: int, lr: float) -> None:
+        exact = TraceEnum_ELBO(max_plate_nesting=1) if module.is_binary else TraceMeanField_ELBO()
+        super().__init__(module, loss_fn=exact, optim_kwargs={"lr": lr})
+        self.n_steps = n_steps
+
+    def configure_optimizers(self) -> dict:
+        """Return the optimiser and its schedule."""
+        named = list(self.module.named_parameters())
+        encoder = [p for name, p in named if name.startswith("encoder.")]
+        rest = [p for name, p in named if not name.startswith("encoder.")]
+        groups = [{"params": encoder, "weight_decay": ENCODER_DECAY}, {"params": rest}]
+        optimizer = torch.optim.AdamW(groups, weight_decay=0.0, fused=True, **self.optim_kwargs)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, self.n_steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+class _Host(PyroSviTrainMixin):
+    """What the host's training needs of a model: a module, and what its data come from."""
+
+    _data_splitter_cls = DesignedData
+
+    def __init__(self, module: AmortizedModule, cells: Cells) -> None:
+        self.module, self.adata_manager = module, cells
+        self.history_: dict[str, pd.DataFrame] = {}
+        self.is_trained_ = False
+
+    def to_device(self, device: torch.device) -> None:
+        """Move the module."""
+        self.module.to(device)
+
+
+def fit_amortized(
+    cells: Cells,
+    *,
+    n_latent: int,
+    z_type: Literal["continuous", "binary"],
+    seed: int = 0,
+    max_epochs: int | None = None,
+    batch_size: int = 128,
+    lr: float = 1e-2,
+    **train_kwargs: object,
+) -> AmortizedFit:
+    """Fit the confounders in minibatches.
+
+    Starts at the regression of some of the cells on their residuals' singular vectors, of binary
+    confounders on the independent components of these: from random loadings one of two binary
+    confounders is often lost.
+
+    Parameters
+    ----------
+    cells
+        Counts, covariates on a common scale, and treatment, from
+        :func:`~scovert.model.confounder._designed.designed_cells`.
+    n_latent
+        Number of confounders.
+    z_type
+        ``"continuous"`` or ``"binary"``.
+    seed
+        Seed of the start, the networks and the minibatches.
+    max_epochs
+        Passes over the cells; `None` means 10, or as many as make 600 steps.
+    batch_size
+        Cells in a minibatch.
+    lr
+        Learning rate at the start; it falls to 0.
+    **train_kwargs
+        For the ``train`` of :class:`~scvi.model.base.PyroSviTrainMixin`.
+
+    Raises
+    ------
+    FloatingPointError
+        If training diverged.
+    """
+    design = design_of(cells)
+    if max_epochs is None:
+        max_epochs = max(MIN_EPOCHS, math.ceil(MIN_STEPS * batch_size / len(design)))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = AmortizedModule(cells.n_genes, design.shape[1], n_latent, z_type=z_type)
+        start = _start(cells, design, module, seed)
+        module.warm_start(start.coefficients, start.dispersion)
+        host, n_batches = _Host(module, cells), math.ceil(len(design) / batch_size)
+        options = {
+            "batch_size": batch_size,
+            "training_plan": AmortizedPlan(module, n_steps=max_epochs * n_batches, lr=lr),
+            "log_every_n_steps": 1,
+        }
+        with without_host_noise():
+            host.train(max_epochs, **options | train_kwargs)
+    scores = scores_by_network(module, cells)
+    if not np.isfinite(scores).all():
+        raise FloatingPointError(
+            f"Training diverged. Train with a smaller learning rate, `lr={lr / 10:g}`, and look "
+            "for cells or covariates with extreme values."
+        )
+    if not module.is_binary:
+        module.make_orthogonal(scores, design)
+        scores = scores_by_network(module, cells)
+    loss = host.history_["elbo_train"].astype(float).set_axis(["train_loss"], axis=1)
+    return AmortizedFit(module, scores, {"train_loss": loss})
+
+
+def scores_by_network(module: AmortizedModule | AlternatingModule, cells: Cells) -> NDArray:
+    """Return the confounders of cells, trained on or new, shape ``(n_cells, n_latent)``."""
+    tensors, n_cells = CellTensors(cells, module.device), cells.counts.shape[0]
+    blocks = np.array_split(np.arange(n_cells), -(-n_cells // BLOCK))
+    return torch.cat([module.scores(tensors[rows]) for rows in blocks]).double().cpu().numpy()
+
+
+def _start(cells: Cells, design: NDArray, module: AmortizedModule, seed: int) -> Regression:
+    """Regress the counts of some cells on their design and first scores."""
+    rows = np.random.default_rng(seed).permutation(len(design))[:MAX_START_CELLS]
+    blocks = CountBlocks(cells.counts[rows], cells.columns[LOG_SIZE][rows, 0])
+    scores = start_from_residuals(blocks, design[rows], module.n_latent, seed).scores
+    if module.is_binary:
+        scores = np.where(independent_components(scores) > 0, 0.5, -0.5)
+    return fit_regression(blocks, np.hstack([design[rows], scores]), tolerance=1e-2)

@@ -1,0 +1,131 @@
+"""The exact solver: all cells in every round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from scovert.core._checks import check_choice
+from scovert.model.confounder._data import Treated
+from scovert.model.confounder.glm import (
+    CountBlocks,
+    Factors,
+    Regression,
+    choose_rank,
+    fit_factors,
+    fit_regression,
+    fit_states,
+)
+
+__all__ = ["MAX_BITS", "ExactFit", "deviance_frame", "find_device"]
+
+MAX_BITS = 4
+
+
+@dataclass(frozen=True)
+class ExactFit:
+    """One fit of all tables of a `ConfounderModule`.
+
+    Attributes
+    ----------
+    blocks
+        Counts of the genes that are fitted.
+    cells
+        Treatment and covariates.
+    seed
+        Seed of all that is drawn.
+    max_rounds
+        Most rounds.
+    bar
+        Progress.
+    """
+
+    blocks: CountBlocks
+    cells: Treated
+    seed: int
+    max_rounds: int
+    bar: tqdm
+
+    def run(
+        self, n_latent: int | Literal["auto"], z_type: str
+    ) -> tuple[dict[str, NDArray | None], NDArray]:
+        """Return the tables, and the deviance of every round."""
+        n_latent, scree, start = self.count(n_latent)
+        self.bar.set_description("Inferring confounders")
+        options = {"max_rounds": self.max_rounds, "seed": self.seed, "on_round": self._on_round}
+        design, states = self.cells.design, None
+        if z_type == "binary" and n_latent:
+            fit = fit_states(self.blocks, design, min(n_latent, MAX_BITS), **options)
+            scores, states = fit.probabilities, fit.combinations
+        else:
+            fit = fit_factors(self.blocks, design, n_latent, start=start, **options)
+            scores = fit.scores
+        return self.tables(fit.regression, scores, states, scree), fit.deviance
+
+    def count(self, n_latent: int | Literal["auto"]) -> tuple[int, NDArray | None, Factors | None]:
+        """Return the number of confounders, and if it was looked for the scree and the factors."""
+        if n_latent != "auto":
+            return n_latent, None, None
+        self.bar.set_description("Counting confounders")
+        options = {"seed": self.seed, "on_factor": lambda _: self.bar.update()}
+        found = choose_rank(self.blocks, self.cells.design, **options)
+        scree = np.stack([found.singular_value, found.threshold], 1)
+        return found.n_factors, scree, found.factors
+
+    def tables(
+        self,
+        regression: Regression,
+        scores: NDArray,
+        states: NDArray | None,
+        scree: NDArray | None,
+    ) -> dict[str, NDArray | None]:
+        """Return all tables, with the effects of the arms without confounders.
+
+        Parameters
+        ----------
+        regression
+            Of the counts on the design and the scores.
+        scores, states, scree
+            As in :class:`~scovert.model.confounder._module.ConfounderModule`.
+        """
+        design = self.cells.design
+        arms = slice(self.cells.known.shape[1], design.shape[1])
+        plain = fit_regression(self.blocks, design)
+        variances = [plain.variance(one) for one in np.eye(design.shape[1])[arms]]
+        return {
+            "scores": scores,
+            "states": states,
+            "coefficients": regression.coefficients,
+            "dispersion": regression.dispersion,
+            "covariance": regression.covariance,
+            "sandwich": regression.sandwich,
+            "scree": scree,
+            "naive": plain.coefficients[arms],
+            "naive_se": np.sqrt(variances),
+        }
+
+    def _on_round(self, _: int, deviance: float) -> None:
+        self.bar.update()
+        self.bar.set_postfix(deviance=f"{deviance:.6g}")
+
+
+def deviance_frame(deviance: NDArray) -> pd.DataFrame:
+    """Return the deviance of every round as a history has it."""
+    return pd.DataFrame({"deviance": deviance}, pd.RangeIndex(len(deviance), name="round"))
+
+
+def find_device(accelerator: str) -> torch.device:
+    """Return the device for an accelerator, or refuse one that is not there."""
+    check_choice("accelerator", accelerator, ("auto", "cpu", "gpu", "cuda"))
+    has_gpu = torch.cuda.is_available()
+    if accelerator in ("gpu", "cuda") and not has_gpu:
+        raise ValueError(
+            f"`accelerator={accelerator!r}`, and there is no CUDA device. Pass 'cpu' or 'auto'."
+        )
+    return torch.device("cuda" if has_gpu and accelerator != "cpu" else "cpu")

@@ -1,0 +1,122 @@
+"""Doubly robust effects, for comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scovert.model.confounder.effects._deviance import treatment_probability
+from scovert.model.confounder.effects._study import Estimate, Study
+from scovert.model.confounder.glm import CountBlocks, fit_regression
+
+__all__ = ["doubly_robust"]
+
+N_FOLDS = 5
+CLIP = 0.02
+RIDGE = 1.0
+MIN_MEAN = 1e-3
+
+
+def doubly_robust(study: Study, hidden: NDArray, estimates: list[Estimate]) -> list[Estimate]:
+    r"""Return cross-fitted doubly robust effects of all arms :cite:p:`Robins94`.
+
+    The logarithm of the ratio of :math:`E[Y(1)/s]` and :math:`E[Y(0)/s]`, from a negative binomial
+    model of the counts and a logistic model of the treatment, both fitted to other cells than
+    those they are applied to. The mean of counts with heavy tails is a noisy thing: the
+    coefficients of the regression are more precise even where the confounders are known.
+
+    Parameters
+    ----------
+    study
+        The fit.
+    hidden
+        Confounders, with the shift between the arms put back, shape ``(n_cells, n_latent)``.
+    estimates
+        Effects by regression, whose identification these keep.
+    """
+    return [_effect(study, hidden, estimate, arm) for arm, estimate in enumerate(estimates, 1)]
+
+
+def _effect(study: Study, hidden: NDArray, estimate: Estimate, arm: int) -> Estimate:
+    rows = np.flatnonzero(np.isin(study.arms.level, (0, arm)))
+    treated = (study.arms.level[rows] == arm).astype(float)
+    columns = np.hstack([study.known, hidden])[rows]
+    fold = np.random.default_rng(study.seed).permutation(len(rows)) % N_FOLDS
+    moments = _Moments(study, rows)
+    for number in range(N_FOLDS):
+        train, test = fold != number, fold == number
+        columns_test = columns[test]
+        chance = treatment_probability(columns[train][:, 1:], treated[train], columns_test[:, 1:])
+        weight = np.clip(chance[:, 1], CLIP, 1 - CLIP)
+        design = np.hstack([columns, treated[:, None]])
+        penalty = [1e-4] + [RIDGE] * (design.shape[1] - 1)
+        fit = fit_regression(study.blocks.subset(rows[train]), design[train], penalty=penalty)
+        held_out = study.blocks.subset(rows[test])
+        for part, values in _influence(
+            held_out, columns_test, treated[test], weight, fit.coefficients
+        ):
+            moments.add(np.flatnonzero(test)[part], values)
+    effect, se, df = moments.effect()
+    limits = {name: limit for name, limit in estimate.limits.items() if name != "lambda"}
+    return estimate.but(effect=effect, se=se, df=df, limits=limits)  # errors of their own
+
+
+class _Moments:
+    """Moments of the influence values of both means; by donor, if cells are not independent.
+
+    Parameters
+    ----------
+    study
+        The fit.
+    rows
+        Cells that are compared.
+    """
+
+    def __init__(self, study: Study, rows: NDArray) -> None:
+        blocks, self.n_cells, self.by_donor = study.blocks, len(rows), None
+        self.sums = blocks.double(np.zeros((2, blocks.n_genes)))
+        self.products = blocks.double(np.zeros((3, blocks.n_genes)))
+        if study.donors is not None:
+            names, codes = np.unique(study.donors.codes[rows], return_inverse=True)
+            self.codes = torch.as_tensor(codes, device=blocks.device)
+            self.by_donor = blocks.double(np.zeros((len(names), 2, blocks.n_genes)))
+
+    def add(self, cells: NDArray, values: Tensor) -> None:
+        """Add the values of cells of the treated and the untreated mean, ``(2, n, n_genes)``."""
+        one, zero = values
+        self.sums += values.sum(1)
+        self.products += torch.stack([one**2, zero**2, one * zero]).sum(1)
+        if self.by_donor is not None:
+            self.by_donor.index_add_(0, self.codes[cells], values.movedim(1, 0))
+
+    def effect(self) -> tuple[NDArray, NDArray, float]:
+        """Return the logarithms of the ratios, standard errors and degrees of freedom."""
+        one, zero = (self.sums / self.n_cells).clamp(min=MIN_MEAN)
+        if self.by_donor is None:
+            square, other_square, product = self.products
+            total = square / one**2 + other_square / zero**2 - 2 * product / (one * zero)
+            df = np.inf
+        else:
+            n_donors = len(self.by_donor)
+            parts = self.by_donor[:, 0] / one - self.by_donor[:, 1] / zero
+            total, df = parts.square().sum(0) * n_donors / (n_donors - 1), max(1, n_donors - 2)
+        se = total.clamp(min=0).sqrt() / self.n_cells
+        return (one / zero).log().cpu().numpy(), se.cpu().numpy(), df
+
+
+def _influence(
+    blocks: CountBlocks, columns: NDArray, treated: NDArray, chance: NDArray, b: NDArray
+) -> Iterator[tuple[slice, Tensor]]:
+    """Influence values of both means, of blocks of cells."""
+    x, d, chance, b = (blocks.double(v) for v in (columns, treated[:, None], chance[:, None], b))
+    for rows, y in blocks:
+        rate = y.double() / blocks.offset[rows].double().exp()
+        without = (x[rows] @ b[:-1]).clamp(-20, 12).exp()
+        with_it = without * b[-1].exp()
+        one = with_it + d[rows] / chance[rows] * (rate - with_it)
+        zero = without + (1 - d[rows]) / (1 - chance[rows]) * (rate - without)
+        yield rows, torch.stack([one, zero])

@@ -1,0 +1,263 @@
+"""Which cells a minibatch holds, in which order, and their partners."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import lightning.pytorch as pl
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scovert.core.dataloaders._cells import WINDOW, Cells, CellTensors
+
+__all__ = ["PairedData", "split_cells"]
+
+MIN_DRAWN = 8
+BLOCK = 256
+"""Consecutive rows of a file that are read together and then shuffled with those of others."""
+
+
+def split_cells(
+    batch: NDArray, train_size: float, validation_size: float | None, seed: int | None
+) -> tuple[NDArray, NDArray]:
+    """Split the cells of every dataset at random into training and validation.
+
+    Parameters
+    ----------
+    batch
+        Dataset of each cell, shape ``(n_cells,)``.
+    train_size, validation_size
+        Shares of the cells; `None` validates on all that are not trained on.
+    seed
+        Seed; `None` draws a new split.
+
+    Returns
+    -------
+    Sorted rows of the training and of the validation cells. Three cells of a dataset are always
+    trained on.
+    """
+    rng = np.random.default_rng(seed)
+    train, validation = [], []
+    for b in np.unique(batch):
+        rows = rng.permutation(np.flatnonzero(batch == b))
+        n_train = min(len(rows), max(3, round(train_size * len(rows))))
+        rest = len(rows) - n_train
+        share = 1.0 if validation_size is None else validation_size
+        train.append(rows[:n_train])
+        validation.append(rows[n_train : n_train + min(rest, round(share * len(rows)))])
+    return np.sort(np.concatenate(train)), np.sort(np.concatenate(validation))
+
+
+class _Draws:
+    """Minibatches of one epoch: cells of every dataset in shuffled order, partners behind them."""
+
+    def __init__(
+        self,
+        cells: CellTensors,
+        rows: list[NDArray],
+        sizes: NDArray,
+        n_steps: int,
+        partners: sp.csr_matrix | None,
+    ) -> None:
+        self.cells, self.rows, self.sizes = cells, rows, sizes
+        self.n_steps, self.partners = n_steps, partners
+
+    def __len__(self) -> int:
+        return self.n_steps
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        rng = np.random.default_rng(int(torch.randint(2**62, ())))
+        orders = [
+            _shuffled(rng, r, n * self.n_steps) for r, n in zip(self.rows, self.sizes, strict=True)
+        ]
+        for step in range(self.n_steps):
+            drawn = np.concatenate(
+                [o[step * n : (step + 1) * n] for o, n in zip(orders, self.sizes, strict=True)]
+            )
+            yield _with_partners(self.cells, drawn, self.partners, rng)
+
+
+class _Windows:
+    """Minibatches of one epoch of a file: blocks at random, shuffled within a window of them."""
+
+    def __init__(self, data: PairedData) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return self.data.n_steps
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        rng = np.random.default_rng(int(torch.randint(2**62, ())))
+        starts = rng.permutation(np.arange(0, len(self.data.cells), BLOCK))
+        windows = np.array_split(starts, -(-len(self.data.cells) // WINDOW))
+        ends = np.linspace(0, len(self), len(windows) + 1).round().astype(int)
+        for blocks, n_steps in zip(windows, np.diff(ends), strict=True):
+            if n_steps:
+                yield from self._window(np.sort(blocks), int(n_steps))
+
+    def _window(self, starts: NDArray, n_steps: int) -> _Draws:
+        """Read blocks, and draw from them with the partners that are among them."""
+        data = self.data
+        ends = list(zip(starts, np.minimum(starts + BLOCK, len(data.cells)), strict=True))
+        rows = np.concatenate([np.arange(*end) for end in ends])
+        cells = Cells.joined([data.cells.block(*end) for end in ends])
+        drawn = np.flatnonzero(data.is_drawn[rows])
+        groups, sizes = data.groups(drawn, cells.batch)
+        partners = None if data.partners is None else data.partners[rows][:, rows]
+        return _Draws(CellTensors(cells, data.device), groups, sizes, n_steps, partners)
+
+
+class _InOrder:
+    """Minibatches of validation cells in their order, with partners drawn once."""
+
+    def __init__(self, data: PairedData, rows: NDArray) -> None:
+        self.data = data
+        self.spans = [
+            (np.array_split(rows[at], -(-len(at) // data.batch_size)), start, stop)
+            for at, start, stop in data.cells.spans(rows)
+        ]
+
+    def __len__(self) -> int:
+        return sum(len(chunks) for chunks, _, _ in self.spans)
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        rng = np.random.default_rng(0)
+        for chunks, start, stop in self.spans:
+            cells, partners = self.data.window(start, stop)
+            for chunk in chunks:
+                yield _with_partners(cells, chunk - start, partners, rng)
+
+
+def _shuffled(rng: np.random.Generator, rows: NDArray, n: int) -> NDArray:
+    """Return the first `n` of endlessly repeated shuffled `rows`."""
+    return np.concatenate([rng.permutation(rows) for _ in range(-(-n // len(rows)))])[:n]
+
+
+def _with_partners(
+    cells: CellTensors, drawn: NDArray, partners: sp.csr_matrix | None, rng: np.random.Generator
+) -> dict[str, Tensor]:
+    """Minibatch of `drawn` cells and one random partner of each that has any."""
+    if partners is None:
+        return cells.minibatch(drawn, len(drawn))
+    start, end = partners.indptr[drawn], partners.indptr[drawn + 1]
+    anchored = np.flatnonzero(end > start)
+    start, degree = start[anchored], (end - start)[anchored]
+    pick = start + (rng.random(len(anchored)) * degree).astype(np.int64)
+    tensors = cells.minibatch(np.concatenate([drawn, partners.indices[pick]]), len(drawn))
+    return tensors | {"anchored": torch.from_numpy(anchored).to(cells.device)}
+
+
+class PairedData(pl.LightningDataModule):
+    """Training and validation minibatches of several datasets.
+
+    Parameters
+    ----------
+    cells
+        Cells to read from, in memory or in a file.
+    train_idx, val_idx
+        Rows of the training and of the validation cells.
+    batch_size
+        Cells in a minibatch, partners not counted.
+    equal_draws
+        Draw as many cells of each dataset in every minibatch, as many minibatches as one pass over
+        the largest takes. Otherwise in proportion to the sizes, but at least 8 of each.
+    partners
+        Which cells are anchored to which, shape ``(n_cells, n_cells)``.
+    resident
+        Keep the counts on the device; `None` does so where they take less than half of its memory.
+    """
+
+    def __init__(
+        self,
+        cells: Cells,
+        train_idx: NDArray,
+        val_idx: NDArray,
+        *,
+        batch_size: int,
+        equal_draws: bool,
+        partners: sp.csr_matrix | None = None,
+        resident: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.cells, self.train_idx, self.val_idx = cells, train_idx, val_idx
+        self.batch_size, self.equal_draws = batch_size, equal_draws
+        self.partners, self.resident = partners, resident
+        self.n_train, self.n_val = len(train_idx), len(val_idx)
+        self.n_steps = self._count_steps()
+        self.is_drawn: NDArray | None = None
+        self._whole: CellTensors | None = None
+
+    def _count_steps(self) -> int:
+        """Count the steps of an epoch, as many in every process."""
+        groups, sizes = self.groups(self.train_idx, self.cells.batch)
+        n_cells = np.array([len(g) for g in groups]) / self.n_processes
+        longest = np.max(n_cells / sizes) if self.equal_draws else n_cells.sum() / self.batch_size
+        return max(1, int(np.ceil(longest)))
+
+    @property
+    def n_processes(self) -> int:
+        """Number of processes that share the cells."""
+        return 1 if self.trainer is None else self.trainer.world_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the minibatches go."""
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+
+    def _own(self, rows: NDArray) -> NDArray:
+        """Deal the cells of every dataset to the processes in turn."""
+        if self.n_processes == 1:
+            return rows
+        by_dataset = rows[np.argsort(self.cells.batch[rows], kind="stable")]
+        return np.sort(by_dataset[self.trainer.global_rank :: self.n_processes])
+
+    def groups(self, rows: NDArray, batch: NDArray) -> tuple[list[NDArray], NDArray]:
+        """Split rows by dataset, and say how many of each a minibatch holds."""
+        groups = [rows[batch[rows] == b] for b in np.unique(batch[rows])]
+        n_cells = np.array([len(g) for g in groups])
+        share = np.full(len(groups), 1 / len(groups)) if self.equal_draws else n_cells / len(rows)
+        return groups, np.maximum(MIN_DRAWN, np.round(self.batch_size * share)).astype(int)
+
+    def window(self, start: int, stop: int) -> tuple[CellTensors, sp.csr_matrix | None]:
+        """Return consecutive cells as minibatches, and the partners they have among them."""
+        if self.cells.is_in_memory:
+            return self._in_memory(), self.partners
+        partners = None if self.partners is None else self.partners[start:stop, start:stop]
+        return CellTensors(self.cells.block(start, stop), self.device), partners
+
+    def _in_memory(self) -> CellTensors:
+        """Share the counts with torch, once."""
+        if self._whole is None:
+            resident = _fits(self.cells, self.device) if self.resident is None else self.resident
+            self._whole = CellTensors(self.cells, self.device, resident=resident)
+        return self._whole
+
+    def train_dataloader(self) -> _Draws | _Windows:
+        """Return the shuffled minibatches of one epoch."""
+        self.n_steps = self._count_steps()
+        own = self._own(self.train_idx)
+        if not self.cells.is_in_memory:
+            self.is_drawn = np.zeros(len(self.cells), bool)
+            self.is_drawn[own] = True
+            return _Windows(self)
+        groups, sizes = self.groups(own, self.cells.batch)
+        return _Draws(self._in_memory(), groups, sizes, self.n_steps, self.partners)
+
+    def val_dataloader(self) -> _InOrder | list:
+        """Return the validation minibatches, none when there are no validation cells."""
+        return _InOrder(self, self._own(self.val_idx)) if self.n_val else []
+
+    def transfer_batch_to_device(self, batch: dict, device: torch.device, _: int) -> dict:
+        """Return the minibatch as it is: it was made on the device."""
+        return batch
+
+
+def _fits(cells: Cells, device: torch.device) -> bool:
+    """Whether CSR counts take less than half of the free memory of a GPU."""
+    if device.type != "cuda" or not sp.issparse(cells.counts):
+        return False
+    n_bytes = cells.counts.data.nbytes + cells.counts.indices.nbytes
+    return n_bytes < torch.cuda.mem_get_info(device)[0] / 2

@@ -1,0 +1,83 @@
+"""Rows of ``check()`` of an integration."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scovert.anchors._find import MIN_CONSISTENCY
+from scovert.core._diagnostics import HealthRow, row
+
+__all__ = ["loss_row", "gradient_row", "latent_row", "share_row", "deviance_row", "anchor_row"]
+
+ACTIVE_SD = 0.1
+GRADIENT_GROWTH = 10
+LARGEST_SHARE = 0.9
+DEVIANCE_EXPLAINED = 0.06
+"""Shuffled counts explain something too, but less: what one gene takes, the others lack."""
+
+
+def loss_row(history: dict[str, pd.DataFrame]) -> HealthRow:
+    """Return the fall of the negative ELBO, as a share of that of the first epoch."""
+    elbo = history["elbo_train"].to_numpy(float).ravel()
+    fall = float(1 - elbo[-1] / elbo[0])
+    advice = ""
+    if len(elbo) > 1 and not fall > 0:
+        advice = "Training diverged: the loss ended above its start. Lower the learning rate."
+    return row("fall of the loss", fall, advice)
+
+
+def gradient_row(history: dict[str, pd.DataFrame]) -> HealthRow:
+    """Return the mean norm of the gradient in the last epoch, by the median over the epochs."""
+    norms = history["gradient_norm_train"].to_numpy(float).ravel()
+    growth = float(norms[-1] / np.median(norms))
+    advice = ""
+    if not growth < GRADIENT_GROWTH:
+        advice = (
+            "The gradient grew at the end of training: lower the learning rate, or clip it with "
+            "`train(gradient_clip_val=...)`."
+        )
+    return row("growth of the gradient", growth, advice)
+
+
+def latent_row(means: NDArray) -> HealthRow:
+    """Count the latent dimensions whose posterior means vary (sd above 0.1)."""
+    active = int((means.std(axis=0) > ACTIVE_SD).sum())
+    advice = ""
+    if active < min(2, means.shape[1]):
+        advice = "The latent space has collapsed: train longer, or lower `max_kl_weight`."
+    return row("active latent dimensions", active, advice)
+
+
+def share_row(largest: float) -> HealthRow:
+    """Return the largest decoded share of a gene in a cell, the median of held-out cells."""
+    advice = ""
+    if not largest < LARGEST_SHARE:
+        advice = (
+            "One gene takes nearly all decoded counts of a cell: look at the genes with the "
+            "highest totals, or train with a smaller learning rate."
+        )
+    return row("largest decoded share", largest, advice)
+
+
+def deviance_row(explained: float) -> HealthRow:
+    """Return the share of the deviance of held-out counts in held-out cells that is explained."""
+    advice = ""
+    if not explained > DEVIANCE_EXPLAINED:
+        advice = (
+            "The model tells hardly more of cells it was not trained on than the mean of their "
+            "dataset: the latent space is empty, or the counts have little structure."
+        )
+    return row("held-out deviance explained", explained, advice)
+
+
+def anchor_row(consistency: float) -> HealthRow:
+    """Return the share of the anchors between best-matching clusters (trusted from 0.72)."""
+    advice = ""
+    if consistency < MIN_CONSISTENCY:
+        advice = (
+            "The anchors contradict the clusters of the datasets, and the pull was weakened: look "
+            "at `get_support()`, and compare with `alignment='none'`."
+        )
+    return row("anchor consistency", consistency, advice)

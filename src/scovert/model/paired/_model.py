@@ -1,0 +1,636 @@
+"""Integration of two or more datasets in one latent space."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from numpy.typing import ArrayLike, NDArray
+from scvi import REGISTRY_KEYS, settings
+from scvi.data import AnnDataManager
+from scvi.data.fields import (
+    CategoricalJointObsField,
+    CategoricalObsField,
+    NumericalJointObsField,
+)
+from scvi.model.base import BaseModelClass
+
+from scovert.anchors import Anchors, find_anchors
+from scovert.core._arguments import check_known, knows_its_arguments
+from scovert.core._checks import (
+    caller_level,
+    check_batches,
+    check_choice,
+    check_covariates,
+    check_distributed,
+    check_gene_list,
+    check_genes,
+    check_independent,
+    check_layer,
+    check_mapping,
+    check_number,
+    warn_about_anchors,
+    warn_about_cells,
+    warn_about_file,
+)
+from scovert.core._compat import TRAINER_OPTIONS, get_max_epochs_heuristic
+from scovert.core._count_checks import check_counts
+from scovert.core._counts import get_counts
+from scovert.core._diagnostics import check_table, dispersion_row, finite_row
+from scovert.core._minibatch import check_trained, find_target, genes_of, over_minibatches
+from scovert.core._registering import (
+    CountsField,
+    check_set_up,
+    check_unchanged,
+    fingerprint,
+    give_identity,
+    used_batches,
+)
+from scovert.core._save_load import SaveLoadMixin
+from scovert.core._slots import check_free, check_layer_fits, write_slots
+from scovert.core.dataloaders._cells import Cells
+from scovert.core.training._checkpoint import Resumable
+from scovert.core.training._run import run
+from scovert.model.paired._data import PairedData, split_cells
+from scovert.model.paired._diagnostics import (
+    anchor_row,
+    deviance_row,
+    gradient_row,
+    latent_row,
+    loss_row,
+    share_row,
+)
+from scovert.model.paired._module import PairedModule
+from scovert.model.paired._plan import make_plan
+
+__all__ = ["PairedVAE"]
+
+logger = logging.getLogger(__name__)
+
+MIN_EPOCHS, MIN_STEPS = 30, 600
+CHANGES_RESULT = ("early_stopping", "gradient_clip", "precision")
+"""How options of the trainer begin on which the result depends."""
+
+TRAIN_OPTIONS = (
+    "max_epochs",
+    "train_size",
+    "validation_size",
+    "batch_size",
+    "early_stopping",
+    "checkpoint_dir",
+    "datasplitter_kwargs",
+    "plan_kwargs",
+)
+"""Arguments of `train` that are not the trainer's."""
+
+N_HELD_OUT = 2000
+"""Validation cells that `check` is about, at most."""
+
+GUARDED_SHARE = 0.1
+"""Share of the anchors' weights that is left when the anchors make no sense."""
+
+
+@knows_its_arguments()
+class PairedVAE(SaveLoadMixin, BaseModelClass):
+    """Integrate two or more datasets: counts in, one latent space and corrected counts out.
+
+    A variational autoencoder with a negative binomial likelihood :cite:p:`Lopez18` whose decoder
+    sees the dataset of a cell and whose encoder does not. Cells of different datasets that are
+    mutual nearest neighbours are found once, before training, and pulled together in the latent
+    space. See :doc:`/models/paired` for the model, its assumptions and when not to use it.
+
+    Parameters
+    ----------
+    adata
+        Cells of all datasets, prepared with :meth:`setup_anndata`.
+    n_latent
+        Number of latent dimensions.
+    n_hidden, n_layers
+        Nodes in a hidden layer, and number of hidden layers.
+    encoder
+        ``"shared"``: one encoder for all datasets. ``"per_dataset"``: an encoder and a decoder for
+        each; without anchors nothing in it says which cell type of one dataset belongs to which of
+        another.
+    alignment
+        ``"anchors"``: pull anchored cells together. ``"adversarial"``: a discriminator guesses the
+        dataset from the posterior means, and the encoder learns, in turn with it, to leave it no
+        better than chance. ``"grl"``: the same in one backward pass, by gradient reversal
+        :cite:p:`Ganin16`. ``"none"``: only the decoder knows about datasets. The two with a
+        discriminator suit datasets that share all their cell types.
+    anchor_weight
+        Weight of the pull, relative to a negative log-likelihood summed over genes. A tenth of it
+        is used, with a warning, when the anchors contradict the clusters of the datasets.
+    cross_weight
+        Weight of the cross-reconstruction (``"per_dataset"`` with anchors): a cell's counts must
+        be decodable from the latent position of the cell it is anchored to.
+    dispersion
+        One inverse dispersion for each ``"gene"``, or for each ``"gene-batch"``.
+    dropout_rate
+        Dropout in the encoder, in [0, 1).
+
+    Notes
+    -----
+    Time and memory grow with the number of genes. A few thousand that vary within the datasets are
+    enough: ``sc.pp.highly_variable_genes(adata, n_top_genes=2000, batch_key="batch")`` on
+    log-normalised values, then the raw counts of these genes.
+
+    Examples
+    --------
+    >>> import scovert
+    >>> from scovert.model import PairedVAE
+    >>> adata = scovert.data.two_batches(scovert.data.pbmc68k())
+    >>> PairedVAE.setup_anndata(adata, batch_key="batch")
+    >>> model = PairedVAE(adata)
+    >>> model.train(max_epochs=1, enable_progress_bar=False)
+    >>> model.get_latent_representation().shape == (adata.n_obs, 10)
+    True
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        adata: AnnData,
+        *,
+        n_latent: int = 10,
+        n_hidden: int = 128,
+        n_layers: int = 1,
+        encoder: Literal["shared", "per_dataset"] = "shared",
+        alignment: Literal["anchors", "adversarial", "grl", "none"] = "anchors",
+        anchor_weight: float = 10.0,
+        cross_weight: float = 0.5,
+        dispersion: Literal["gene", "gene-batch"] = "gene",
+        dropout_rate: float = 0.1,
+    ) -> None:
+        check_set_up(type(self), adata)
+        super().__init__(adata)
+        check_unchanged(self)
+        check_choice("encoder", encoder, ("shared", "per_dataset"))
+        check_choice("alignment", alignment, ("anchors", "adversarial", "grl", "none"))
+        check_choice("dispersion", dispersion, ("gene", "gene-batch"))
+        for name, size in (("n_latent", n_latent), ("n_hidden", n_hidden), ("n_layers", n_layers)):
+            check_number(name, size, 1, whole=True)
+        if n_latent > adata.n_vars:
+            raise ValueError(
+                f"`n_latent={n_latent}` exceeds the {adata.n_vars} genes of `adata`. Pass a value "
+                f"in [1, {adata.n_vars}]."
+            )
+        check_number("anchor_weight", anchor_weight, 0)
+        check_number("cross_weight", cross_weight, 0)
+        check_number("dropout_rate", dropout_rate, 0, 0.99)
+        if encoder == "per_dataset" and alignment != "anchors":
+            warnings.warn(
+                f"`encoder='per_dataset'` with `alignment={alignment!r}`: nothing in this model "
+                "says which cell type of one dataset belongs to which of another, and it may pair "
+                "them wrongly. Use `alignment='anchors'`; the page of PairedVAE in the "
+                "documentation explains why.",
+                UserWarning,
+                stacklevel=caller_level(),
+            )
+        self._log_mean_shares = self._read().log_mean_shares(self.summary_stats.n_batch)
+        covariates = self.summary_stats.get("n_extra_categorical_covs", 0)
+        state = self.adata_manager.get_state_registry(REGISTRY_KEYS.CAT_COVS_KEY)
+        self.module = PairedModule(
+            torch.from_numpy(self._log_mean_shares),
+            n_cats_per_cov=[int(n) for n in state.n_cats_per_key] if covariates else [],
+            n_continuous_cov=self.summary_stats.get("n_extra_continuous_covs", 0),
+            n_latent=n_latent,
+            n_hidden=n_hidden,
+            n_layers=n_layers,
+            encoder=encoder,
+            alignment=alignment,
+            dispersion=dispersion,
+            dropout_rate=dropout_rate,
+        )
+        self.anchor_weights = {"alignment_weight": anchor_weight}
+        if encoder == "per_dataset":
+            self.anchor_weights["cross_weight"] = cross_weight
+        self.support_: NDArray | None = None
+        self.anchor_consistency_: float | None = None
+        self.deviance_explained_: float | None = None
+        self.largest_share_: float | None = None
+        self.cells_digest_ = fingerprint(adata)
+        self._model_summary_string = (
+            f"PairedVAE of {self.summary_stats.n_cells} cells in {self.module.n_batch} datasets, "
+            f"{self.summary_stats.n_vars} genes: n_latent={n_latent}, encoder={encoder!r}, "
+            f"alignment={alignment!r}, dispersion={dispersion!r}"
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        batch_key: str,
+        layer: str | None = None,
+        categorical_covariate_keys: Sequence[str] | None = None,
+        continuous_covariate_keys: Sequence[str] | None = None,
+        _registry: dict | None = None,  # of a saved model
+    ) -> None:
+        """Say where in `adata` the counts, the datasets and the covariates are.
+
+        Writes only what scvi-tools keeps under names that begin with ``_scvi_``.
+
+        Parameters
+        ----------
+        adata
+            Cells of two or more datasets with raw counts.
+        batch_key
+            Column of ``adata.obs`` with the dataset of each cell.
+        layer
+            Layer with the raw counts; `None` means ``adata.X``, ``"raw"`` (unless a layer is
+            called so) the genes of `adata` in ``adata.raw``.
+        categorical_covariate_keys, continuous_covariate_keys
+            Columns of ``adata.obs`` that the decoder sees too, such as the donor or the cycle
+            score.
+
+        Raises
+        ------
+        KeyError
+            If a key or the layer does not exist.
+        ValueError
+            If the counts are not counts, a category is missing, a dataset has fewer than 3 cells,
+            there is only one, a covariate is collinear with the dataset (such as donors nested in
+            it), or gene names are duplicated.
+        """
+        where = check_layer(adata, layer)
+        check_genes(adata)
+        check_covariates(adata, categorical_covariate_keys, continuous_covariate_keys)
+        if _registry is None:
+            check_batches(adata, batch_key)
+            covariates = (categorical_covariate_keys, continuous_covariate_keys)
+            check_independent(adata, batch_key, *covariates)
+        counts = get_counts(adata, layer)
+        totals = check_counts(counts, where, adata)
+        warn_about_cells(adata, totals)
+        warn_about_file(adata, layer)
+        give_identity(cls, adata)
+        categorical, continuous = (
+            None if keys is None else list(keys)
+            for keys in (categorical_covariate_keys, continuous_covariate_keys)
+        )
+        manager = AnnDataManager(
+            fields=[
+                CountsField(adata, layer, [batch_key, *(categorical or []), *(continuous or [])]),
+                CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+                CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical),
+                NumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, continuous),
+            ],
+            setup_method_args=cls._get_setup_method_args(
+                cls=cls,
+                adata=adata,
+                batch_key=batch_key,
+                layer=layer,
+                categorical_covariate_keys=categorical,
+                continuous_covariate_keys=continuous,
+            ),
+        )
+        manager.register_fields(adata, _registry or used_batches(adata, batch_key))
+        cls.register_manager(manager)
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        train_size: float = 0.9,
+        validation_size: float | None = None,
+        batch_size: int = 128,
+        early_stopping: bool = True,
+        checkpoint_dir: str | os.PathLike | None = None,
+        datasplitter_kwargs: dict | None = None,
+        plan_kwargs: dict | None = None,
+        **trainer_kwargs: object,
+    ) -> None:
+        """Find the anchors (if the model uses them) and train the networks.
+
+        The KL divergence and the alignment gain weight over shares of `max_epochs`. Early stopping
+        and the best state, which is restored at the end, count only from the epoch in which they
+        have their full weight; both watch the negative ELBO of the validation cells, without the
+        alignment.
+
+        Parameters
+        ----------
+        max_epochs
+            Longest training; `None` takes the heuristic of scvi-tools, but at least 30 epochs and
+            600 steps.
+        train_size, validation_size
+            Shares of each dataset's cells to train on and to validate on; `None` validates on all
+            others.
+        batch_size
+            Cells in a minibatch, partners of anchored cells not counted.
+        early_stopping
+            Stop when the validation loss has not improved for 10 epochs. Off without validation
+            cells.
+        checkpoint_dir
+            Folder for the state of training, written at the beginning of every epoch, and for the
+            best model so far (:meth:`load` reads it). Training that was cut off goes on from there
+            when the same call is made again, to the same result.
+        datasplitter_kwargs
+            ``resident``: keep the counts on the GPU; by default where they take less than half of
+            its free memory.
+        plan_kwargs
+            For the training plan: ``lr``, ``kl_ramp`` (share of training over which the KL
+            weight rises, 0.25), ``max_kl_weight`` and others of
+            :class:`~scvi.train.TrainingPlan`; with a discriminator also ``adversarial_weight``
+            (30), ``adversarial_start`` and ``adversarial_ramp`` (shares of training, 0.3 each);
+            with ``"adversarial"`` also ``d_steps`` (1), steps of the discriminator before each
+            step of the encoder.
+        **trainer_kwargs
+            For :class:`scvi.train.Trainer`, such as ``accelerator`` and ``devices`` (where to
+            train; a GPU if there is one), ``strategy``, ``early_stopping_patience``, ``logger``,
+            ``enable_progress_bar``, ``precision`` or ``gradient_clip_val``.
+
+        Raises
+        ------
+        FloatingPointError
+            If a term of the loss or the gradient became NaN or infinite. It names the term, the
+            step and the cells; the model has its best state, or that of the beginning of the
+            epoch.
+        """
+        check_number("train_size", train_size, 0.01, 1.0)
+        if validation_size is not None:
+            check_number("validation_size", validation_size, 0.0, round(1 - train_size, 9))
+        check_number("batch_size", batch_size, 3, whole=True)
+        check_mapping("plan_kwargs", plan_kwargs)
+        check_mapping("datasplitter_kwargs", datasplitter_kwargs)
+        check_known("datasplitter_kwargs", datasplitter_kwargs, ("resident",))
+        check_known("PairedVAE.train", trainer_kwargs, (*TRAIN_OPTIONS, *TRAINER_OPTIONS))
+        check_unchanged(self, every_value=True)
+        check_distributed(trainer_kwargs, settings.seed, checkpoint_dir)
+        asked = {
+            "model": self._model_summary_string,
+            "cells": self.cells_digest_,
+            "max_epochs": max_epochs,
+            "split": (train_size, validation_size, batch_size),
+            "early_stopping": early_stopping,
+            "plan_kwargs": plan_kwargs,
+            "trainer": {k: v for k, v in trainer_kwargs.items() if k.startswith(CHANGES_RESULT)},
+        }
+        resumable = Resumable.open(checkpoint_dir, settings.seed, asked)
+        cells = self._read()
+        train, validation = split_cells(cells.batch, train_size, validation_size, resumable.seed)
+        anchors = self._find_anchors(cells, train, resumable.seed)
+        data = PairedData(
+            cells,
+            train,
+            validation,
+            batch_size=batch_size,
+            equal_draws=self.module.alignment in ("adversarial", "grl"),
+            partners=None if anchors is None else anchors.partners,
+            **(datasplitter_kwargs or {}),
+        )
+        if max_epochs is None:
+            enough = math.ceil(MIN_STEPS / data.n_steps)
+            max_epochs = max(get_max_epochs_heuristic(len(cells)), MIN_EPOCHS, enough)
+        check_number("max_epochs", max_epochs, 1, whole=True)
+        trust = 1.0 if anchors is None or anchors.are_trusted else GUARDED_SHARE
+        weights = {name: trust * weight for name, weight in self.anchor_weights.items()}
+        plan = make_plan(self.module, weights, dict(plan_kwargs or {}), trainer_kwargs)
+        run(
+            self,
+            plan,
+            data,
+            max_epochs,
+            early_stopping=early_stopping,
+            resumable=resumable,
+            on_best=partial(self._save_best, resumable),
+            **trainer_kwargs,
+        )
+        self._look_at_heldout(validation)
+        self._save_best(resumable, self.history_)
+        resumable.end()
+
+    def _find_anchors(self, cells: Cells, train: NDArray, seed: int) -> Anchors | None:
+        """Find anchors, if the model uses them, and keep the support."""
+        if self.module.alignment != "anchors":
+            return None
+        is_trained_on = np.zeros(len(cells), bool)
+        is_trained_on[train] = True
+        logger.info("Looking for anchors between the datasets.")
+        anchors = find_anchors(cells.counts, cells.batch, train=is_trained_on, seed=seed)
+        self.support_ = anchors.support
+        self.anchor_consistency_ = anchors.consistency
+        if not anchors.are_trusted:
+            warn_about_anchors(len(anchors.pairs), anchors.consistency)
+        return anchors
+
+    def _look_at_heldout(self, validation: NDArray) -> None:
+        """Keep what `check` says of cells that were not trained on."""
+        if len(validation) == 0:
+            return
+        null = torch.from_numpy(self._log_mean_shares).to(self.device)
+        seen = validation[:: -(-len(validation) // N_HELD_OUT)]
+        compute = partial(self.module.deviance, log_mean_shares=null)
+        values, _ = over_minibatches(self, compute, indices=seen)
+        own, null_model, largest_share = values.astype(float).T
+        self.deviance_explained_ = float(1 - own.sum() / null_model.sum())
+        self.largest_share_ = float(np.median(largest_share))
+
+    def get_latent_representation(
+        self,
+        adata: AnnData | None = None,
+        indices: ArrayLike | None = None,
+        batch_size: int | None = None,
+    ) -> NDArray:
+        """Return the posterior means of cells, their place in the space shared by the datasets.
+
+        Parameters
+        ----------
+        adata
+            Cells of datasets the model knows, with its genes in any order; `None` means those it
+            was made with.
+        indices
+            Rows of `adata` in the order of the result, or a mask.
+        batch_size
+            Cells in a minibatch; the result does not depend on it.
+
+        Returns
+        -------
+        Array of shape ``(n_cells, n_latent)``, float32.
+        """
+        compute = self.module.posterior_mean
+        return over_minibatches(self, compute, adata, indices, batch_size)[0]
+
+    def get_normalized_expression(
+        self,
+        adata: AnnData | None = None,
+        indices: ArrayLike | None = None,
+        *,
+        transform_batch: object = None,
+        library_size: float | Literal["observed"] = "observed",
+        gene_list: Sequence[str] | None = None,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """Return corrected counts: cells decoded as if they came from the same dataset.
+
+        Unlike scvi-tools, which decodes a cell as its own dataset by default, this decodes it as
+        every dataset and averages, so that the default is corrected. Decoded from the posterior
+        mean.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        transform_batch
+            Dataset to decode all cells as, or a list of them to average; `None` averages all.
+        library_size
+            Total count of a decoded cell; ``"observed"`` keeps its own.
+        gene_list
+            Genes to return; `None` means all.
+
+        Returns
+        -------
+        DataFrame of cells x genes in counts (or in units of `library_size`), float32.
+        """
+        genes = genes_of(self.registry)
+        chosen = check_gene_list(gene_list, genes)
+        if library_size != "observed":
+            check_number("library_size", library_size, 0)
+        compute = partial(
+            self.module.corrected_counts,
+            datasets=self._dataset_codes(transform_batch),
+            genes=torch.from_numpy(genes.get_indexer(chosen)).to(self.device),
+            library_size=None if library_size == "observed" else library_size,
+        )
+        values, names = over_minibatches(self, compute, adata, indices, batch_size)
+        return pd.DataFrame(values, index=names, columns=chosen, copy=False)
+
+    def get_support(self) -> pd.DataFrame:
+        """Return how well each cell is supported by counterparts in each other dataset.
+
+        The share of the 15 nearest cells of the same dataset that have an anchor there, divided by
+        0.3 and at most 1. It says where to look and proves nothing: cells of a shared type can
+        lack it, and a type that the other dataset lacks can have it in full from a close relative
+        there. Validation cells take the mean of their 15 nearest training cells.
+
+        Returns
+        -------
+        DataFrame of cells x datasets, in [0, 1]; NaN in the column of the cell's own dataset.
+
+        Raises
+        ------
+        RuntimeError
+            If the model has no anchors, or holds other cells than it was trained on.
+        """
+        check_trained(self)
+        if self.support_ is None:
+            raise RuntimeError(
+                f"Support comes from anchors, and this model has `alignment="
+                f"{self.module.alignment!r}`. Train one with `alignment='anchors'`."
+            )
+        if fingerprint(self.adata) != self.cells_digest_:
+            raise RuntimeError(
+                "Support is known for the cells the model was trained on, in their order, and "
+                "this AnnData holds others. Load the model with the AnnData it was trained on."
+            )
+        return pd.DataFrame(self.support_, index=self.adata.obs_names, columns=self._datasets)
+
+    def annotate(
+        self,
+        adata: AnnData | None = None,
+        *,
+        key_added: str = "paired",
+        write_layer: bool = True,
+        overwrite: bool = False,
+        transform_batch: object = None,
+        library_size: float | Literal["observed"] = "observed",
+    ) -> None:
+        """Write the results into an AnnData, so that scanpy finds them.
+
+        Writes ``obsm["X_paired"]`` (posterior means), ``layers["paired"]`` (corrected counts),
+        with anchors ``obs["paired_support"]`` (largest support in another dataset; only for the
+        cells of the model), and ``uns["paired"]`` (parameters, versions, time).
+
+        Parameters
+        ----------
+        adata
+            Where to write, with the genes of the model in any order; `None` means the AnnData of
+            the model.
+        key_added
+            Replaces ``paired`` in the names.
+        write_layer
+            Write the layer, a dense matrix of cells x genes.
+        overwrite
+            Replace slots that something else wrote.
+        transform_batch, library_size
+            As in :meth:`get_normalized_expression`, of the layer.
+
+        Raises
+        ------
+        ValueError
+            If a slot is taken, or a layer is asked for and `adata` has genes unknown to the model.
+        MemoryError
+            If the layer does not fit.
+        """
+        check_trained(self)
+        target = find_target(self, adata)
+        slots = [("obsm", f"X_{key_added}")]
+        has_support = (
+            target is self.adata
+            and self.support_ is not None
+            and fingerprint(target) == self.cells_digest_
+        )
+        if write_layer:
+            slots.append(("layers", key_added))
+            check_layer_fits(target, genes_of(self.registry), key_added)
+        if has_support:
+            slots.append(("obs", f"{key_added}_support"))
+        check_free(target, key_added, slots, "PairedVAE", overwrite=overwrite)
+        values: list[object] = [self.get_latent_representation(adata)]
+        options = {"transform_batch": transform_batch, "library_size": library_size}
+        if write_layer:
+            genes = target.var_names
+            table = self.get_normalized_expression(adata, gene_list=genes, **options)
+            values.append(table.to_numpy())
+        if has_support:
+            values.append(self.get_support().max(axis=1).to_numpy())
+        params = self.init_params_["non_kwargs"] | options
+        write_slots(target, key_added, dict(zip(slots, values, strict=True)), "PairedVAE", params)
+
+    def check(self) -> pd.DataFrame:
+        """Return a table of what of the fit deserves a second look.
+
+        Returns
+        -------
+        DataFrame with a row for each quantity: ``value``, ``verdict`` (``"ok"`` or ``"look"``) and
+        ``advice``.
+        """
+        check_trained(self)
+        theta = self.module.px_r.detach().exp().cpu().numpy()
+        rows = [
+            finite_row(self.history),
+            loss_row(self.history),
+            gradient_row(self.history),
+            latent_row(self.get_latent_representation()),
+            dispersion_row(theta),
+        ]
+        if self.deviance_explained_ is not None:
+            rows.append(share_row(self.largest_share_))
+            rows.append(deviance_row(self.deviance_explained_))
+        if self.anchor_consistency_ is not None:
+            rows.append(anchor_row(self.anchor_consistency_))
+        return check_table(rows)
+
+    @property
+    def _datasets(self) -> NDArray:
+        state = self.adata_manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY)
+        return np.asarray(state.categorical_mapping)
+
+    def _dataset_codes(self, names: object) -> list[int]:
+        known = list(self._datasets)
+        if names is None:
+            return list(range(len(known)))
+        wanted = list(names) if isinstance(names, list | tuple | np.ndarray) else [names]
+        for name in wanted:
+            check_choice("transform_batch", name, known)
+        return [known.index(name) for name in wanted]
+
+    def _read(self) -> Cells:
+        return Cells.read(self.adata, self.registry, genes_of(self.registry))

@@ -1,0 +1,96 @@
+"""Composition of each sample as a heatmap."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from numpy.typing import NDArray
+
+from scovert.pl._bulk_samples import as_fractions, height_of, name_samples, shortened, width_of
+from scovert.pl._input import axes_or_new
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["proportions_heatmap"]
+
+_ROW_HEIGHT, _MARGINS = 0.26, (2.6, 0.4)  # in inches
+_MOST_WRITTEN = 12  # samples, so that the numbers fit into their cells
+_PER_NUMBER = 0.5  # inches
+_TICKS = (0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1)
+_DARK = 0.6  # of the colour scale, from where numbers are white
+
+
+def proportions_heatmap(
+    proportions: pd.DataFrame, *, ax: Axes | None = None, show: bool = False
+) -> Axes:
+    """Draw the proportion of each type in each sample as a colour, so that rare types are seen.
+
+    Colours follow the square root of the proportion. Of up to 12 samples the percentages are
+    written as well.
+
+    Parameters
+    ----------
+    proportions
+        Fractions of cells, or of mRNA, samples x types, such as ``result.proportions``. Samples
+        are columns of the figure and types rows, both in the order of the table.
+    ax
+        Where to draw; `None` makes a figure.
+    show
+        Show the figure, as :func:`matplotlib.pyplot.show` does.
+
+    Returns
+    -------
+    The axes; those of the colour bar are the last of the figure.
+
+    Raises
+    ------
+    TypeError
+        If `proportions` is not a DataFrame of numbers.
+    ValueError
+        If it is empty, or holds what is not a fraction.
+
+    Examples
+    --------
+    >>> import scovert
+    >>> samples = scovert.simulate.bulk(scovert.data.pbmc68k(), "cell_type", n_samples=6)
+    >>> ax = scovert.pl.proportions_heatmap(samples.obsm["truth_proportions"])
+    >>> len(ax.get_yticks())
+    10
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import PowerNorm
+
+    table = as_fractions("proportions", proportions)
+    values = table.T.to_numpy()  # (n_types, n_samples)
+    is_written = len(table) <= _MOST_WRITTEN
+    width = max(width_of(len(table)), is_written * _PER_NUMBER * len(table)) + _MARGINS[0]
+    ax = axes_or_new(ax, (width, _ROW_HEIGHT * len(values) + height_of(table.index) + _MARGINS[1]))
+    norm = PowerNorm(0.5, 0, values.max() or 1)
+    image = ax.imshow(values, aspect="auto", cmap="Blues", norm=norm, interpolation="nearest")
+    name_samples(ax, table.index)
+    ax.set_xlim(-0.5, len(table) - 0.5)
+    ax.set_yticks(range(len(values)), [shortened(label) for label in table.columns])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    bar = ax.figure.colorbar(image, ax=ax, label="proportion", ticks=_TICKS, pad=0.02)
+    bar.outline.set_visible(False)
+    if is_written:
+        _write_numbers(ax, values, norm(values) > _DARK)
+    if show:
+        plt.show()
+    return ax
+
+
+def _write_numbers(ax: Axes, values: NDArray, is_dark: NDArray) -> None:
+    for row, column in [(i, j) for i in range(len(values)) for j in range(values.shape[1])]:
+        ax.text(
+            column,
+            row,
+            f"{100 * values[row, column]:.1f}",
+            horizontalalignment="center",
+            verticalalignment="center",
+            fontsize="x-small",
+            color="white" if is_dark[row, column] else "0.2",
+        )
