@@ -164,9 +164,10 @@ def find_classes(scores: NDArray, arms: Arms, seed: int = 0) -> Classes:
     """
     rows = _some_cells(arms, seed)
     few, few_arms = scores[rows], arms.take(rows)
+    member = np.eye(arms.n_levels)[few_arms.level]
     starts = [few]
     if scores.shape[1] > 2:
-        starts = [*(align(few, few_arms, seed + i) for i in range(N_STARTS)), few]
+        starts = [*(align(few, member, seed + i) for i in range(N_STARTS)), few]
     best, lowest, before = None, np.inf, None
     for n_classes in N_CLASSES:
         labels = _first_labels(few, few_arms, starts, n_classes, before, seed)
