@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -242,3 +243,161 @@ def test_layers_are_called_alike_everywhere() -> None:
     for cls in SETUPS:
         assert "layer" in inspect.signature(cls.setup_anndata).parameters
     assert "layer" in inspect.signature(BulkDeconvolution.deconvolve).parameters
+
+
+# What one part of the cells has
+
+
+@of_every_model
+def test_cells_of_two_kinds_are_told_apart(cls: type) -> None:
+    adata = make()
+    dense = adata.X.toarray()
+    dense[70:] = np.log1p(over_total(dense[70:]))
+    adata.X = sparse.csr_matrix(dense)
+    told = "look log-normalised: name.* 70 of 150 cells hold counts and the others do not"
+    with pytest.raises(ValueError, match=told):
+        cls.setup_anndata(adata, **SETUPS[cls])
+
+
+@of_every_model
+def test_float_noise_wants_rounding(cls: type) -> None:
+    with pytest.raises(ValueError, match=ROUND):
+        cls.setup_anndata(with_values(lambda x: x * (1 + 1e-7))(make()), **SETUPS[cls])
+
+
+@of_every_model
+def test_equal_totals_are_doubted(cls: type) -> None:
+    adata = with_values(lambda x: np.rint(10 * over_total(x)))(make())
+    with pytest.warns(UserWarning, match="nearly the same total.*normalised and rounded"):
+        cls.setup_anndata(adata, **SETUPS[cls])
+
+
+# Columns
+
+
+def first_key(cls: type) -> str:
+    return next(iter(SETUPS[cls]))
+
+
+KEYS = {
+    "a list": (lambda a: ["kind"], TypeError, "is a list. Pass the name of a column"),
+    "a column": (lambda a: a.obs["kind"], TypeError, "is a Series. Pass the name of a column"),
+    "missing": (lambda a: "nowhere", KeyError, "'nowhere'` is not a column of"),
+}
+
+
+@of_every_model
+@pytest.mark.parametrize(("key", "exception", "match"), KEYS.values(), ids=list(KEYS))
+def test_keys_are_names(cls: type, key: Callable, exception: type[Exception], match: str) -> None:
+    adata = make()
+    with pytest.raises(exception, match=f"`{first_key(cls)}.*{match}"):
+        cls.setup_anndata(adata, **{first_key(cls): key(adata)})
+    with pytest.raises(TypeError, match="`layer` is a list"):
+        cls.setup_anndata(adata, layer=["counts"], **SETUPS[cls])
+
+
+CATEGORIES = {
+    "mixed": lambda n: pd.Series([1, "1"] * (n // 2), dtype=object),
+    "dates": lambda n: pd.date_range("2021-01-01", periods=2).repeat(n // 2),
+    "intervals": lambda n: pd.cut(np.arange(n), 2),
+}
+
+
+@of_every_model
+@pytest.mark.parametrize("make_column", CATEGORIES.values(), ids=list(CATEGORIES))
+def test_categories_are_text_numbers_or_bool(cls: type, make_column: Callable) -> None:
+    adata = make()
+    adata.obs["odd"] = np.asarray(make_column(N_CELLS))
+    if isinstance(make_column(N_CELLS), pd.Categorical):
+        adata.obs["odd"] = make_column(N_CELLS)
+    with pytest.raises(TypeError, match=r"'odd'.*values of the kind.*astype\(str\)"):
+        cls.setup_anndata(adata, **{first_key(cls): "odd"})
+
+
+def test_a_column_that_is_there_twice_is_refused() -> None:
+    adata = make()
+    adata.obs = pd.concat([adata.obs, adata.obs[["batch"]]], axis=1)
+    with pytest.raises(ValueError, match="several columns 'batch'"):
+        PairedVAE.setup_anndata(adata, "batch")
+
+
+def test_the_treatment_is_named_once() -> None:
+    for option in ("cluster_key", "size_factor_key"):
+        with pytest.raises(ValueError, match="`treatment_key='treatment'` is named as a cov"):
+            LatentConfounder.setup_anndata(make(), "treatment", **{option: "treatment"})
+    for cls in (PairedVAE, LatentConfounder):
+        keys = {"categorical_covariate_keys": pd.Index(["kind", "kind"])}
+        with pytest.raises(ValueError, match="`categorical_covariate_keys` names 'kind' twice"):
+            cls.setup_anndata(make(), **SETUPS[cls], **keys)
+
+
+# Another AnnData for a model
+
+
+@of_every_model
+@pytest.mark.filterwarnings("ignore:.*(p-values are refused|errors had to grow|dense effects)")
+def test_an_anndata_is_attached_with_its_genes_in_their_order(cls: type) -> None:
+    model = fitted(cls, make(), None)
+    before = asked(model)
+    for other, match in (
+        (make()[:, ::-1].copy(), "genes of the model in another order"),
+        (make()[:, 1:].copy(), "lacks 1 of the 307 genes"),
+        (make().to_df(), "is a DataFrame"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=match):
+            model.adata = other
+    np.testing.assert_array_equal(asked(model), before)
+
+
+def test_support_is_that_of_the_cells_and_not_of_their_names(tmp_path: Path) -> None:
+    adata = make()
+    adata.obs_names = [str(i) for i in range(N_CELLS)]
+    fitted(PairedVAE, adata, None).save(tmp_path / "model")
+    shuffled = adata[::-1].copy()
+    shuffled.obs_names = adata.obs_names
+    with pytest.raises(RuntimeError, match="this AnnData holds others"):
+        PairedVAE.load(tmp_path / "model", shuffled).get_support()
+    assert PairedVAE.load(tmp_path / "model", adata).get_support().shape == (N_CELLS, 2)
+
+
+@pytest.mark.filterwarnings("ignore:.*(p-values are refused|errors had to grow|dense effects)")
+def test_another_models_results_are_not_replaced() -> None:
+    adata = make()
+    fitted(PairedVAE, adata, None).annotate()
+    latent = adata.obsm["X_paired"].copy()
+    model = fitted(LatentConfounder, adata, None)
+    with pytest.raises(ValueError, match="LatentConfounder did not write"):
+        model.annotate(key_added="paired")
+    np.testing.assert_array_equal(adata.obsm["X_paired"], latent)
+
+
+def test_options_of_the_plan_are_sent_there() -> None:
+    with pytest.raises(TypeError, match=r"`lr`.*Pass `plan_kwargs=\{'lr': 0.1\}`"):
+        PairedVAE.train(None, lr=0.1)
+    with pytest.raises(TypeError, match="`n_epochs`. Did you mean `max_epochs`"):
+        PairedVAE.train(None, n_epochs=3)
+
+
+# Donors
+
+
+def with_donors(sizes: list[int]) -> AnnData:
+    donor = np.repeat(np.arange(len(sizes)), sizes)
+    rng = np.random.default_rng(0)
+    mean = np.exp(rng.normal(0, 1, 60) + rng.normal(0, 0.5, (len(sizes), 60))[donor])
+    obs = pd.DataFrame({"donor": donor.astype(str), "treatment": donor < len(sizes) / 2})
+    obs.index = [f"cell {i}" for i in range(len(donor))]
+    return AnnData(rng.poisson(mean).astype(np.float32), obs=obs)
+
+
+def test_unequal_donors_are_refused_or_doubted() -> None:
+    one_in_each = with_donors([300, 10, 10, 10, 10, 10] * 2)
+    with pytest.raises(ValueError, match="86% are of the cluster .*6 clusters count for 1.4, and"):
+        LatentConfounder.setup_anndata(one_in_each, "treatment", cluster_key="donor")
+    one_in_all = with_donors([60, 60, 60, 60, 60, 60, 300, 50, 50, 50, 50, 50])
+    with pytest.warns(UserWarning, match="'6'.*count for 3.0. With clusters as unequal"):
+        LatentConfounder.setup_anndata(one_in_all, "treatment", cluster_key="donor")
+    alike = with_donors([60, 40, 50, 45, 70, 60, 50, 35, 55, 40, 50, 65])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        LatentConfounder.setup_anndata(alike, "treatment", cluster_key="donor")

@@ -220,7 +220,7 @@ REFUSED_AT_SETUP = {
         nothing,
         {CATEGORICAL: ["treated"]},
         ValueError,
-        "'treated'.*perfect",
+        "'treated'.*named as a covariate",
     ),
     "number is the treatment": (AS_NUMBER, {CONTINUOUS: ["age"]}, ValueError, "'age'.*perfectly"),
     "covariate nested": (

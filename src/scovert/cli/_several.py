@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["check_sources", "names_of", "read_cells"]
 
 FILE_KEY = "file"
+GENE_IDS, VERSION = "gene_ids", re.compile(r"\.\d+$")
+"""Column of identifiers, as scanpy calls it, and what they may end in."""
 ENDINGS = (*READ, f"_{MATRIX}", f".{MATRIX}")
 SEVERAL = "Several files are concatenated (`anndata.concat`), and the file tells their cells apart"
 
@@ -89,6 +92,7 @@ def read_cells(
     if key is not None and len(files) == 1:
         return parts[files[0]], key
     _check_parts(context, parts, layer)
+    _match_by_identifier(parts, say)
     key = _tell_apart(parts, key, argument, say)
     return _join(parts, say), key
 
@@ -136,6 +140,38 @@ def _check_parts(context: typer.Context, parts: Mapping[Path, AnnData], layer: s
 
 def _shared(parts: Sequence[AnnData]) -> pd.Index:
     return reduce(lambda a, b: a.intersection(b, sort=False), (part.var_names for part in parts))
+
+
+def _match_by_identifier(parts: Mapping[Path, AnnData], say: Callable[[str], None]) -> None:
+    """Call genes by their identifiers that have the same name in all files and are not the same.
+
+    Symbols that two genes share are numbered in the order of a file, which files may differ in.
+    """
+    import pandas as pd
+
+    if not all(GENE_IDS in part.var for part in parts.values()):
+        return
+    columns = (part.var[GENE_IDS].astype(str) for part in parts.values())
+    ids = [column.str.replace(VERSION, "", regex=True) for column in columns]
+    shared = _shared(parts.values())
+    table = pd.concat([own.reindex(shared) for own in ids], axis=1)
+    odd = table[table.nunique(axis=1) > 1]
+    if len(odd) > len(shared) / 2:
+        raise ValueError(
+            f"{len(odd)} of {len(shared)} genes have the same name in all files and different "
+            f"identifiers, such as {odd.index[0]!r}: {', '.join(odd.iloc[0])}. Are they of the "
+            "same species and annotation?"
+        )
+    if len(odd):
+        involved = {*odd.to_numpy().ravel()}
+        for part, own in zip(parts.values(), ids, strict=True):
+            part.var_names = [
+                identifier if identifier in involved else name for name, identifier in own.items()
+            ]
+        say(
+            f"{len(odd)} names, such as {odd.index[0]!r}, stand for different genes in the files, "
+            "which are called by their identifiers instead."
+        )
 
 
 def _tell_apart(

@@ -27,6 +27,8 @@ __all__ = [
 ]
 
 CELLS = (".h5ad",)
+MODELS = {"paired": "PairedVAE", "confounder": "LatentConfounder", "bulk": "BulkDeconvolution"}
+"""Who writes under a name."""
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 TABLES = (*SEPARATORS, *(f"{ending}.gz" for ending in SEPARATORS))
 
@@ -124,7 +126,7 @@ def check_cells(
 
     check_storable(adata)
     written = [slot for slot in slots if write_layer or slot[0] != "layers"]
-    taken = taken_slots(adata, key, written)
+    taken = taken_slots(adata, key, written, MODELS[key])
     if taken and not overwrite:
         raise ValueError(
             f"The input holds {taken} already, where results are to be written. Pass --overwrite "

@@ -13,7 +13,12 @@ __all__ = ["check_known", "knows_its_arguments"]
 Class = TypeVar("Class", bound=type)
 
 
-def check_known(where: str, given: Iterable[str] | None, known: Collection[str]) -> None:
+def check_known(
+    where: str,
+    given: Iterable[str] | None,
+    known: Collection[str],
+    more: Collection[str] = (),
+) -> None:
     """Refuse names that are not among the `known` ones.
 
     Parameters
@@ -24,17 +29,20 @@ def check_known(where: str, given: Iterable[str] | None, known: Collection[str])
         Names that were passed.
     known
         Names that are taken, in the order in which to list them.
+    more
+        Names that are taken, too many to list: options of scvi-tools' trainer.
 
     Raises
     ------
     TypeError
         For a name that is not known; it says which comes nearest.
     """
-    unknown = [name for name in given or [] if name not in known]
+    unknown = [name for name in given or [] if name not in known and name not in more]
     if unknown:
-        guesses = [_nearest(name, known) for name in unknown]
+        guesses = [_nearest(name, known) or _nearest(name, more) for name in unknown]
         meant = "".join(f" Did you mean `{guess}`?" for guess in guesses if guess)
-        takes = f"It takes {', '.join(f'`{name}`' for name in known)}." if known else ""
+        takes = f"It takes {', '.join(f'`{name}`' for name in known)}" if known else ""
+        takes += ", and the options of `scvi.train.Trainer`." if more else "." if takes else ""
         raise TypeError(
             f"`{where}` does not take {', '.join(f'`{name}`' for name in unknown)}.{meant} "
             f"{takes or 'It takes no such options.'}"

@@ -41,6 +41,10 @@ __all__ = [
     "warn_about_file",
 ]
 
+KINDS = ("string", "integer", "boolean", "floating", "mixed-integer-float")
+"""Kinds of categories, as pandas calls them."""
+SAME_TOTAL = 0.005
+"""Coefficient of variation of totals below which cells were scaled to the same total."""
 FEW_CELLS = 50
 """Cells of a dataset or an arm, below which results are uncertain."""
 UNKNOWN = "unknown"
@@ -114,6 +118,8 @@ def check_layer(adata: AnnData, layer: str | None, name: str = "adata") -> str:
             "at the filters that it went through."
         )
     what = "raw counts" if name == "adata" else "counts or TPM"
+    if layer is not None and not isinstance(layer, str):
+        raise TypeError(f"`layer` is a {type(layer).__name__}. Pass the name of a layer.")
     if layer is None:
         if adata.X is None:
             raise ValueError(f"`{name}.X` is empty. Put {what} there, or name a `layer`.")
@@ -179,7 +185,13 @@ def check_gene_list(gene_list: Sequence[str] | None, genes: pd.Index) -> pd.Inde
 
 
 def check_column(adata: AnnData, key: str, argument: str) -> None:
-    """Refuse a key that is not a column of ``adata.obs``."""
+    """Refuse a key that is not a column of ``adata.obs``, or the name of two."""
+    if key is not None and not isinstance(key, str):
+        raise TypeError(
+            f"`{argument}` is a {type(key).__name__}. Pass the name of a column of `adata.obs`."
+        )
+    if (adata.obs.columns == key).sum() > 1:
+        raise ValueError(f"`adata.obs` has several columns {key!r}. Rename all but one.")
     if key not in adata.obs:
         raise KeyError(
             f"`{argument}={key!r}` is not a column of `adata.obs` (columns: "
@@ -188,7 +200,7 @@ def check_column(adata: AnnData, key: str, argument: str) -> None:
 
 
 def check_categorical(adata: AnnData, key: str, argument: str) -> None:
-    """Refuse a missing column, and one with missing values."""
+    """Refuse a missing column, missing values, and what is neither text, numbers nor bool."""
     check_column(adata, key, argument)
     missing = np.flatnonzero(adata.obs[key].isna())
     if len(missing):
@@ -196,6 +208,12 @@ def check_categorical(adata: AnnData, key: str, argument: str) -> None:
             f"`adata.obs[{key!r}]` has no value in {len(missing)} cells, such as "
             f"{adata.obs_names[missing[0]]!r}. Every cell needs one: fill them in, or keep "
             f"`adata[adata.obs[{key!r}].notna()]`."
+        )
+    kind = pd.api.types.infer_dtype(adata.obs[key].astype("category").cat.categories)
+    if kind not in KINDS:
+        raise TypeError(
+            f"`adata.obs[{key!r}]` holds values of the kind {kind!r}. Categories are text, whole "
+            f"numbers or bool, all of one kind: `adata.obs[{key!r}].astype(str)`."
         )
 
 
@@ -219,18 +237,24 @@ def check_continuous(adata: AnnData, key: str) -> None:
 
 def check_covariates(
     adata: AnnData, categorical: Sequence[str] | None, continuous: Sequence[str] | None
-) -> None:
-    """Refuse covariates that are missing or hold missing values."""
+) -> tuple[list[str] | None, list[str] | None]:
+    """Return the covariates as lists; refuse missing ones, and those with missing values."""
+    lists = []
     for argument, keys in (
         ("categorical_covariate_keys", categorical),
         ("continuous_covariate_keys", continuous),
     ):
         if isinstance(keys, str):
             raise TypeError(f"`{argument}={keys!r}` is a string. Pass a list: `[{keys!r}]`.")
-    for key in categorical or []:
+        lists.append(None if keys is None else list(keys))
+        for key in lists[-1] or []:
+            if lists[-1].count(key) > 1:
+                raise ValueError(f"`{argument}` names {key!r} twice. Name every column once.")
+    for key in lists[0] or []:
         check_categorical(adata, key, "categorical_covariate_keys")
-    for key in continuous or []:
+    for key in lists[1] or []:
         check_continuous(adata, key)
+    return lists[0], lists[1]
 
 
 def check_independent(
@@ -300,12 +324,19 @@ def check_batches(adata: AnnData, key: str) -> None:
 
 
 def warn_about_cells(adata: AnnData, totals: NDArray) -> None:
-    """Warn about cells without counts, by their `totals`, and about duplicated cell names."""
+    """Warn about cells without counts or with the same `totals`, and about duplicated names."""
     n_empty = int((totals == 0).sum())
     if n_empty:
         warnings.warn(
             f"{n_empty} cells have no counts. They are kept, and what the model says of them "
             "comes from its prior. `sc.pp.filter_cells(adata, min_counts=1)` removes them.",
+            UserWarning,
+            stacklevel=caller_level(),
+        )
+    if len(totals) > FEW_CELLS and totals.std() < SAME_TOTAL * totals.mean():
+        warnings.warn(
+            f"All cells have nearly the same total, {totals.mean():.6g}: the counts may have been "
+            "normalised and rounded, and then errors and p-values are wrong. Pass the raw counts.",
             UserWarning,
             stacklevel=caller_level(),
         )

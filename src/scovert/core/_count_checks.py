@@ -23,6 +23,10 @@ SAME_TOTAL = 0.01
 """Coefficient of variation of totals below which cells were scaled to the same total."""
 HIGHEST_LOG = 30.0
 """Logarithms of counts are below it."""
+NOISE = 1e-3
+"""Distance from whole numbers that arithmetic with floats leaves."""
+MIN_PART = 0.05
+"""Share of cells that is worth a word."""
 MOSTLY = 0.5
 """Share of values, or of cells, that most of them are."""
 NEAR_A_COUNT = 0.15
@@ -51,10 +55,12 @@ def check_counts(
     """
     _check_dtype(counts, where)
     totals, n_bad, first = np.zeros(counts.shape[0]), 0, None
+    has_bad = np.zeros(counts.shape[0], bool)
     for start, block in row_blocks(counts):
         values = block.data if sp.issparse(block) else block.ravel()
         is_bad = _is_no_count(values)
         n_bad += int(is_bad.sum())
+        has_bad[start + np.unique(_rows_of(block, np.flatnonzero(is_bad)))] = True
         if first is None and is_bad.any():
             at = int(np.argmax(is_bad))
             row, gene = _place(block, at)
@@ -62,10 +68,11 @@ def check_counts(
         totals[start : start + block.shape[0]] = np.asarray(block.sum(axis=1, dtype=float)).ravel()
     if first is not None:
         cell, gene, value = first
+        cause = _likely_cause(value, counts[_spaced(has_bad)], where, adata)
         raise ValueError(
             f"{where} holds {value:.6g} (cell {adata.obs_names[cell]!r}, gene "
             f"{adata.var_names[gene]!r}; {n_bad} such values). scovert models raw counts, "
-            f"non-negative whole numbers. {_likely_cause(value, counts, where, adata)}"
+            f"non-negative whole numbers. {cause}{_others(has_bad, totals)}"
         )
     if not may_be_zero and not totals.any():
         raise ValueError(
@@ -92,6 +99,24 @@ def _is_no_count(values: NDArray) -> NDArray:
     largest = min(LARGEST, float(np.finfo(values.dtype).max))
     is_in_range = (values >= 0) & (values <= largest)  # NaN is not
     return ~is_in_range | (values != np.rint(values))
+
+
+def _rows_of(block: NDArray | sp.csr_matrix, at: NDArray) -> NDArray:
+    """Rows of stored values."""
+    if sp.issparse(block):
+        return np.searchsorted(block.indptr, at, side="right") - 1
+    return at // block.shape[1]
+
+
+def _others(has_bad: NDArray, totals: NDArray) -> str:
+    """Say how many cells hold counts, if a good part of them does."""
+    n = int((~has_bad & (totals > 0)).sum())
+    if n < MIN_PART * len(has_bad):
+        return ""
+    return (
+        f" {n} of {len(has_bad)} cells hold counts and the others do not, as after joining data "
+        "of two kinds: look at each."
+    )
 
 
 def _place(block: NDArray | sp.csr_matrix, at: int) -> tuple[int, int]:
@@ -133,24 +158,39 @@ def _kind_of_values(counts: object, adata: AnnData) -> str:
         return "normalised"
     if "log1p" in adata.uns:
         return "log-normalised"
+    if _are_corrected(values, cells):
+        return "corrected"
     if np.allclose(values**2, np.rint(values**2)):
         return "like square roots"
+    return "log-normalised" if values.max() < HIGHEST_LOG else "normalised"
+
+
+def _are_corrected(values: NDArray, cells: list[NDArray]) -> bool:
+    """Tell counts less some of them: near whole numbers, and not just a few values in a cell."""
+    if np.abs(values - np.rint(values)).max() < NOISE:
+        return True
+    if np.allclose(values**2, np.rint(values**2)):
+        return False
     shares = [len(np.unique(row)) / len(row) for row in cells if len(row) >= FEWEST_VALUES]
     are_distinct = bool(shares) and np.median(shares) > MOSTLY  # of a normalised cell few are
     distance = np.abs(values - np.maximum(np.rint(values), 1))
     is_whole = np.mean(distance == 0) > MOSTLY
-    if is_whole or (are_distinct and np.median(distance) < NEAR_A_COUNT):
-        return "corrected"
-    return "log-normalised" if values.max() < HIGHEST_LOG else "normalised"
+    return is_whole or (are_distinct and np.median(distance) < NEAR_A_COUNT)
 
 
 def _are_alike(totals: list[float]) -> bool:
     return len(totals) > 1 and np.std(totals) < SAME_TOTAL * np.mean(totals)
 
 
+def _spaced(is_one: NDArray) -> NDArray:
+    """Return evenly spaced rows among some, in their order."""
+    rows = np.flatnonzero(is_one)
+    return rows[np.unique(np.linspace(0, len(rows) - 1, N_LOOKED_AT).astype(int))]
+
+
 def _some_cells(counts: object) -> Iterator[NDArray]:
     """Go through the values of some cells that are not zero."""
-    for row in np.unique(np.linspace(0, counts.shape[0] - 1, N_LOOKED_AT).astype(int)).tolist():
+    for row in _spaced(np.ones(counts.shape[0], bool)).tolist():
         block = counts[row : row + 1]
         values = block.data if sp.issparse(block) else np.ravel(block)
         yield values[values != 0].astype(float)

@@ -57,9 +57,10 @@ def used_batches(adata: AnnData, batch_key: str) -> dict:
     return {"field_registries": {REGISTRY_KEYS.BATCH_KEY: {"state_registry": state}}}
 
 
-def fingerprint(adata: AnnData) -> str:
-    """Return a hash of the cells' names in their order."""
-    return hashlib.sha256("\n".join(map(str, adata.obs_names)).encode()).hexdigest()
+def fingerprint(adata: AnnData, layer: str | None) -> str:
+    """Return a hash of the cells' names in their order, and one of their counts behind it."""
+    names = hashlib.sha256("\n".join(map(str, adata.obs_names)).encode()).hexdigest()
+    return names + _digest_of_counts(get_counts(adata, layer))
 
 
 class CountsField(LayerField):

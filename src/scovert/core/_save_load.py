@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import warnings
 from inspect import signature
@@ -11,9 +10,10 @@ from typing import Self
 
 import pandas as pd
 from anndata import AnnData, read_h5ad
+from scvi.model.base import BaseModelClass
 
 from scovert.core._arguments import knows_its_arguments
-from scovert.core._checks import check_genes, check_layer
+from scovert.core._checks import caller_level, check_genes, check_layer
 from scovert.core._minibatch import check_trained, genes_of
 from scovert.core._registered import check_registered
 from scovert.core._registering import check_unchanged
@@ -22,12 +22,29 @@ from scovert.core.training._checkpoint import Resumable
 
 __all__ = ["SaveLoadMixin"]
 
-logger = logging.getLogger(__name__)
-
 
 @knows_its_arguments()
 class SaveLoadMixin:
     """Save and load a model in scovert's own format, which cannot carry code."""
+
+    @property
+    def adata(self) -> AnnData:
+        """The AnnData of the model."""
+        return BaseModelClass.adata.fget(self)
+
+    @adata.setter
+    def adata(self, adata: AnnData) -> None:
+        if not isinstance(adata, AnnData):
+            raise TypeError(f"`adata` is a {type(adata).__name__}. Pass an AnnData.")
+        genes = genes_of(self.registry)
+        if not adata.var_names.equals(genes):
+            check_genes(adata, genes)
+            raise ValueError(
+                "`adata` has the genes of the model in another order, or others besides. Attach "
+                "`adata[:, model.adata.var_names].copy()`; methods take any order as `adata=`."
+            )
+        check_registered(adata, self.registry)
+        BaseModelClass.adata.fset(self, adata)
 
     def save(
         self, path: str | os.PathLike, *, overwrite: bool = False, save_anndata: bool = False
@@ -159,5 +176,11 @@ def _with_genes(adata: AnnData, saved: SavedModel) -> AnnData:
     check_genes(adata, genes)
     if adata.var_names.equals(genes):
         return adata
-    logger.info("The genes differ in order or number: a copy of `adata` is attached.")
+    warnings.warn(
+        "The genes of `adata` differ from those of the model in order or number: a copy with "
+        "those of the model is attached, as `model.adata`. `model.annotate(adata)` writes into "
+        "yours.",
+        UserWarning,
+        stacklevel=caller_level(),
+    )
     return adata[:, genes].copy()

@@ -37,7 +37,7 @@ def check_free(
         Allow it all the same.
     """
     _check_name(key)
-    taken = taken_slots(adata, key, slots)
+    taken = taken_slots(adata, key, slots, model)
     if taken and not overwrite:
         raise ValueError(
             f"`adata` already holds {taken}, which {model} did not write. Pass another "
@@ -45,10 +45,11 @@ def check_free(
         )
 
 
-def taken_slots(adata: AnnData, key: str, slots: list[tuple[str, str]]) -> list[str]:
-    """Return those of some slots that are there and were not written under this name."""
+def taken_slots(adata: AnnData, key: str, slots: list[tuple[str, str]], model: str) -> list[str]:
+    """Return those of some slots that are there and the model did not write under this name."""
     record = adata.uns.get(key, {})
-    own = record.get("slots", []) if isinstance(record, dict) and "model" in record else []
+    is_own = isinstance(record, dict) and record.get("model") == model
+    own = record.get("slots", []) if is_own else []
     written = {*own, *([f"uns/{key}"] if len(own) else [])}
     return [
         f"{container}/{name}"

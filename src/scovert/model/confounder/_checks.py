@@ -25,6 +25,7 @@ __all__ = [
     "check_latents",
     "check_size_factors",
     "check_treatment",
+    "check_treatment_apart",
     "warn_about_arms",
     "warn_about_clusters",
     "warn_about_controls",
@@ -33,6 +34,9 @@ __all__ = [
 
 MIN_CELLS, MAX_LEVELS = 20, 100
 MIN_CLUSTERS, FEW_CLUSTERS = 3, 4
+FEWEST_EFFECTIVE, UNEQUAL = 2, 0.6
+"""Clusters in effect, and their share of the clusters, below which tests of a null reject too
+often: 6 v. 6 donors with log-normal sizes (CV 1, a share of .5) reject 7 to 10 % at .05."""
 MIN_CONTROLS, FEW_CONTROLS = 60, 100
 MAX_STATES = 4
 HIGH_LEAKAGE = 0.3
@@ -78,6 +82,15 @@ def check_treatment(adata: AnnData, key: str, reference: object) -> list[object]
             + (f"Leave these cells out: {without}." if is_enough else "Pass more cells.")
         )
     return [reference, *[level for level in levels if level != reference]]
+
+
+def check_treatment_apart(key: str, others: Collection[str | None]) -> None:
+    """Refuse the treatment as a covariate, as size factors or as clusters."""
+    if key in [other for other in others if isinstance(other, str)]:
+        raise ValueError(
+            f"`treatment_key={key!r}` is named as a covariate, a size factor or a cluster too. "
+            "Name another column there: the treatment is in the model already."
+        )
 
 
 def warn_about_arms(adata: AnnData, key: str) -> None:
@@ -127,10 +140,38 @@ def check_clusters(adata: AnnData, key: str | None, treatment_key: str) -> None:
             "relied on from 6). Add donors; without `cluster_key` the cells are taken to be "
             "independent, which p-values of donors' cells do not survive."
         )
+    _check_shares(adata, key, treatment_key)
     if fewest < FEW_CLUSTERS:
         warnings.warn(
             f"`adata.obs[{key!r}]` has {counts.to_dict()} clusters in the arms of "
             f"{treatment_key!r}: with {fewest} in an arm, p-values are exploratory.",
+            UserWarning,
+            stacklevel=caller_level(),
+        )
+
+
+def _check_shares(adata: AnnData, key: str, treatment_key: str) -> None:
+    r"""Refuse arms whose cells are nearly all of one cluster; warn about unequal clusters.
+
+    A cluster counts by its cells, so that in effect there are :math:`(\sum n)^2 / \sum n^2`.
+    """
+    sizes = adata.obs.groupby([treatment_key, key], observed=True).size().astype(float)
+    arms = sizes.groupby(level=0, observed=True)
+    effective = arms.sum() ** 2 / (sizes**2).groupby(level=0, observed=True).sum()
+    arm = effective.idxmin()
+    largest = sizes[arm].idxmax()
+    found = (
+        f"Of the cells of {str(arm)!r}, {sizes[arm].max() / sizes[arm].sum():.0%} are of the cluster "
+        f"{largest!r} of `adata.obs[{key!r}]`, so that {sizes[arm].size} clusters count for "
+        f"{effective[arm]:.1f}"
+    )
+    remedy = f"Leave out clusters of few cells, or keep fewer cells of {largest!r}"
+    if effective[arm] < FEWEST_EFFECTIVE:
+        raise ValueError(f"{found}, and p-values need {FEWEST_EFFECTIVE} at least. {remedy}.")
+    if (effective / arms.size()).min() < UNEQUAL:
+        warnings.warn(
+            f"{found}. With clusters as unequal as these p-values are too small. {remedy}, or "
+            "compare with pseudobulk.",
             UserWarning,
             stacklevel=caller_level(),
         )

@@ -47,6 +47,7 @@ from scovert.model.confounder._checks import (
     check_latents,
     check_size_factors,
     check_treatment,
+    check_treatment_apart,
     warn_about_arms,
     warn_about_clusters,
     warn_about_controls,
@@ -204,8 +205,10 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         """
         where = check_layer(adata, layer)
         check_genes(adata)
-        covariates = (categorical_covariate_keys, continuous_covariate_keys)
-        check_covariates(adata, *covariates)
+        covariates = check_covariates(adata, categorical_covariate_keys, continuous_covariate_keys)
+        categorical, continuous = covariates
+        others = [*(categorical or []), *(continuous or []), size_factor_key, cluster_key]
+        check_treatment_apart(treatment_key, others)
         check_size_factors(adata, size_factor_key)
         levels = check_treatment(adata, treatment_key, reference)
         check_design(adata, treatment_key, levels, *covariates)
@@ -217,15 +220,11 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             warn_about_overlap(adata, treatment_key, levels, *covariates)
             warn_about_file(adata, layer)
             if cluster_key is None:
-                known = [key for keys in covariates for key in keys or []]
-                warn_about_clusters(adata, treatment_key, known)
+                warn_about_clusters(adata, treatment_key, others)
         give_identity(cls, adata)
-        categorical, continuous = (None if keys is None else list(keys) for keys in covariates)
-        columns = [treatment_key, *(categorical or []), *(continuous or [])]
-        columns += [size_factor_key, cluster_key]
         manager = AnnDataManager(
             fields=[
-                CountsField(adata, layer, columns),
+                CountsField(adata, layer, [treatment_key, *others]),
                 CategoricalObsField(TREATMENT_KEY, treatment_key),
                 CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical),
                 NumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, continuous),

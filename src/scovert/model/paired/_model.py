@@ -59,6 +59,7 @@ from scovert.core._save_load import SaveLoadMixin
 from scovert.core._slots import check_free, check_layer_fits, write_slots
 from scovert.core.dataloaders._cells import Cells
 from scovert.core.training._checkpoint import Resumable
+from scovert.core.training._plan import ACCEPTED
 from scovert.core.training._run import run
 from scovert.model.paired._data import PairedData, split_cells
 from scovert.model.paired._diagnostics import (
@@ -216,7 +217,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         self.anchor_consistency_: float | None = None
         self.deviance_explained_: float | None = None
         self.largest_share_: float | None = None
-        self.cells_digest_ = fingerprint(adata)
+        self.cells_digest_ = self._digest(adata)
         self._model_summary_string = (
             f"PairedVAE of {self.summary_stats.n_cells} cells in {self.module.n_batch} datasets, "
             f"{self.summary_stats.n_vars} genes: n_latent={n_latent}, encoder={encoder!r}, "
@@ -262,20 +263,17 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         """
         where = check_layer(adata, layer)
         check_genes(adata)
-        check_covariates(adata, categorical_covariate_keys, continuous_covariate_keys)
+        categorical, continuous = check_covariates(
+            adata, categorical_covariate_keys, continuous_covariate_keys
+        )
         if _registry is None:
             check_batches(adata, batch_key)
-            covariates = (categorical_covariate_keys, continuous_covariate_keys)
-            check_independent(adata, batch_key, *covariates)
+            check_independent(adata, batch_key, categorical, continuous)
         counts = get_counts(adata, layer)
         totals = check_counts(counts, where, adata)
         warn_about_cells(adata, totals)
         warn_about_file(adata, layer)
         give_identity(cls, adata)
-        categorical, continuous = (
-            None if keys is None else list(keys)
-            for keys in (categorical_covariate_keys, continuous_covariate_keys)
-        )
         manager = AnnDataManager(
             fields=[
                 CountsField(adata, layer, [batch_key, *(categorical or []), *(continuous or [])]),
@@ -361,7 +359,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         check_mapping("plan_kwargs", plan_kwargs)
         check_mapping("datasplitter_kwargs", datasplitter_kwargs)
         check_known("datasplitter_kwargs", datasplitter_kwargs, ("resident",))
-        check_known("PairedVAE.train", trainer_kwargs, (*TRAIN_OPTIONS, *TRAINER_OPTIONS))
+        _check_place(trainer_kwargs)
+        check_known("PairedVAE.train", trainer_kwargs, TRAIN_OPTIONS, TRAINER_OPTIONS)
         check_unchanged(self, every_value=True)
         check_distributed(trainer_kwargs, settings.seed, checkpoint_dir)
         asked = {
@@ -525,7 +524,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
                 f"Support comes from anchors, and this model has `alignment="
                 f"{self.module.alignment!r}`. Train one with `alignment='anchors'`."
             )
-        if fingerprint(self.adata) != self.cells_digest_:
+        if not self._digest(self.adata).startswith(self.cells_digest_):
             raise RuntimeError(
                 "Support is known for the cells the model was trained on, in their order, and "
                 "this AnnData holds others. Load the model with the AnnData it was trained on."
@@ -575,7 +574,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         has_support = (
             target is self.adata
             and self.support_ is not None
-            and fingerprint(target) == self.cells_digest_
+            and self._digest(target).startswith(self.cells_digest_)
         )
         if write_layer:
             slots.append(("layers", key_added))
@@ -618,6 +617,10 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             rows.append(anchor_row(self.anchor_consistency_))
         return check_table(rows)
 
+    def _digest(self, adata: AnnData) -> str:
+        """Return what tells the cells; files of old models have only the part of the names."""
+        return fingerprint(adata, self.registry["setup_args"]["layer"])
+
     @property
     def _datasets(self) -> NDArray:
         state = self.adata_manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY)
@@ -634,3 +637,13 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
 
     def _read(self) -> Cells:
         return Cells.read(self.adata, self.registry, genes_of(self.registry))
+
+
+def _check_place(trainer_kwargs: dict) -> None:
+    """Refuse options of the plan among those of the trainer, and say where they belong."""
+    name = next((name for name in trainer_kwargs if name in ACCEPTED), None)
+    if name is not None:
+        raise TypeError(
+            f"`PairedVAE.train` does not take `{name}`, which is an option of the training plan. "
+            f"Pass `plan_kwargs={{{name!r}: {trainer_kwargs[name]!r}}}`."
+        )

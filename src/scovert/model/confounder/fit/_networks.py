@@ -63,7 +63,7 @@ class NetworkTraining(NamedTuple):
         """Refuse options that neither the solver takes nor, as those of all do, ``train``."""
         where = f"train(solver={self.solver!r})"
         if self.solver == "amortized":
-            check_known(where, self.options, ("lr", *of_all, *TRAINER_OPTIONS))
+            check_known(where, self.options, ("lr", *of_all), TRAINER_OPTIONS)
             check_number("lr", self.options.get("lr", 1.0), 0)
             return
         check_known(where, self.options, (*CHOICES, "dbpr_weight", *of_all))
