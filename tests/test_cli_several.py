@@ -63,6 +63,33 @@ def test_genes_that_all_have_and_every_cell_are_kept(tmp_path: Path) -> None:
     assert f"3 genes that all files have (left out: 1 of {tmp_path / 's.h5ad'}, 1 of" in said[-1]
 
 
+def with_identifiers(adata: AnnData, identifiers: str) -> AnnData:
+    adata.var["gene_ids"] = [f"ENSG{identifier}.1" for identifier in identifiers]
+    return adata
+
+
+def test_genes_are_matched_by_identifier_where_names_stand_for_others(tmp_path: Path) -> None:
+    """Two genes share a symbol, which is numbered in the order of each file."""
+    parts = {
+        "s.h5ad": with_identifiers(make("abcd", "x"), "1234"),
+        "t.h5ad": with_identifiers(make("abdc", "y", seed=1), "2143"),  # a and b the other way
+    }
+    adata, _, said = joined(tmp_path, parts)
+    assert set(adata.var_names) == {"ENSG1", "ENSG2", "c", "d"}
+    assert any("2 names, such as 'a', stand for different genes in the files" in s for s in said)
+    first, second = (adata[cells].to_df() for cells in (slice(0, 3), slice(3, 6)))
+    assert first.iloc[0][["ENSG1", "ENSG2"]].tolist() == [0, 1]
+    assert second.iloc[0][["ENSG1", "ENSG2"]].tolist() == [101, 100]
+    mouse = {
+        "s.h5ad": with_identifiers(make("abc", "x"), "123"),
+        "t.h5ad": with_identifiers(make("abc", "y"), "789"),
+    }
+    with pytest.raises(
+        ValueError, match="3 of 3 genes.*different identifiers, such as 'a': ENSG1"
+    ):
+        joined(tmp_path, mouse)
+
+
 def test_names_of_cells_stay_unless_they_clash(tmp_path: Path) -> None:
     adata, _, said = joined(tmp_path, {"s.h5ad": make("ab"), "t.h5ad": make("ab")})
     assert adata.obs_names.is_unique

@@ -160,10 +160,10 @@ def _check_shares(adata: AnnData, key: str, treatment_key: str) -> None:
     effective = arms.sum() ** 2 / (sizes**2).groupby(level=0, observed=True).sum()
     arm = effective.idxmin()
     largest = sizes[arm].idxmax()
+    share = sizes[arm].max() / sizes[arm].sum()
     found = (
-        f"Of the cells of {str(arm)!r}, {sizes[arm].max() / sizes[arm].sum():.0%} are of the cluster "
-        f"{largest!r} of `adata.obs[{key!r}]`, so that {sizes[arm].size} clusters count for "
-        f"{effective[arm]:.1f}"
+        f"Of the cells of {str(arm)!r}, {share:.0%} are of the cluster {largest!r} of "
+        f"`adata.obs[{key!r}]`, so that {sizes[arm].size} clusters count for {effective[arm]:.1f}"
     )
     remedy = f"Leave out clusters of few cells, or keep fewer cells of {largest!r}"
     if effective[arm] < FEWEST_EFFECTIVE:
