@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scovert.core._checks import (
     check_categorical,
-    check_covariates,
+    check_continuous,
     check_genes,
     check_layer,
     check_number,
@@ -56,16 +56,26 @@ def read_query(model: BaseModelClass, adata: AnnData | None) -> tuple[AnnData, C
     if adata is None or adata is model.adata:
         check_unchanged(model)
         return model.adata, Cells.read(model.adata, model.registry, genes_of(model.registry))
-    setup = model.registry["setup_args"]
-    layer = setup["layer"]
+    layer = model.registry["setup_args"]["layer"]
     where = check_layer(adata, layer)
-    check_categorical(adata, setup["batch_key"], "batch_key")
-    check_covariates(
-        adata, setup["categorical_covariate_keys"], setup["continuous_covariate_keys"]
-    )
+    _check_columns(adata, model.registry)
     check_genes(adata, genes_of(model.registry))
     check_counts(get_counts(adata, layer), where, adata, may_be_zero=True)
     return adata, Cells.read(adata, model.registry, genes_of(model.registry))
+
+
+def _check_columns(adata: AnnData, registry: dict) -> None:
+    """Refuse cells without the columns that a model reads, whichever these are."""
+    named = {}
+    for name, keys in registry["setup_args"].items():
+        if name.endswith(("_key", "_keys")) and keys is not None:
+            named |= dict.fromkeys([keys] if isinstance(keys, str) else keys, name)
+    for field in registry["field_registries"].values():
+        state = field["state_registry"]
+        for key in (*state.get("mappings", ()), *filter(None, [state.get("original_key")])):
+            check_categorical(adata, key, named[key])
+        for key in state.get("columns", ()):
+            check_continuous(adata, key)
 
 
 @torch.inference_mode()

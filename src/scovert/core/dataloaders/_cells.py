@@ -55,19 +55,13 @@ class Cells:
     @classmethod
     def read(cls, adata: AnnData, registry: dict, genes: pd.Index) -> Cells:
         """Read `adata` as a registry describes it, its genes matched by name."""
-        setup = registry["setup_args"]
-        state = {k: v["state_registry"] for k, v in registry["field_registries"].items()}
-        batches = state[REGISTRY_KEYS.BATCH_KEY]["categorical_mapping"]
-        batch_key = setup["batch_key"]
-        columns = {REGISTRY_KEYS.BATCH_KEY: _codes(adata.obs, {batch_key: batches})}
-        if state[REGISTRY_KEYS.CAT_COVS_KEY]:
-            mappings = state[REGISTRY_KEYS.CAT_COVS_KEY]["mappings"]
-            columns[REGISTRY_KEYS.CAT_COVS_KEY] = _codes(adata.obs, mappings)
-        if state[REGISTRY_KEYS.CONT_COVS_KEY]:
-            keys = setup["continuous_covariate_keys"]
-            columns[REGISTRY_KEYS.CONT_COVS_KEY] = adata.obs[keys].to_numpy(np.float32)
+        found = {
+            name: _column(adata.obs, field["state_registry"])
+            for name, field in registry["field_registries"].items()
+        }
+        columns = {name: values for name, values in found.items() if values is not None}
         columns[CELLS_KEY] = np.arange(adata.n_obs)[:, None]
-        counts = get_counts(adata, setup["layer"])
+        counts = get_counts(adata, registry["setup_args"]["layer"])
         if adata.var_names.equals(genes):
             return cls(counts, columns)
         order = adata.var_names.get_indexer(genes)
@@ -85,11 +79,11 @@ class Cells:
         return cls(counts, columns)
 
     def __len__(self) -> int:
-        return len(self.columns[REGISTRY_KEYS.BATCH_KEY])
+        return self.counts.shape[0]
 
     @property
     def batch(self) -> NDArray:
-        """Dataset of each cell, shape ``(n_cells,)``."""
+        """Dataset of each cell, of a model that knows datasets, shape ``(n_cells,)``."""
         return self.columns[REGISTRY_KEYS.BATCH_KEY].ravel()
 
     @property
@@ -158,6 +152,17 @@ class Cells:
         if self.genes is not None:
             counts = counts[:, self.genes]
         return Cells(counts, {k: v[start:stop] for k, v in self.columns.items()})
+
+
+def _column(obs: pd.DataFrame, state: dict) -> NDArray | None:
+    """Return what a field of the registry reads of ``obs``, if it reads anything there."""
+    if "categorical_mapping" in state:
+        return _codes(obs, {state["original_key"]: state["categorical_mapping"]})
+    if "mappings" in state:
+        return _codes(obs, state["mappings"])
+    if "columns" in state:
+        return obs[list(state["columns"])].to_numpy(np.float32)
+    return None
 
 
 def _codes(obs: pd.DataFrame, mappings: dict[str, NDArray]) -> NDArray:
