@@ -16,9 +16,12 @@ import torch
 from anndata import AnnData
 from scipy import sparse, special, stats
 from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
+from scvi.data.fields import CategoricalObsField
 
 from scovert.core._counts import StoredRows, get_counts
 from scovert.core._minibatch import genes_of
+from scovert.core._registering import CountsField
 from scovert.core.dataloaders._cells import Cells, CellTensors
 from scovert.model import PairedVAE
 from scovert.model.paired._data import PairedData, split_cells
@@ -360,3 +363,18 @@ def test_genes_are_matched_by_name(toy: AnnData) -> None:
 def test_cells_cannot_be_exchanged_in_place(cells: Cells) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         cells.counts = None
+
+
+def test_cells_are_read_without_datasets(make_toy: Callable) -> None:
+    """The registry says which columns there are: here the donor alone."""
+    toy = make_toy()
+    fields = [CountsField(toy, None, ["donor"]), CategoricalObsField("donor", "donor")]
+    manager = AnnDataManager(fields, {"setup_args": {"layer": None}})
+    manager.register_fields(toy)
+    cells = Cells.read(toy[:, ::-1].copy(), manager.registry, genes_of(manager.registry))
+    assert cells.columns.keys() == {"donor", "cells"}
+    assert len(cells) == toy.n_obs
+    batch = CellTensors(cells)[np.array([5, 3])]
+    np.testing.assert_array_equal(batch[X].numpy(), toy.X[[5, 3]].toarray())
+    donors = toy.obs["donor"].cat.codes.to_numpy()
+    np.testing.assert_array_equal(batch["donor"].numpy().ravel(), donors[[5, 3]])
