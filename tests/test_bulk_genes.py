@@ -217,7 +217,7 @@ MATCHED = {
     "names of R": (
         lambda c: (c.symbols, {}),
         lambda c: (c.symbols.str.replace("-", "."), {}),
-        "reference.var_names as R writes them and bulk.var_names as R writes them",
+        "var_names, 56 by punctuation",
     ),
     "both in one": (
         lambda c: (c.symbols + "_" + c.identifiers, {}),

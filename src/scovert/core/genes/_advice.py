@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from scovert.core.genes._kinds import kind_of_genes
+from scovert.core.genes._kinds import PREFIX, kind_of_genes
 from scovert.core.genes._names import GeneNames
 
 __all__ = ["advice_on_names"]
@@ -13,8 +13,10 @@ _CODE = {
     "": "",
     "versions": r".str.replace(r'[._].*', '', regex=True)",
     "symbols": r".str.extract(r'(ENS[A-Z]*G\d+)', expand=False)",
-    "identifiers": r".str.replace(r'[|_:]?ENS[A-Z]*G[\d.]+[|_:]?|\|\d+$', '', regex=True)",
-    "genomes": r".str.replace(r'^(GRC|hg|mm)[^_]*_+', '', regex=True)",
+    "identifiers": (
+        r".str.replace(r'[|_:. (-]*ENS[A-Z]*G\d+(\.\d+(?!\w))?[|_:. )-]*|\|\d+$| \(\d+\)$', '', regex=True)"
+    ),
+    "prefixes": f".str.replace(r'{PREFIX}', '', regex=True)",
 }
 """How a user cuts from names what GeneNames does."""
 

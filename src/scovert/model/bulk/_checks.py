@@ -11,13 +11,12 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scovert.core._checks import UNKNOWN, caller_level, check_categorical, check_column, some_of
-from scovert.core.genes import Match, are_known, kind_of_genes
+from scovert.core.genes import are_known
 
 __all__ = [
     "check_bulk_values",
     "check_condition",
     "check_content",
-    "check_informative",
     "check_kind",
     "check_no_options",
     "check_orientation",
@@ -28,14 +27,11 @@ __all__ = [
     "check_types",
     "check_unknown",
     "warn_about_conditions",
-    "warn_about_housekeeping",
     "warn_about_kind",
-    "warn_about_match",
     "warn_about_unknown",
     "warn_about_samples",
 ]
 
-FEWEST_GENES, FEW_GENES = 50, 200
 LARGE_UNKNOWN = 0.25
 LARGEST_LOG = 30.0
 """Expression on a linear scale exceeds it; logarithms of it do not."""
@@ -225,83 +221,6 @@ def warn_about_samples(n_samples: int) -> None:
             UserWarning,
             stacklevel=caller_level(),
         )
-
-
-def check_informative(
-    n_informative: int, shared: pd.Index, genes: pd.Index, bulk: pd.Index
-) -> None:
-    """Refuse fewer than 50 shared genes that tell types apart; warn about fewer than 200."""
-    if n_informative >= FEW_GENES:
-        return
-    found = (
-        f"Bulk and reference share {len(shared)} genes, {n_informative} of which tell the types "
-        "of the reference apart"
-    )
-    if n_informative < FEWEST_GENES:
-        raise ValueError(
-            f"{found}, and at least {FEWEST_GENES} are needed.{_why_few(shared, genes, bulk)}"
-        )
-    warnings.warn(
-        f"{found}. With fewer than {FEW_GENES}, proportions are uncertain: pass all genes of the "
-        "bulk and the reference.",
-        UserWarning,
-        stacklevel=caller_level(),
-    )
-
-
-def _why_few(shared: pd.Index, genes: pd.Index, bulk: pd.Index) -> str:
-    """Say what kinds of names the reference and the bulk have, if they differ."""
-    kinds = kind_of_genes(genes), kind_of_genes(bulk)
-    examples = f"such as {genes[0]!r} and {bulk[0]!r}"
-    others = bulk.difference(shared, sort=False)
-    upper = dict(zip(others.str.upper(), others, strict=True))
-    cased = [gene for gene in genes.difference(shared, sort=False) if gene.upper() in upper]
-    if kinds[0] != kinds[1]:
-        return (
-            f" The genes of the reference are {kinds[0]} and those of the bulk {kinds[1]}, "
-            f"{examples}, and no column of `var` has the same names for both. Give both the same "
-            "names in `var_names`, or a column that has them, such as 'gene_ids' or 'gene_name'."
-        )
-    if len(shared) < len(genes) // 10 and len(cased) > len(shared):
-        pair = f"such as {cased[0]!r} and {upper[cased[0].upper()]!r}"
-        return f" Their names differ in case, {pair}: are they of the same species?"
-    return (
-        f" Pass all genes of both ({len(genes)} and {len(bulk)} here, {examples}), and a "
-        "reference with more cells if it has few: differences that sampling explains do not count."
-    )
-
-
-def warn_about_housekeeping(n_found: int, names: pd.Index, *, has_symbols: bool) -> None:
-    """Warn that ribosomal and mitochondrial genes cannot be told by the names of a reference."""
-    if n_found or has_symbols:
-        return
-    warnings.warn(
-        f"The genes of the reference are {kind_of_genes(names)}, such as {some_of(names)}, and "
-        "none is known as that of a ribosomal or mitochondrial gene. If there are any, they stay "
-        "in unless names of the bulk tell them, and fractions are less certain: known are "
-        "symbols, and Ensembl identifiers of human and mouse. Put symbols into a column of "
-        "`reference.var` called 'gene_symbols', or leave these genes out.",
-        UserWarning,
-        stacklevel=caller_level(),
-    )
-
-
-def warn_about_match(match: Match, genes: pd.Index, bulk: pd.Index) -> None:
-    """Say how genes of a bulk were matched, if not by `var_names`, and how many were added up."""
-    if match.is_plain:
-        return
-    added = ""
-    if match.n_added:
-        added = f" The counts of {match.n_added} genes are added to those of another of that name."
-    warnings.warn(
-        f"The genes of the reference are {kind_of_genes(genes)} and those of the bulk "
-        f"{kind_of_genes(bulk)}, such as {genes[0]!r} and {bulk[0]!r}. They are matched by "
-        f"{match.source}: {match.n_shared} of {len(genes)} and "
-        f"{len(bulk)} are in both.{added} If that is not right, give both "
-        "the same `var_names`.",
-        UserWarning,
-        stacklevel=caller_level(),
-    )
 
 
 def check_sizes(cell_size: object, types: Collection[str]) -> None:

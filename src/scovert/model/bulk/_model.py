@@ -41,12 +41,12 @@ from scovert.model.bulk._checks import (
     check_subjects,
     check_types,
     check_unknown,
-    warn_about_housekeeping,
     warn_about_unknown,
 )
 from scovert.model.bulk._deconvolve import Question, answer, work_of
 from scovert.model.bulk._diagnostics import reference_rows
 from scovert.model.bulk._expression import TypeExpression, find_expression, layer_names, types_of
+from scovert.model.bulk._gene_checks import warn_about_dates, warn_about_housekeeping
 from scovert.model.bulk._measured_checks import check_measured
 from scovert.model.bulk._module import BulkModule
 from scovert.model.bulk._reference import Learning, find_signatures, restored, stored
@@ -178,6 +178,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         totals = check_counts(get_counts(reference, layer), where, reference)
         if _registry is None:
             warn_about_cells(reference, totals)
+            warn_about_dates(reference.var_names, "reference")
         give_identity(cls, reference)
         manager = AnnDataManager(
             fields=[
