@@ -119,7 +119,7 @@ ALIKE = {
         {"gene_symbols": c.symbols},
     ),
     "numbers": lambda c: (
-        [f"{7 * i}" for i in range(len(c.symbols))],
+        [f"{7 * i + 7}" for i in range(len(c.symbols))],
         {"feature_name": c.symbols},
     ),
 }

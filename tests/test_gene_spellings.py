@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
+import scipy
+from anndata import AnnData
+from scipy import sparse
 
-from scovert.core.genes import GeneNames, Match, are_dates, are_positions, match_genes, species_of
+from scovert.core.genes import (
+    GeneNames,
+    Match,
+    advice_on_duplicates,
+    are_dates,
+    are_positions,
+    match_genes,
+    species_of,
+)
 
 SYMBOLS = ["HES4", "HLA-A", "CD3E", "NKX2-1", "C1orf112", "AL627309.1", "7SK", "MS4A1"]
 IDS = [f"ENSG0000000000{i}" for i in range(len(SYMBOLS))]
@@ -198,6 +211,28 @@ def test_genes_without_a_symbol_keep_their_names(nothing: object) -> None:
     assert partners(found, SYMBOLS) == [*IDS[:6], None, None]
     assert (found.n_shared, found.n_added) == (6, 0)
     assert list(found.names) == IDS
+
+
+def test_remedies_of_names_that_occur_twice() -> None:
+    x = np.arange(24, dtype=np.float32).reshape(3, 8)
+    names = [*SYMBOLS[:6], "HES4", "CD3E"]
+    for var in (pd.DataFrame(index=names), pd.DataFrame({"gene_ids": IDS}, index=names)):
+        for matrix in (x, sparse.csr_matrix(x)):
+            adata = AnnData(matrix, obs=pd.DataFrame({"a": list("xyz")}, list("abc")), var=var)
+            scope = {"adata": adata, "AnnData": AnnData, "np": np, "pd": pd, "scipy": scipy}
+            *keep, codes, sums = re.findall("`([^`]*)`", advice_on_duplicates(var, "adata"))
+            exec(f"{codes}\n{sums}", scope)
+            summed = scope["adata"].to_df()
+            pd.testing.assert_frame_equal(
+                summed,
+                pd.DataFrame(x, list("abc"), names).T.groupby(level=0, sort=False).sum().T,
+                check_names=False,
+            )
+            assert scope["adata"].obs["a"].tolist() == list("xyz")
+            for line in keep:
+                exec(line, {"adata": adata})
+                assert adata.var_names.tolist() == IDS
+            assert len(keep) == var.shape[1]
 
 
 # Positions and dates

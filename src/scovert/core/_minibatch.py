@@ -57,8 +57,8 @@ def check_new_genes(adata: AnnData, genes: pd.Index) -> None:
             f"The genes of the model are called {genes[0]!r}, {genes[1]!r}, ..., by their place, "
             "and new cells are matched by name: gene 5 of one AnnData need not be gene 5 of "
             "another. Give the cells that the model was fitted on names of genes, for example "
-            "`adata.var_names = names`, set them up and fit again; for some of the cells of the fit "
-            "pass `indices`."
+            "`adata.var_names = names`, set them up and fit again; for some of the fitted cells pass "
+            "`indices`."
         )
 
 

@@ -33,7 +33,7 @@ def concordance(estimated: ArrayLike, measured: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If the shapes or names differ, or there are fewer than two numbers or some that are not finite.
+        If shapes or names differ, or there are fewer than two numbers or some that are not finite.
 
     Examples
     --------

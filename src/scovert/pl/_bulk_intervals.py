@@ -68,8 +68,8 @@ def intervals(
     KeyError
         If a type is not a column.
     ValueError
-        If the tables differ in the names of their samples or types, hold what is not a fraction, or an upper
-        end is below the lower one.
+        If the tables differ in the names of their samples or types, hold what is not a fraction,
+        or an upper end is below the lower one.
 
     Examples
     --------

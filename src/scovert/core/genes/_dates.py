@@ -26,7 +26,7 @@ _DATE = re.compile(
     re.IGNORECASE,
 )
 _MONTHS, _LAST_DAY = (3, 9, 10, 12), 15
-"""Genes that became dates: MARCH1 to 11, MARC1 and 2, SEPT1 to 14, SEP15, OCT1 to 4, DEC1 and 2."""
+"""Genes that became dates: MARCH1 to 11, MARC1, SEPT1 to 14, SEP15, OCT1 to 4, DEC1 and 2."""
 _EPOCH = np.datetime64("1899-12-30")
 """Day 0 of Excel."""
 _FIRST_YEAR, _LAST_YEAR = 1995, 2045

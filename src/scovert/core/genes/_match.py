@@ -11,10 +11,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scovert.core.genes._kinds import IDENTIFIERS, NUMBERS, SYMBOLS, identifiers, kind_of_genes
+from scovert.core.genes._kinds import (
+    IDENTIFIERS,
+    NUMBERS,
+    SYMBOLS,
+    identifiers,
+    kind_of_genes,
+    symbols,
+)
 from scovert.core.genes._names import OTHER, GeneNames, Spelling
 
-__all__ = ["Match", "match_genes"]
+__all__ = ["Match", "are_alike", "match_genes"]
 
 Key = Callable[[pd.Index], pd.Index]
 VAR_NAMES = "var_names"
@@ -83,6 +90,16 @@ def match_genes(reference: GeneNames, bulk: GeneNames) -> Match:
             source += f", {n_more} by {what}"
     links.add_copies()
     return links.match(source)
+
+
+def are_alike(names: pd.Index, genes: pd.Index) -> NDArray:
+    """Tell which names are among those of genes but for spelling, unless of another species."""
+    keys, known = (_without_signs(symbols(own.astype(str))) for own in (names, genes))
+    first = pd.Series(genes, known)[~known.duplicated()]
+    found = keys.isin(known) & (keys != "")
+    if _is_other_species(names[found], pd.Index(first.reindex(keys[found]))):
+        found[:] = False
+    return found
 
 
 class _Links:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from scovert.core._checks import UNKNOWN, caller_level, check_categorical, check_column, some_of
 from scovert.core.genes import are_known
+from scovert.model.bulk._type_names import are_no_types, spelt_alike
 
 __all__ = [
     "check_bulk_values",
@@ -30,6 +31,7 @@ __all__ = [
     "warn_about_kind",
     "warn_about_unknown",
     "warn_about_samples",
+    "warn_about_types",
 ]
 
 LARGE_UNKNOWN = 0.25
@@ -56,6 +58,29 @@ def check_types(adata: AnnData, key: str, min_cells: int) -> None:
             f"The types {small.to_dict()} of `adata.obs[{key!r}]` have fewer than "
             f"`min_cells_per_type={min_cells}` cells, too few for a profile. Leave them out, "
             "merge them with a related type, or pass a smaller `min_cells_per_type`."
+        )
+
+
+def warn_about_types(types: Sequence[str]) -> None:
+    """Warn about types that are spelt in two ways, and about names that are those of no type."""
+    pairs, none = spelt_alike(types), are_no_types(types)
+    if pairs:
+        warnings.warn(
+            f"The types {pairs[0][0]!r} and {pairs[0][1]!r} look like one that is spelt in two "
+            f"ways ({len(pairs)} such pairs). Each is a type of its own, and they share the "
+            "cells: give both one name, for example "
+            f"`reference.obs[key] = reference.obs[key].replace({pairs[0][1]!r}, "
+            f"{pairs[0][0]!r})`.",
+            UserWarning,
+            stacklevel=caller_level(),
+        )
+    if none:
+        warnings.warn(
+            f"{some_of(none, 6)} of the reference look like no type of cells, and take a fraction "
+            "of every sample as one. Leave these cells out, unless they are what you look for: "
+            f"`reference = reference[~reference.obs[key].isin({none})].copy()`.",
+            UserWarning,
+            stacklevel=caller_level(),
         )
 
 
@@ -223,8 +248,10 @@ def warn_about_samples(n_samples: int) -> None:
         )
 
 
-def check_sizes(cell_size: object, types: Collection[str]) -> None:
-    """Refuse RNA contents that are no known choice, not positive, or of unknown types."""
+def check_sizes(cell_size: object, types: Collection[str]) -> str | Mapping[str, float]:
+    """Return RNA contents; refuse no known choice, none that are positive, or unknown types."""
+    if isinstance(cell_size, pd.Series) and cell_size.index.is_unique:
+        cell_size = cell_size.to_dict()
     if isinstance(cell_size, str):
         choices = ("auto", "table", "reference", "none")
         if cell_size not in choices:
@@ -232,11 +259,11 @@ def check_sizes(cell_size: object, types: Collection[str]) -> None:
                 f"`cell_size={cell_size!r}` is not known. Pass one of {list(choices)}, or a "
                 "mapping from types to RNA per cell."
             )
-        return
+        return cell_size
     if not isinstance(cell_size, Mapping):
         raise TypeError(
             f"`cell_size` is a {type(cell_size).__name__}. Pass 'auto', 'table', 'reference', "
-            "'none', or a mapping from types to RNA per cell."
+            "'none', or a mapping (or a Series) from types to RNA per cell, each type once."
         )
     unknown = [kind for kind in cell_size if kind not in types]
     if unknown or not cell_size:
@@ -249,6 +276,7 @@ def check_sizes(cell_size: object, types: Collection[str]) -> None:
     bad = {k: v for k, v in cell_size.items() if not (_is_number(v) and np.isfinite(v) and v > 0)}
     if bad:
         raise ValueError(f"`cell_size` holds {bad}. RNA per cell is a positive number.")
+    return cell_size
 
 
 def _is_number(value: object) -> bool:

@@ -109,8 +109,8 @@ def warn_about_dates(genes: pd.Index, what: str) -> None:
     dates = genes[are_dates(genes)]
     if len(dates):
         warnings.warn(
-            f"{len(dates)} genes of the {what} are called like a date, such as {some_of(dates)}: a "
-            "spreadsheet did that to symbols such as 'MARCH1' and 'SEPT2'. Which gene each was "
+            f"{len(dates)} genes of the {what} are called like a date, such as {some_of(dates)}: "
+            "a spreadsheet did that to symbols such as 'MARCH1' and 'SEPT2'. Which gene each was "
             "cannot be told, and they are not matched. Take the names from the table as it was "
             "before, or those that replaced them ('MARCHF1', 'SEPTIN2').",
             UserWarning,
