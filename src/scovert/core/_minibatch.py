@@ -50,15 +50,15 @@ def genes_of(registry: dict) -> pd.Index:
 
 
 def check_new_genes(adata: AnnData, genes: pd.Index) -> None:
-    """Refuse new cells that lack genes of the model, or whose genes are numbers that count them."""
+    """Refuse new cells that lack genes of the model, and genes whose names only count them."""
     check_genes(adata, genes)
     if are_positions(genes):
         raise ValueError(
             f"The genes of the model are called {genes[0]!r}, {genes[1]!r}, ..., by their place, "
             "and new cells are matched by name: gene 5 of one AnnData need not be gene 5 of "
             "another. Give the cells that the model was fitted on names of genes, for example "
-            "`adata.var_names = names`, set them up and fit again; for some of the fitted cells pass "
-            "`indices`."
+            "`adata.var_names = names`, set them up and fit again; for some of the fitted cells "
+            "pass `indices`."
         )
 
 

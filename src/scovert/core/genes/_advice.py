@@ -43,7 +43,8 @@ def advice_on_duplicates(var: pd.DataFrame, name: str) -> str:
     sums = "scipy.sparse.csr_matrix((np.ones(len(codes), 'f4'), (range(len(codes)), codes)))"
     return (
         f"{kept}add up the counts of the same gene, "
-        f"`codes, genes = pd.factorize({name}.var_names)` and `{name} = AnnData({name}.X @ {sums}, obs={name}.obs, var=pd.DataFrame(index=genes))`"
+        f"`codes, genes = pd.factorize({name}.var_names)` and "
+        f"`{name} = AnnData({name}.X @ {sums}, obs={name}.obs, var=pd.DataFrame(index=genes))`"
     )
 
 
