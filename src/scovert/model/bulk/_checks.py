@@ -31,6 +31,7 @@ __all__ = [
     "warn_about_kind",
     "warn_about_unknown",
     "warn_about_samples",
+    "warn_about_spelling",
     "warn_about_types",
 ]
 
@@ -61,24 +62,30 @@ def check_types(adata: AnnData, key: str, min_cells: int) -> None:
         )
 
 
-def warn_about_types(types: Sequence[str]) -> None:
-    """Warn about types that are spelt in two ways, and about names that are those of no type."""
-    pairs, none = spelt_alike(types), are_no_types(types)
+def warn_about_spelling(obs: pd.DataFrame, key: str | None, table: str = "reference") -> None:
+    """Warn about values of a column that are spelt in two ways."""
+    if key is None:
+        return
+    pairs = spelt_alike(sorted(set(obs[key].astype(str))))
     if pairs:
         warnings.warn(
-            f"The types {pairs[0][0]!r} and {pairs[0][1]!r} look like one that is spelt in two "
-            f"ways ({len(pairs)} such pairs). Each is a type of its own, and they share the "
-            "cells: give both one name, for example "
-            f"`reference.obs[key] = reference.obs[key].replace({pairs[0][1]!r}, "
-            f"{pairs[0][0]!r})`.",
+            f"{pairs[0][0]!r} and {pairs[0][1]!r} of `{table}.obs[{key!r}]` look like one that is "
+            f"spelt in two ways ({len(pairs)} such pairs), and are taken for two. Give both one "
+            f"name, for example `{table}.obs[{key!r}] = {table}.obs[{key!r}].astype(str)"
+            f".replace({pairs[0][1]!r}, {pairs[0][0]!r})`.",
             UserWarning,
             stacklevel=caller_level(),
         )
+
+
+def warn_about_types(obs: pd.DataFrame, key: str) -> None:
+    """Warn about names that are those of no type."""
+    none = are_no_types(sorted(set(obs[key].astype(str))))
     if none:
         warnings.warn(
             f"{some_of(none, 6)} of the reference look like no type of cells, and take a fraction "
             "of every sample as one. Leave these cells out, unless they are what you look for: "
-            f"`reference = reference[~reference.obs[key].isin({none})].copy()`.",
+            f"`reference = reference[~reference.obs[{key!r}].isin({none})].copy()`.",
             UserWarning,
             stacklevel=caller_level(),
         )
@@ -328,6 +335,7 @@ def check_condition(obs: pd.DataFrame, key: str | None) -> None:
             f"`bulk.obs[{key!r}]` has no value in {len(missing)} samples, such as {missing[0]!r}. "
             "Every sample needs a condition."
         )
+    warn_about_spelling(obs, key, "bulk")
 
 
 def warn_about_conditions(condition: pd.Series) -> None:

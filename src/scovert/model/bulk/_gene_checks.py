@@ -20,10 +20,13 @@ __all__ = [
     "check_positions",
     "warn_about_dates",
     "warn_about_housekeeping",
+    "warn_about_lost",
     "warn_about_match",
 ]
 
 FEWEST_GENES, FEW_GENES = 50, 200
+FEW_SHARED = 0.5
+"""Share of the genes of the smaller table; two releases of an annotation share far more."""
 
 
 def check_informative(
@@ -131,6 +134,22 @@ def warn_about_match(match: Match, genes: pd.Index, bulk: pd.Index) -> None:
         f"{match.source}: {match.n_shared} of {len(genes)} and "
         f"{len(bulk)} are in both.{added} If that is not right, give both "
         "the same `var_names`.",
+        UserWarning,
+        stacklevel=caller_level(),
+    )
+
+
+def warn_about_lost(match: Match, genes: pd.Index) -> None:
+    """Warn that most genes of the smaller table are not in the other one."""
+    if match.n_shared >= FEW_SHARED * min(len(genes), len(match.own)):
+        return
+    mine = genes[~genes.isin(match.called) & ~genes.isin(match.own)]
+    theirs = match.own.difference([*match.called.values(), *genes], sort=False)
+    warnings.warn(
+        f"Bulk and reference share {match.n_shared} genes, and have {len(match.own)} and "
+        f"{len(genes)}. Only the reference has such as {some_of(mine)}, only the bulk such as "
+        f"{some_of(theirs)}. If these are the same genes, name them alike in `var_names` or in a "
+        "column of `var` such as 'gene_ids'; results rest on the shared ones.",
         UserWarning,
         stacklevel=caller_level(),
     )

@@ -41,6 +41,7 @@ from scovert.model.bulk._checks import (
     check_subjects,
     check_types,
     check_unknown,
+    warn_about_spelling,
     warn_about_types,
     warn_about_unknown,
 )
@@ -180,7 +181,9 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         if _registry is None:
             warn_about_cells(reference, totals)
             warn_about_dates(reference.var_names, "reference")
-            warn_about_types(sorted(set(reference.obs[labels_key].astype(str))))
+            warn_about_types(reference.obs, labels_key)
+            for key in (labels_key, batch_key, subject_key):
+                warn_about_spelling(reference.obs, key)
         give_identity(cls, reference)
         manager = AnnDataManager(
             fields=[

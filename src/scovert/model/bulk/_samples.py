@@ -27,6 +27,7 @@ from scovert.model.bulk._gene_checks import (
     check_informative,
     check_positions,
     warn_about_dates,
+    warn_about_lost,
     warn_about_match,
 )
 from scovert.model.bulk._signature import Profiles, Signature
@@ -84,6 +85,7 @@ class Samples:
         check_positions(match, reference.names, bulk.var_names)
         warn_about_dates(bulk.var_names, "bulk")
         warn_about_match(match, reference.names, bulk.var_names)
+        warn_about_lost(match, reference.names)
         genes, values = _added_up(match.names, values)
         left_out = match.names[own.is_housekeeping()]
         return cls(bulk.obs_names, match, left_out, genes, values, found, bulk.obs.copy())
