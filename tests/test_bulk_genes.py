@@ -217,7 +217,7 @@ MATCHED = {
     "names of R": (
         lambda c: (c.symbols, {}),
         lambda c: (c.symbols.str.replace("-", "."), {}),
-        "var_names, 56 by punctuation",
+        "var_names, 42 by punctuation",
     ),
     "both in one": (
         lambda c: (c.symbols + "_" + c.identifiers, {}),

@@ -155,6 +155,8 @@ def test_other_species_are_told(
     bulk = named(make_bulk(), "ENSMUSG{:011d}".format)
     with pytest.raises(ValueError, match="two species, ENSG and ENSMUSG.*orthologues"):
         model.deconvolve(bulk, **OPTIONS)
+    with pytest.raises(ValueError, match="bulk has Ensembl transcripts.*tximport"):
+        model.deconvolve(named(make_bulk(), "ENST{:011d}.4".format), **OPTIONS)
     with pytest.raises(ValueError, match="differ in case, such as 'GA0-1' and 'Ga0-1'.*species"):
         symbols.deconvolve(named(make_bulk(), "Ga{}-1".format), **OPTIONS)
 

@@ -582,7 +582,7 @@ REFUSED_MEASURED = {
         r"`groups\['x'\]` names \['DC'\].*\['B cells'",
     ),
     "empty group": (fractions(), {"x": []}, ValueError, r"`groups\['x'\]` names no type"),
-    "group of a string": (fractions(), {"x": "NK"}, TypeError, r"`groups\['x'\]` is a string"),
+    "group of a string": (fractions(), {"x": "NK"}, TypeError, r"`groups\['x'\]` is a str"),
     "list of groups": (fractions(), ["x"], TypeError, "`groups` is a list. Pass a mapping"),
 }
 
@@ -774,8 +774,8 @@ LABELS = {
     "category": (lambda k: pd.Categorical(k, ["none", *TYPES[::-1], "z"]), TYPES),
     "string": (lambda k: k.astype("string"), TYPES),
     "odd": (
-        lambda k: k.map(dict(zip(TYPES, ["a b", "T/CD4 ü\n'{}%", " ", "+-"], strict=True))),
-        [" ", "+-", "T/CD4 ü\n'{}%", "a b"],
+        lambda k: k.map(dict(zip(TYPES, ["a b", "T/CD4 ü\n'{}%", "!", "+-"], strict=True))),
+        ["!", "+-", "T/CD4 ü\n'{}%", "a b"],
     ),
 }
 

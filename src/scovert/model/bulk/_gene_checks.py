@@ -65,6 +65,11 @@ def _why_few(shared: pd.Index, genes: pd.Index, bulk: pd.Index) -> str:
             " Pass a reference of the species of the bulk, or translate the identifiers of one "
             "into those of the other by a table of orthologues."
         )
+    if "transcripts" in kinds[1] and "transcripts" not in kinds[0]:
+        return (
+            f" The bulk has {kinds[1]} ({examples}), and genes are compared: sum them by gene, for "
+            "example with tximport and its `tx2gene`."
+        )
     if kinds[0] != kinds[1]:
         return (
             f" The genes of the reference are {kinds[0]} and those of the bulk {kinds[1]}, "
@@ -141,6 +146,8 @@ def warn_about_match(match: Match, genes: pd.Index, bulk: pd.Index) -> None:
 
 def warn_about_lost(match: Match, genes: pd.Index) -> None:
     """Warn that most genes of the smaller table are not in the other one."""
+    if match.n_shared < FEWEST_GENES:  # refused, with the reason
+        return
     if match.n_shared >= FEW_SHARED * min(len(genes), len(match.own)):
         return
     mine = genes[~genes.isin(match.called) & ~genes.isin(match.own)]
