@@ -119,7 +119,7 @@ ALIKE = {
         {"gene_symbols": c.symbols},
     ),
     "numbers": lambda c: (
-        [f"{7 * i}" for i in range(len(c.symbols))],
+        [f"{7 * i + 7}" for i in range(len(c.symbols))],
         {"feature_name": c.symbols},
     ),
 }
@@ -217,7 +217,7 @@ MATCHED = {
     "names of R": (
         lambda c: (c.symbols, {}),
         lambda c: (c.symbols.str.replace("-", "."), {}),
-        "reference.var_names as R writes them and bulk.var_names as R writes them",
+        "var_names, 42 by punctuation",
     ),
     "both in one": (
         lambda c: (c.symbols + "_" + c.identifiers, {}),

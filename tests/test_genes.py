@@ -260,10 +260,11 @@ def test_names_that_have_been_through_r() -> None:
     written = ["HLA.A", "X7SK", "NKX2.1", "AL627309.1", "CD3E"]
     reference, bulk = GeneNames.of(var(names)), GeneNames.of(var(written))
     found = match_genes(reference, bulk)
-    assert found.called == dict(zip(names, written, strict=True))
-    assert "as R writes them" in found.source
-    assert match_genes(bulk, reference).called == dict(zip(written, names, strict=True))
-    assert match_genes(reference, GeneNames.of(var([*written, "HLA-B"]))).is_plain
+    pairs = list(zip(names, written, strict=True))
+    assert found.called == dict(pairs[:3])
+    assert found.source == "var_names, 3 by punctuation"
+    assert match_genes(bulk, reference).called == {theirs: mine for mine, theirs in pairs[:3]}
+    assert match_genes(reference, GeneNames.of(var([*written, "HLA-B"]))).n_shared == 5
     assert match_genes(reference, GeneNames.of(var(["CD3E", "AL627309.1", "MS4A1"]))).is_plain
 
 

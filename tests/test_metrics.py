@@ -366,3 +366,50 @@ def test_concordance_knows_the_identity_from_a_line() -> None:
 def test_concordance_refuses(estimated: list, measured: list, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         concordance(estimated, measured)
+
+
+# Names
+
+
+def test_concordance_matches_names() -> None:
+    rng = np.random.default_rng(0)
+    x = pd.DataFrame(rng.random((5, 3)), list("abcde"), ["T", "B", "NK"])
+    y = x + rng.normal(0, 0.1, x.shape)
+    expected = concordance(x.to_numpy(), y.to_numpy())
+    for other in (y.iloc[::-1], y.iloc[:, ::-1], y.sample(frac=1, random_state=1)):
+        assert concordance(x, other) == pytest.approx(expected)
+        assert concordance(other, x) == pytest.approx(expected)
+    series = concordance(x["T"].to_numpy(), y["T"].to_numpy())
+    assert concordance(x["T"], y["T"].iloc[::-1]) == pytest.approx(series)
+    assert concordance(x["T"], y["T"].to_numpy()) == pytest.approx(series)
+    assert concordance(x["T"], y["T"].reset_index(drop=True)) == pytest.approx(series)
+    numbered = x["T"].reset_index(drop=True), y["T"].reset_index(drop=True)
+    assert concordance(numbered[0], numbered[1].iloc[::-1]) == pytest.approx(series)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.rename(columns={"T": "T cell"}),
+        lambda t: t.rename({"a": "A"}),
+        lambda t: t.iloc[[0, 0, 1]],
+        lambda t: t.iloc[:2],
+    ],
+)
+def test_concordance_refuses_other_names(change: Callable[..., pd.DataFrame]) -> None:
+    x = pd.DataFrame(np.eye(3), list("abc"), ["T", "B", "NK"])
+    with pytest.raises(ValueError, match="different names.* matched by name: .*to_numpy"):
+        concordance(x, change(x))
+
+
+@pytest.mark.parametrize("metric", [label_transfer, batch_mixing, invaded_share, purity])
+def test_metrics_match_names_of_cells(cells: Cells, metric: Callable[..., float]) -> None:
+    embedding, batch, labels = cells
+    names = [f"c{i}" for i in range(len(batch))]
+    batch, labels = (pd.Series(a, names) for a in (batch, labels))
+    expected = metric(*cells)
+    assert metric(embedding, batch, labels.iloc[::-1]) == pytest.approx(expected)
+    shuffled = pd.DataFrame(embedding, names).sample(frac=1, random_state=0)
+    assert metric(shuffled, batch, labels) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="`batch` .* and `labels` .* different names"):
+        metric(embedding, batch, labels.rename({"c0": "other"}))

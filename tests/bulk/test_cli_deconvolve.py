@@ -479,3 +479,30 @@ def test_the_input_is_not_overwritten(folder: Path) -> None:
     result = run(folder, folder / "ref1.h5ad", "--overwrite")
     assert result.exit_code == 1
     assert "is the input. Name another output" in result.stderr
+
+
+def test_types_that_one_of_several_references_lacks(folder: Path, tmp_path: Path) -> None:
+    """What names types may name those of any reference."""
+    cells = make_reference(2)
+    cells[cells.obs["kind"] != "Monocytes"].copy().write_h5ad(tmp_path / "part.h5ad")
+    sizes = tmp_path / "sizes.csv"
+    sizes.write_text("CD4 T cells,1\nCD8 T,1.1\nMonocytes,2\n")
+    truth = truth_of(folder).iloc[:2]
+    truth.to_csv(tmp_path / "types.csv")
+    files = ("ref1.h5ad", tmp_path / "part.h5ad", "samples.csv")
+    groups = ("--group", "T=CD4 T cells, CD8 T", "--group", "Mono=Monocytes")
+    for options in (
+        ("--cell-size", sizes),
+        ("--measured", tmp_path / "types.csv"),
+        ("--measured", folder / "measured.csv", *groups),
+    ):
+        for sources in (files, (files[1], files[0], files[2])):
+            result = run(folder, tmp_path / "o.h5ad", "--overwrite", *options, source=sources)
+            assert result.exit_code == 0, result.output
+            found = ad.read_h5ad(tmp_path / "o.h5ad").obsm["bulk_proportions"]
+            assert set(found) == set(TYPES)
+    sizes.write_text("CD4 T cells,1\nDC,2\n")
+    result = run(folder, tmp_path / "p.h5ad", "--cell-size", sizes, source=files)
+    assert result.exit_code == 1
+    assert "names ['DC']" in result.stderr
+    assert "Monocytes" in result.stderr

@@ -122,7 +122,7 @@ def texts(table: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
             r"\(such as 'xGENE0', .*nor in its columns \(such as 'P 1', 'NA', '007'\). Name them",
         ),
         "other case": (
-            "bulk.csv", table.rename(index=str.lower).to_csv(), "upper and lower case",
+            "bulk.csv", table.rename(index=str.title).to_csv(), "upper and lower case",
         ),
         "Ensembl": (
             "bulk.csv", ensembl.to_csv(), "Ensembl identifiers, and symbols are expected",

@@ -171,7 +171,8 @@ def deconvolve(  # noqa: PLR0913
         speak_about(context, Subject(source, layer="bulk_layer", is_alone=False))
         bulk = _read_bulk(source, models.values(), gene_column, say)
         check_cells(bulk, output, "bulk", SLOTS, write_layer=False, overwrite=overwrite)
-        options["groups"] = group_types(groups, [t for m in models.values() for t in m.types])
+        types = list(dict.fromkeys(t for m in models.values() for t in m.types))
+        options |= {"groups": group_types(groups, types), "other_types": types}
         result = _average(models.values(), bulk, options)
         writing = {"condition_key": condition_key, "write_layer": write_layer}
         models[references[0]].annotate(bulk, result=result, overwrite=overwrite, **writing)

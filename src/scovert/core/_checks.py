@@ -13,7 +13,7 @@ from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 
 from scovert.core._counts import RAW
-from scovert.core.genes import advice_on_names
+from scovert.core.genes import advice_on_duplicates, advice_on_names
 
 __all__ = [
     "UNKNOWN",
@@ -152,13 +152,10 @@ def check_genes(adata: AnnData, genes: pd.Index | None = None, *, name: str = "a
     """Refuse duplicated gene names, and genes of the model that are missing from `adata`."""
     twice = adata.var_names[adata.var_names.duplicated()].unique()
     if len(twice):
-        remedy = f"call `{name}.var_names_make_unique()`"
-        if name == "bulk":  # renamed, the values of all but the first would be lost
-            sums = "AnnData(bulk.to_df().T.groupby(level=0).sum().T, obs=bulk.obs)"
-            remedy = f"add up the values of the same gene, `bulk = {sums}`"
         raise ValueError(
             f"`{name}.var_names` holds {len(twice)} names more than once, such as "
-            f"{some_of(twice)}. Genes are matched by name, so names must be unique: {remedy}."
+            f"{some_of(twice)}. Genes are matched by name, so names must be unique: "
+            f"{advice_on_duplicates(adata.var, name)}."
         )
     missing = pd.Index([]) if genes is None else genes.difference(adata.var_names, sort=False)
     if len(missing):

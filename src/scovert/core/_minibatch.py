@@ -25,8 +25,16 @@ from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
 from scovert.core._registering import check_unchanged
 from scovert.core.dataloaders._cells import Cells, CellTensors
+from scovert.core.genes import are_positions
 
-__all__ = ["check_trained", "find_target", "genes_of", "over_minibatches", "read_query"]
+__all__ = [
+    "check_new_genes",
+    "check_trained",
+    "find_target",
+    "genes_of",
+    "over_minibatches",
+    "read_query",
+]
 
 
 def check_trained(model: BaseModelClass) -> None:
@@ -41,13 +49,26 @@ def genes_of(registry: dict) -> pd.Index:
     return pd.Index(registry["field_registries"]["X"]["state_registry"]["column_names"])
 
 
+def check_new_genes(adata: AnnData, genes: pd.Index) -> None:
+    """Refuse new cells that lack genes of the model, and genes whose names only count them."""
+    check_genes(adata, genes)
+    if are_positions(genes):
+        raise ValueError(
+            f"The genes of the model are called {genes[0]!r}, {genes[1]!r}, ..., by their place, "
+            "and new cells are matched by name: gene 5 of one AnnData need not be gene 5 of "
+            "another. Give the cells that the model was fitted on names of genes, for example "
+            "`adata.var_names = names`, set them up and fit again; for some of the fitted cells "
+            "pass `indices`."
+        )
+
+
 def find_target(model: BaseModelClass, adata: AnnData | None) -> AnnData:
     """Return the AnnData to annotate, once it was checked for what the model reads of it."""
     if adata is None or adata is model.adata:
         check_unchanged(model)
         return model.adata
     check_layer(adata, model.registry["setup_args"]["layer"])
-    check_genes(adata, genes_of(model.registry))
+    check_new_genes(adata, genes_of(model.registry))
     return adata
 
 
@@ -59,7 +80,7 @@ def read_query(model: BaseModelClass, adata: AnnData | None) -> tuple[AnnData, C
     layer = model.registry["setup_args"]["layer"]
     where = check_layer(adata, layer)
     _check_columns(adata, model.registry)
-    check_genes(adata, genes_of(model.registry))
+    check_new_genes(adata, genes_of(model.registry))
     check_counts(get_counts(adata, layer), where, adata, may_be_zero=True)
     return adata, Cells.read(adata, model.registry, genes_of(model.registry))
 

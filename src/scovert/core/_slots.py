@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -13,6 +14,7 @@ __all__ = [
     "check_layer_fits",
     "check_memory",
     "slot_name",
+    "slot_names",
     "taken_slots",
     "write_slots",
 ]
@@ -78,6 +80,18 @@ def _check_name(key: object) -> None:
 def slot_name(label: object) -> str:
     """Return a label as part of the name of a slot: h5ad takes a slash for a path."""
     return str(label).replace("/", "_")
+
+
+def slot_names(labels: Sequence[object]) -> list[str]:
+    """Return labels as names of slots, numbered where two would have one name."""
+    as_they_are, names = {str(label) for label in labels}, []
+    for label in labels:
+        stem = name = slot_name(label)
+        number = 2
+        while name in names or (name in as_they_are and name != str(label)):
+            name, number = f"{stem}_{number}", number + 1
+        names.append(name)
+    return names
 
 
 def check_layer_fits(adata: AnnData, genes: pd.Index, layer: str) -> None:

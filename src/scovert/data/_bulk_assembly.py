@@ -13,6 +13,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scovert.core._checks import caller_level, some_of
+from scovert.core.genes import are_dates
 from scovert.data._bulk_programs import are_no_genes
 
 __all__ = ["Parts", "assemble"]
@@ -45,7 +46,7 @@ class Parts:
 def assemble(parts: Parts, path: Path, notes: list[str]) -> AnnData:
     """Return samples x genes, and say in `uns` and by a message how they were read."""
     _check_samples(parts.samples, parts.axes[1], path)
-    for tidy in (_without_reads_outside, _without_unnamed, _added_up):
+    for tidy in (_without_reads_outside, _without_unnamed, _without_dates, _added_up):
         parts, note = tidy(parts, path)
         notes = [*notes, *([note] if note else [])]
     source = (
@@ -84,12 +85,23 @@ def _without_reads_outside(parts: Parts, path: Path) -> tuple[Parts, str]:
 
 
 def _without_unnamed(parts: Parts, path: Path) -> tuple[Parts, str]:
-    has_name = parts.var.index != ""
+    has_name = np.asarray(parts.var.index.str.contains(r"\w"), bool)  # a hyphen is none
     if has_name.all():
         return parts, ""
     note = f"{(~has_name).sum()} genes without a name left out"
     _warn(path, note, "Fill their names in, or choose another `gene_column`.")
     return _selected(parts, has_name), note
+
+
+def _without_dates(parts: Parts, path: Path) -> tuple[Parts, str]:
+    is_date = are_dates(parts.var.index)
+    if not is_date.any():
+        return parts, ""
+    dates = parts.var.index[is_date]
+    note = f"{len(dates)} genes called like a date left out"
+    cause = "A spreadsheet made these of symbols such as 'MARCH1', and each may be of several."
+    _warn(path, f"{note}, such as {some_of(dates)}", f"{cause} Take the table as it was before.")
+    return _selected(parts, ~is_date), note
 
 
 def _added_up(parts: Parts, path: Path) -> tuple[Parts, str]:

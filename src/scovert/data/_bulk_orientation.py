@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
+from anndata import AnnData
 
 from scovert.core._checks import some_of
-from scovert.core.genes import are_known, kind_of_genes
+from scovert.core.genes import GeneNames, are_alike, are_known, kind_of_genes, species_of
 from scovert.data._bulk_programs import are_no_genes
 from scovert.data._bulk_tables import Sheet, meaning_of
 
-__all__ = ["begins_with_names", "find_genes", "tell_genes"]
+__all__ = ["begins_with_names", "column_of", "find_genes", "known_names", "tell_genes"]
 
 _MANY_GENES, _MANY_TIMES = 1000, 5
 """An axis with more names than the first, and this many times as many as the other, has genes."""
+
+
+def known_names(genes: Iterable[str] | pd.DataFrame | AnnData) -> GeneNames:
+    """Return the names that genes go by, of an AnnData or its ``var`` also those in columns."""
+    var = genes.var if isinstance(genes, AnnData) else genes
+    if isinstance(var, pd.DataFrame):
+        return GeneNames.of(var)
+    return GeneNames(pd.Index(var), ())
+
+
+def column_of(genes: GeneNames, found: pd.Index) -> list[str]:
+    """Say which column has the names that were found, if not ``var_names``."""
+    n_found = {s.source: int(found.isin(s.names).sum()) for s in genes.spellings}
+    best = max(n_found, key=n_found.get, default=None)
+    if best is None or n_found[best] <= found.isin(genes.names).sum():
+        return []
+    return [f"genes called as in {best} of the reference"]
 
 
 def begins_with_names(sheet: Sheet, genes: pd.Index | None) -> bool:
@@ -44,6 +63,11 @@ def find_genes(rows: pd.Index, columns: pd.Index, genes: pd.Index, path: Path) -
         "rows": int(are_known(rows, genes).sum()),
         "columns": int(are_known(columns, genes).sum()),
     }
+    if not any(found.values()):
+        found = {
+            "rows": int(are_alike(rows, genes).sum()),
+            "columns": int(are_alike(columns, genes).sum()),
+        }
     few, many = sorted(found.values())
     if many == 0:
         _refuse_names(rows, columns, genes, path)
@@ -79,7 +103,13 @@ def _refuse_names(rows: pd.Index, columns: pd.Index, genes: pd.Index, path: Path
     expected, kind = kind_of_genes(genes), kind_of_genes(longer)
     advice = "Name them alike."
     if kind != expected:
-        advice = f"The file seems to have {kind}, and {expected} are expected: translate them."
+        advice = (
+            f"The file seems to have {kind}, and {expected} are expected. If a column of "
+            "`reference.var` has them, such as 'feature_name' or 'gene_ids', pass "
+            "`genes=reference`; else translate them."
+        )
+    elif len({species_of(genes), species_of(longer)}) > 1:
+        advice = "They are identifiers of two species: pass a reference of that of the samples."
     elif longer.str.upper().isin(genes.str.upper()).any():
         advice = "They differ in upper and lower case: is it the same species?"
     raise ValueError(

@@ -16,13 +16,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scovert.core.genes import NO_NAMES
+
 __all__ = ["Sheet", "as_numbers", "has_words", "meaning_of", "open_sheet", "read_numbers"]
 
 _SEPARATORS = "\t;, "
 """The first one is taken of those that suit alike: commas and spaces also stand inside numbers."""
 _N_HEAD, _N_TAIL = 50, 10
 """First rows, by which the separator is found, and last ones, where HTSeq has its own."""
-_ABSENT = frozenset({"", "na", "n/a", "nan", "null", "none"})
+_ABSENT = NO_NAMES
 _NUMBER = re.compile(r"[+-]?(\d[\d.,'\u2019\u00a0\u202f ]*|\.\d+)(e[+-]?\d+)?\s*%?", re.IGNORECASE)
 """What is meant as a number, also with commas, percent signs or spaces."""
 _MOST = 0.9

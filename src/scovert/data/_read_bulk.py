@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from scovert.core._checks import caller_level, some_of
 from scovert.core.genes import GeneNames, are_known, kind_of_genes
 from scovert.data._bulk_assembly import Parts, assemble
-from scovert.data._bulk_orientation import begins_with_names, find_genes, tell_genes
+from scovert.data._bulk_orientation import (
+    begins_with_names,
+    column_of,
+    find_genes,
+    known_names,
+    tell_genes,
+)
 from scovert.data._bulk_programs import STAR, descriptions, looks_like_position, refuse_one_sample
 from scovert.data._bulk_tables import Sheet, as_numbers, has_words, open_sheet
 
@@ -27,7 +33,10 @@ _DECIMALS = r';"?\d+\.(\d+)"?(?=[;\n]|\Z)'
 
 
 def read_bulk(
-    path: str | Path, genes: Iterable[str] | None = None, *, gene_column: str | None = None
+    path: str | Path,
+    genes: Iterable[str] | pd.DataFrame | AnnData | None = None,
+    *,
+    gene_column: str | None = None,
 ) -> AnnData:
     r"""Read bulk samples from a table, whichever way round it is, or from an .h5ad file.
 
@@ -42,8 +51,9 @@ def read_bulk(
         or spaces), or an ``.h5ad`` file. Counts or TPM, not logarithms. Read as they are written:
         tables of HTSeq, of STAR (the counts of both strands) and of featureCounts, and .gct.
     genes
-        Names to look for, such as ``reference.var_names``. `None` tells genes by Ensembl
-        identifiers, by their number, or by a word such as "gene" above the first column.
+        Names to look for: the reference or its ``var``, which may have them in columns too; or a
+        list, such as ``reference.var_names``. `None` tells genes by Ensembl identifiers, by their
+        number, or by a word such as "gene" above the first column.
     gene_column
         Column with the names of genes, if the genes are in rows and have several. `None` takes
         the column of text with most of the `genes`, or the first one.
@@ -87,7 +97,8 @@ def read_bulk(
     sample_2   4.0   0.0
     """
     path = Path(path)
-    known = None if genes is None else pd.Index(genes)
+    names = None if genes is None else known_names(genes)
+    known = None if names is None else names.known()
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file. Name a table or an .h5ad file.")
     if path.suffix == ".h5ad":
@@ -107,6 +118,8 @@ def read_bulk(
     else:
         parts = _with_genes_in_columns(table)
     _refuse_points(sheet, parts.values)
+    if names is not None:
+        table.notes.extend(column_of(names, parts.var.index))
     return assemble(parts, path, table.notes)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from scovert.core._labelled import by_name
+
 __all__ = ["concordance"]
 
 
@@ -20,7 +22,8 @@ def concordance(estimated: ArrayLike, measured: ArrayLike) -> float:
     Parameters
     ----------
     estimated, measured
-        Numbers of the same shape, two or more; a table counts as all of its entries.
+        Numbers of the same shape, two or more; a table counts as all of its entries. Series and
+        DataFrames are matched by the names of their rows and columns, arrays by position.
 
     Returns
     -------
@@ -30,7 +33,7 @@ def concordance(estimated: ArrayLike, measured: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If the shapes differ, or there are fewer than two numbers or some that are not finite.
+        If shapes or names differ, or there are fewer than two numbers or some that are not finite.
 
     Examples
     --------
@@ -40,6 +43,7 @@ def concordance(estimated: ArrayLike, measured: ArrayLike) -> float:
     >>> round(concordance([0.2, 0.4, 0.6], [0.1, 0.2, 0.3]), 3)  # correlated, but twice too large
     0.364
     """
+    estimated, measured = by_name(estimated=estimated, measured=measured)
     x, y = np.asarray(estimated, float), np.asarray(measured, float)
     if x.shape != y.shape or x.size < 2:
         raise ValueError(

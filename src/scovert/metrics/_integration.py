@@ -19,6 +19,8 @@ from sklearn.metrics import (
 )
 from sklearn.neighbors import NearestNeighbors
 
+from scovert.core._labelled import by_name
+
 __all__ = ["batch_mixing", "integration_panel", "invaded_share", "label_transfer", "purity"]
 
 _MIN_CELLS = 5  # of a type in every batch, for the type to count as shared
@@ -436,6 +438,9 @@ def _unique_types(cells: _Cells) -> pd.Index:
 
 
 def _checked(embedding: ArrayLike, batch: ArrayLike, labels: ArrayLike) -> _Cells:
+    embedding, batch, labels = by_name(
+        embedding=embedding, batch=batch, labels=labels, columns=False
+    )
     points = np.ascontiguousarray(embedding, dtype=np.float32)
     if points.ndim != 2 or not np.isfinite(points).all():
         raise ValueError(

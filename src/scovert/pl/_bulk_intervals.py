@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scovert.core._labelled import by_name
 from scovert.pl._bulk_samples import (
     as_fractions,
     height_of,
@@ -67,8 +68,8 @@ def intervals(
     KeyError
         If a type is not a column.
     ValueError
-        If the tables differ in their samples or types, hold what is not a fraction, or an upper
-        end is below the lower one.
+        If the tables differ in the names of their samples or types, hold what is not a fraction,
+        or an upper end is below the lower one.
 
     Examples
     --------
@@ -153,13 +154,7 @@ def _check(*tables: pd.DataFrame) -> list[pd.DataFrame]:
     """Return proportions, lower and upper ends as tables of the same samples and types."""
     names = ("proportions", "lower", "upper")
     checked = [as_fractions(name, table) for name, table in zip(names, tables, strict=True)]
-    first, low, high = checked
-    for name, table in zip(names, checked, strict=True):
-        if not (table.index.equals(first.index) and table.columns.equals(first.columns)):
-            raise ValueError(
-                f"`{name}` has other samples or types than `proportions` ({table.shape} and "
-                f"{first.shape}). Pass the tables of one result, in the same order."
-            )
+    first, low, high = checked = by_name(**dict(zip(names, checked, strict=True)))
     crossed = (low > high).to_numpy()
     if crossed.any():
         row, column = np.argwhere(crossed)[0]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from scovert.core._labelled import by_name
 from scovert.pl._input import as_numbers, axes_or_new
 from scovert.pl._marks import draw_caption
 
@@ -100,7 +101,8 @@ def _correlations(x: NDArray, y: NDArray) -> NDArray:
 
 
 def _as_matrices(**arrays: ArrayLike) -> list[NDArray]:
-    matrices = {name: as_numbers(name, values) for name, values in arrays.items()}
+    ordered = zip(arrays, by_name(**arrays), strict=True)
+    matrices = {name: as_numbers(name, values) for name, values in ordered}
     shapes = {name: values.shape for name, values in matrices.items()}
     if len(set(shapes.values())) > 1 or {len(shape) for shape in shapes.values()} != {2}:
         raise ValueError(

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from scovert.core._labelled import by_name
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -37,8 +39,12 @@ def as_numbers(name: str, values: ArrayLike) -> NDArray:
 
 
 def as_vectors(**arrays: ArrayLike) -> list[NDArray]:
-    """Return finite vectors of one length; a matrix with one column counts as a vector."""
-    vectors = {name: as_numbers(name, values) for name, values in arrays.items()}
+    """Return finite vectors of one length; a matrix with one column counts as a vector.
+
+    Series and DataFrames are matched by the names of their rows.
+    """
+    ordered = zip(arrays, by_name(columns=False, **arrays), strict=True)
+    vectors = {name: as_numbers(name, values) for name, values in ordered}
     for name, values in vectors.items():
         if values.ndim == 2 and values.shape[1] == 1:
             vectors[name] = values = values[:, 0]

@@ -4,19 +4,48 @@ from __future__ import annotations
 
 import pandas as pd
 
-from scovert.core.genes._kinds import kind_of_genes
+from scovert.core.genes._kinds import PREFIX, kind_of_genes
 from scovert.core.genes._names import GeneNames
 
-__all__ = ["advice_on_names"]
+__all__ = ["advice_on_duplicates", "advice_on_names"]
 
 _CODE = {
     "": "",
     "versions": r".str.replace(r'[._].*', '', regex=True)",
     "symbols": r".str.extract(r'(ENS[A-Z]*G\d+)', expand=False)",
-    "identifiers": r".str.replace(r'[|_:]?ENS[A-Z]*G[\d.]+[|_:]?|\|\d+$', '', regex=True)",
-    "genomes": r".str.replace(r'^(GRC|hg|mm)[^_]*_+', '', regex=True)",
+    "identifiers": (
+        r".str.replace(r'[|_:. (-]*ENS[A-Z]*G\d+(\.\d+(?!\w))?[|_:. )-]*|\|\d+$| \(\d+\)$', '', "
+        "regex=True)"
+    ),
+    "prefixes": f".str.replace(r'{PREFIX}', '', regex=True)",
 }
 """How a user cuts from names what GeneNames does."""
+
+
+def advice_on_duplicates(var: pd.DataFrame, name: str) -> str:
+    """Say how to make names of genes unique; renamed, the counts of all but one would be lost.
+
+    Parameters
+    ----------
+    var
+        The ``var`` of the table.
+    name
+        What the table is called in messages.
+    """
+    if name == "bulk":
+        sums = "AnnData(bulk.to_df().T.groupby(level=0).sum().T, obs=bulk.obs)"
+        return f"add up the values of the same gene, `bulk = {sums}`"
+    texts = (key for key, kind in var.dtypes.items() if not pd.api.types.is_numeric_dtype(kind))
+    unique = next((key for key in texts if var[key].notna().all() and var[key].is_unique), None)
+    kept = (
+        "" if unique is None else f"take others, `{name}.var_names = {name}.var[{unique!r}]`, or "
+    )
+    sums = "scipy.sparse.csr_matrix((np.ones(len(codes), 'f4'), (range(len(codes)), codes)))"
+    return (
+        f"{kept}add up the counts of the same gene, "
+        f"`codes, genes = pd.factorize({name}.var_names)` and "
+        f"`{name} = AnnData({name}.X @ {sums}, obs={name}.obs, var=pd.DataFrame(index=genes))`"
+    )
 
 
 def advice_on_names(var: pd.DataFrame, genes: pd.Index, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
@@ -13,6 +14,8 @@ from scovert.core.genes._housekeeping import is_housekeeping
 from scovert.core.genes._kinds import (
     IDENTIFIERS,
     JOINED,
+    NO_NAMES,
+    NUMBERS,
     SYMBOLS,
     identifiers,
     kind_of_genes,
@@ -21,28 +24,24 @@ from scovert.core.genes._kinds import (
 
 __all__ = ["GeneNames", "Spelling"]
 
-_OF_SYMBOLS = (
-    "feature_name",  # CELLxGENE
-    "gene_symbol",
-    "gene_symbols",  # scanpy
-    "gene_name",  # GENCODE, nf-core
-    "gene_names",
-    "gene_short_name",  # monocle
-    "external_gene_name",  # biomaRt
-    "hgnc_symbol",
-    "mgi_symbol",
-    "symbol",
-    "symbols",
-    "gene",
-    "genes",
-    "name",
+_OF_SYMBOLS = frozenset(
+    "featurename genesymbol genesymbols genename genenames geneshortname externalgenename "
+    "externalgeneid associatedgenename hgncsymbol hgncsymbols hgnc mgisymbol symbol symbols gene "
+    "genes name features".split()
 )
-"""Columns of symbols. Those of identifiers are told by what is in them."""
+"""Columns of symbols: of CELLxGENE, scanpy, GENCODE, nf-core, monocle, biomaRt and others.
+
+Those of identifiers are told by what is in them.
+"""
+OTHER = "other names"
+"""Kind of a column that may have names of genes, or just different texts."""
+_DISTINCT = 0.5
+"""Share of different entries of such a column; classes of genes have fewer."""
 VERSIONS = "versions"
 CUT = {
     (IDENTIFIERS, JOINED): "symbols",
     (SYMBOLS, JOINED): "identifiers",
-    (SYMBOLS, SYMBOLS): "genomes",
+    (SYMBOLS, SYMBOLS): "prefixes",
 }
 """What is cut from names of the second kind to have those of the first, if not versions."""
 
@@ -54,7 +53,7 @@ class Spelling:
     Attributes
     ----------
     kind
-        ``"Ensembl identifiers"`` (without versions) or ``"symbols"``.
+        ``"Ensembl identifiers"`` (without versions), ``"symbols"`` or ``"other names"``.
     source
         Where the names are, such as ``"var['gene_ids']"``.
     names
@@ -100,14 +99,15 @@ class GeneNames:
         """Tell ribosomal and mitochondrial genes by any of their names."""
         found = is_housekeeping(self.names)
         for spelling in self.spellings:
-            found = found | is_housekeeping(spelling.names)
+            if spelling.kind != OTHER:
+                found = found | is_housekeeping(spelling.names)
         return found
 
     @property
     def has_symbols(self) -> bool:
         """Whether the genes have symbols."""
         return kind_of_genes(self.names) == SYMBOLS or any(
-            spelling.kind == SYMBOLS for spelling in self.spellings
+            s.kind == SYMBOLS == kind_of_genes(s.names) for s in self.spellings
         )
 
     def known(self) -> pd.Index:
@@ -121,10 +121,18 @@ class GeneNames:
 def _spellings(var: pd.DataFrame, names: pd.Index) -> Iterator[Spelling]:
     for source, texts, may_be_symbols in _sources(var, names):
         kind = kind_of_genes(texts)
-        if kind.startswith(IDENTIFIERS) or kind == JOINED:
-            yield _spelling(IDENTIFIERS, kind, source, texts, names)
-        if kind in (SYMBOLS, JOINED) and may_be_symbols:
-            yield _spelling(SYMBOLS, kind, source, texts, names)
+        has_identifiers = kind.startswith(IDENTIFIERS) or kind == JOINED
+        if has_identifiers or kind == SYMBOLS:
+            ids = _spelling(IDENTIFIERS, kind, source, texts, names)
+            n_ids = int((identifiers(texts) != "").sum())
+            if n_ids:
+                yield ids
+            is_mixed = 0 < n_ids < len(texts)
+            if may_be_symbols and (kind in (SYMBOLS, JOINED) or is_mixed):
+                yield _spelling(SYMBOLS, kind, source, texts, names)
+        if kind != NUMBERS and not has_identifiers and not (kind == SYMBOLS and may_be_symbols):
+            if texts.nunique() > _DISTINCT * len(texts):
+                yield Spelling(OTHER, source, texts.where(texts != "", names))
 
 
 def _spelling(kind: str, was: str, source: str, texts: pd.Index, names: pd.Index) -> Spelling:
@@ -141,6 +149,7 @@ def _sources(var: pd.DataFrame, names: pd.Index) -> Iterator[tuple[str, pd.Index
     yield "var_names", names, True
     for column, values in var.items():
         if not pd.api.types.is_numeric_dtype(values):
-            texts = values.astype(object).where(values.notna(), "").astype(str)
-            is_of_symbols = str(column).lower().replace(" ", "_") in _OF_SYMBOLS
+            texts = values.astype(object).where(values.notna(), "").astype(str).str.strip()
+            texts = texts.mask(texts.str.lower().isin(NO_NAMES), "")
+            is_of_symbols = re.sub("[^a-z]", "", str(column).lower()) in _OF_SYMBOLS
             yield f"var[{column!r}]", pd.Index(texts), is_of_symbols

@@ -11,13 +11,13 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scovert.core._checks import UNKNOWN, caller_level, check_categorical, check_column, some_of
-from scovert.core.genes import Match, are_known, kind_of_genes
+from scovert.core.genes import are_known
+from scovert.model.bulk._type_names import are_no_types, spelt_alike
 
 __all__ = [
     "check_bulk_values",
     "check_condition",
     "check_content",
-    "check_informative",
     "check_kind",
     "check_no_options",
     "check_orientation",
@@ -28,14 +28,13 @@ __all__ = [
     "check_types",
     "check_unknown",
     "warn_about_conditions",
-    "warn_about_housekeeping",
     "warn_about_kind",
-    "warn_about_match",
     "warn_about_unknown",
     "warn_about_samples",
+    "warn_about_spelling",
+    "warn_about_types",
 ]
 
-FEWEST_GENES, FEW_GENES = 50, 200
 LARGE_UNKNOWN = 0.25
 LARGEST_LOG = 30.0
 """Expression on a linear scale exceeds it; logarithms of it do not."""
@@ -60,6 +59,35 @@ def check_types(adata: AnnData, key: str, min_cells: int) -> None:
             f"The types {small.to_dict()} of `adata.obs[{key!r}]` have fewer than "
             f"`min_cells_per_type={min_cells}` cells, too few for a profile. Leave them out, "
             "merge them with a related type, or pass a smaller `min_cells_per_type`."
+        )
+
+
+def warn_about_spelling(obs: pd.DataFrame, key: str | None, table: str = "reference") -> None:
+    """Warn about values of a column that are spelt in two ways."""
+    if key is None:
+        return
+    pairs = spelt_alike(sorted(set(obs[key].astype(str))))
+    if pairs:
+        warnings.warn(
+            f"{pairs[0][0]!r} and {pairs[0][1]!r} of `{table}.obs[{key!r}]` look like one that is "
+            f"spelt in two ways ({len(pairs)} such pairs), and are taken for two. Give both one "
+            f"name, for example `{table}.obs[{key!r}] = {table}.obs[{key!r}].astype(str)"
+            f".replace({pairs[0][1]!r}, {pairs[0][0]!r})`.",
+            UserWarning,
+            stacklevel=caller_level(),
+        )
+
+
+def warn_about_types(obs: pd.DataFrame, key: str) -> None:
+    """Warn about names that are those of no type."""
+    none = are_no_types(sorted(set(obs[key].astype(str))))
+    if none:
+        warnings.warn(
+            f"{some_of(none, 6)} of the reference look like no type of cells, and take a fraction "
+            "of every sample as one. Leave these cells out, unless they are what you look for: "
+            f"`reference = reference[~reference.obs[{key!r}].isin({none})].copy()`.",
+            UserWarning,
+            stacklevel=caller_level(),
         )
 
 
@@ -227,85 +255,10 @@ def warn_about_samples(n_samples: int) -> None:
         )
 
 
-def check_informative(
-    n_informative: int, shared: pd.Index, genes: pd.Index, bulk: pd.Index
-) -> None:
-    """Refuse fewer than 50 shared genes that tell types apart; warn about fewer than 200."""
-    if n_informative >= FEW_GENES:
-        return
-    found = (
-        f"Bulk and reference share {len(shared)} genes, {n_informative} of which tell the types "
-        "of the reference apart"
-    )
-    if n_informative < FEWEST_GENES:
-        raise ValueError(
-            f"{found}, and at least {FEWEST_GENES} are needed.{_why_few(shared, genes, bulk)}"
-        )
-    warnings.warn(
-        f"{found}. With fewer than {FEW_GENES}, proportions are uncertain: pass all genes of the "
-        "bulk and the reference.",
-        UserWarning,
-        stacklevel=caller_level(),
-    )
-
-
-def _why_few(shared: pd.Index, genes: pd.Index, bulk: pd.Index) -> str:
-    """Say what kinds of names the reference and the bulk have, if they differ."""
-    kinds = kind_of_genes(genes), kind_of_genes(bulk)
-    examples = f"such as {genes[0]!r} and {bulk[0]!r}"
-    others = bulk.difference(shared, sort=False)
-    upper = dict(zip(others.str.upper(), others, strict=True))
-    cased = [gene for gene in genes.difference(shared, sort=False) if gene.upper() in upper]
-    if kinds[0] != kinds[1]:
-        return (
-            f" The genes of the reference are {kinds[0]} and those of the bulk {kinds[1]}, "
-            f"{examples}, and no column of `var` has the same names for both. Give both the same "
-            "names in `var_names`, or a column that has them, such as 'gene_ids' or 'gene_name'."
-        )
-    if len(shared) < len(genes) // 10 and len(cased) > len(shared):
-        pair = f"such as {cased[0]!r} and {upper[cased[0].upper()]!r}"
-        return f" Their names differ in case, {pair}: are they of the same species?"
-    return (
-        f" Pass all genes of both ({len(genes)} and {len(bulk)} here, {examples}), and a "
-        "reference with more cells if it has few: differences that sampling explains do not count."
-    )
-
-
-def warn_about_housekeeping(n_found: int, names: pd.Index, *, has_symbols: bool) -> None:
-    """Warn that ribosomal and mitochondrial genes cannot be told by the names of a reference."""
-    if n_found or has_symbols:
-        return
-    warnings.warn(
-        f"The genes of the reference are {kind_of_genes(names)}, such as {some_of(names)}, and "
-        "none is known as that of a ribosomal or mitochondrial gene. If there are any, they stay "
-        "in unless names of the bulk tell them, and fractions are less certain: known are "
-        "symbols, and Ensembl identifiers of human and mouse. Put symbols into a column of "
-        "`reference.var` called 'gene_symbols', or leave these genes out.",
-        UserWarning,
-        stacklevel=caller_level(),
-    )
-
-
-def warn_about_match(match: Match, genes: pd.Index, bulk: pd.Index) -> None:
-    """Say how genes of a bulk were matched, if not by `var_names`, and how many were added up."""
-    if match.is_plain:
-        return
-    added = ""
-    if match.n_added:
-        added = f" The counts of {match.n_added} genes are added to those of another of that name."
-    warnings.warn(
-        f"The genes of the reference are {kind_of_genes(genes)} and those of the bulk "
-        f"{kind_of_genes(bulk)}, such as {genes[0]!r} and {bulk[0]!r}. They are matched by "
-        f"{match.source}: {match.n_shared} of {len(genes)} and "
-        f"{len(bulk)} are in both.{added} If that is not right, give both "
-        "the same `var_names`.",
-        UserWarning,
-        stacklevel=caller_level(),
-    )
-
-
-def check_sizes(cell_size: object, types: Collection[str]) -> None:
-    """Refuse RNA contents that are no known choice, not positive, or of unknown types."""
+def check_sizes(cell_size: object, types: Collection[str]) -> str | Mapping[str, float]:
+    """Return RNA contents; refuse no known choice, none that are positive, or unknown types."""
+    if isinstance(cell_size, pd.Series) and cell_size.index.is_unique:
+        cell_size = cell_size.to_dict()
     if isinstance(cell_size, str):
         choices = ("auto", "table", "reference", "none")
         if cell_size not in choices:
@@ -313,11 +266,11 @@ def check_sizes(cell_size: object, types: Collection[str]) -> None:
                 f"`cell_size={cell_size!r}` is not known. Pass one of {list(choices)}, or a "
                 "mapping from types to RNA per cell."
             )
-        return
+        return cell_size
     if not isinstance(cell_size, Mapping):
         raise TypeError(
             f"`cell_size` is a {type(cell_size).__name__}. Pass 'auto', 'table', 'reference', "
-            "'none', or a mapping from types to RNA per cell."
+            "'none', or a mapping (or a Series) from types to RNA per cell, each type once."
         )
     unknown = [kind for kind in cell_size if kind not in types]
     if unknown or not cell_size:
@@ -330,6 +283,7 @@ def check_sizes(cell_size: object, types: Collection[str]) -> None:
     bad = {k: v for k, v in cell_size.items() if not (_is_number(v) and np.isfinite(v) and v > 0)}
     if bad:
         raise ValueError(f"`cell_size` holds {bad}. RNA per cell is a positive number.")
+    return cell_size
 
 
 def _is_number(value: object) -> bool:
@@ -381,6 +335,7 @@ def check_condition(obs: pd.DataFrame, key: str | None) -> None:
             f"`bulk.obs[{key!r}]` has no value in {len(missing)} samples, such as {missing[0]!r}. "
             "Every sample needs a condition."
         )
+    warn_about_spelling(obs, key, "bulk")
 
 
 def warn_about_conditions(condition: pd.Series) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scovert.core._arguments import knows_its_arguments
-from scovert.core._slots import slot_name
+from scovert.core._slots import slot_names
 from scovert.model.bulk._checks import check_condition, warn_about_conditions
 from scovert.model.bulk._expression_fit import Mixture, fit_expression
 from scovert.model.bulk._result import BulkResult, Fit
@@ -96,13 +96,8 @@ class TypeExpression:
 def layer_names(types: Sequence[str], key: str) -> dict[str, str]:
     """Return the types by the names of their layers, expression first, then reliability."""
     prefixes = [f"{key}_", f"{key}_reliability_"]
-    names = {prefix + slot_name(kind): kind for prefix in prefixes for kind in types}
-    if len(names) < len(prefixes) * len(types):
-        raise ValueError(
-            f"Two of the types {list(types)} would have layers of the same name, since a slash "
-            "becomes `_`. Pass `write_layer=False`, and see `get_cell_type_expression`."
-        )
-    return names
+    names = slot_names([prefix + kind for prefix in prefixes for kind in types])
+    return dict(zip(names, [*types] * len(prefixes), strict=True))
 
 
 def types_of(result: BulkResult) -> list[str]:

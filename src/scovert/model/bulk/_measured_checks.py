@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -30,13 +30,16 @@ def check_measured(
             f"`measured` is a {type(measured).__name__}. Pass a DataFrame of samples x types with "
             "measured fractions of cells."
         )
+    if isinstance(groups, pd.Series) and groups.index.is_unique:
+        groups = groups.to_dict()
     if groups is not None and not isinstance(groups, Mapping):
         raise TypeError(
             f"`groups` is a {type(groups).__name__}. Pass a mapping from a column of `measured` "
             'to types, such as {"T": ["CD4 T", "CD8 T"]}.'
         )
+    groups = _as_lists(groups or {})
     _check_groups(groups, types)
-    members = {kind: [kind] for kind in types} | dict(groups or {})
+    members = {kind: [kind] for kind in types} | groups
     _check_text(measured, samples, list(members))
     _check_orientation(measured, samples, list(members))
     for axis, what, known in (
@@ -116,11 +119,20 @@ def _without_gaps(measured: pd.DataFrame) -> pd.DataFrame:
     return kept.drop(columns=columns)
 
 
-def _check_groups(groups: Mapping[str, Sequence[str]] | None, types: Sequence[str]) -> None:
+def _as_lists(groups: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """Return lists of types, whatever holds them: an array, an Index, a set."""
+    for name, members in groups.items():
+        if isinstance(members, str) or not isinstance(members, Iterable):
+            raise TypeError(
+                f"`groups[{name!r}]` is a {type(members).__name__}, {members!r}. Pass a list of "
+                "types."
+            )
+    return {name: list(members) for name, members in groups.items()}
+
+
+def _check_groups(groups: Mapping[str, list[str]], types: Sequence[str]) -> None:
     owner: dict[str, str] = {}
-    for name, members in (groups or {}).items():
-        if isinstance(members, str):
-            raise TypeError(f"`groups[{name!r}]` is a string. Pass a list of types.")
+    for name, members in groups.items():
         unknown = [kind for kind in members if kind not in types]
         if unknown or not members:
             raise ValueError(

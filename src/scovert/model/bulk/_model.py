@@ -41,12 +41,14 @@ from scovert.model.bulk._checks import (
     check_subjects,
     check_types,
     check_unknown,
-    warn_about_housekeeping,
+    warn_about_spelling,
+    warn_about_types,
     warn_about_unknown,
 )
 from scovert.model.bulk._deconvolve import Question, answer, work_of
 from scovert.model.bulk._diagnostics import reference_rows
 from scovert.model.bulk._expression import TypeExpression, find_expression, layer_names, types_of
+from scovert.model.bulk._gene_checks import warn_about_dates, warn_about_housekeeping
 from scovert.model.bulk._measured_checks import check_measured
 from scovert.model.bulk._module import BulkModule
 from scovert.model.bulk._reference import Learning, find_signatures, restored, stored
@@ -178,6 +180,10 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         totals = check_counts(get_counts(reference, layer), where, reference)
         if _registry is None:
             warn_about_cells(reference, totals)
+            warn_about_dates(reference.var_names, "reference")
+            warn_about_types(reference.obs, labels_key)
+            for key in (labels_key, batch_key, subject_key):
+                warn_about_spelling(reference.obs, key)
         give_identity(cls, reference)
         manager = AnnDataManager(
             fields=[
@@ -242,9 +248,10 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         kind: Literal["auto", "counts", "tpm"] = "auto",
         method: Literal["joint", "network"] = "joint",
         likelihood: Literal["robust", "nb"] = "robust",
-        cell_size: Literal["auto", "table", "reference", "none"] | Mapping[str, float] = "auto",
+        cell_size: str | Mapping[str, float] | pd.Series = "auto",
         measured: pd.DataFrame | None = None,
         groups: Mapping[str, Sequence[str]] | None = None,
+        other_types: Sequence[str] = (),
         unknown: bool = False,
         interval: float | None = 0.9,
     ) -> BulkResult:
@@ -272,15 +279,18 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             RNA per cell. ``"table"``: a table for human blood and immune cells, in which types
             are found by their names; others take their counts, with a warning.
             ``"reference"``: counts per cell of the reference, which depend on its chemistry.
-            ``"none"``: fractions of RNA. A mapping from types to relative RNA per cell is taken
-            as known. ``"auto"``: the table if it has the types of half of the reference's cells
-            or more, else the reference, with a warning.
+            ``"none"``: fractions of RNA. A mapping (or a Series) from types to relative RNA per
+            cell is taken as known. ``"auto"``: the table if it has the types of half of the
+            reference's cells or more, else the reference, with a warning.
         measured
             Fractions of cells measured in some of the samples (flow cytometry), samples x types;
             NaN where a type was not measured in a sample. They correct what is wrong with a type
             in all samples; the estimates of measured samples are not set to them.
         groups
             Names of measured columns that hold several types, ``{"T": ["CD4 T", "CD8 T"]}``.
+        other_types
+            Types that only other references have, whose results are averaged with this one:
+            `cell_size`, `measured` and `groups` may name them.
         unknown
             Add a component for content that the reference lacks. It may take what belongs to
             types: compare with a fit without it.
@@ -300,7 +310,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         check_trained(self)
         check_choice("kind", kind, ("auto", "counts", "tpm"))
         _check_method(method, likelihood, unknown)
-        check_sizes(cell_size, self.types)
+        types = list(dict.fromkeys([*self.types, *other_types]))
+        cell_size = check_sizes(cell_size, types)
         check_unknown(unknown, self.types)
         if interval is not None:
             check_number("interval", interval, 0.01, 0.999)
@@ -309,7 +320,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             samples = replace(samples, left_out=pd.Index([]))
         member = None
         if measured is not None:
-            measured, member = check_measured(measured, groups, samples.names, self.types)
+            measured, member = check_measured(measured, groups, samples.names, types)
         elif groups is not None:
             raise ValueError("`groups` names columns of `measured`, which is missing. Pass both.")
         question = Question(
@@ -429,8 +440,9 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         :meth:`get_cell_type_expression`; and ``uns["bulk"]`` (parameters, what was assumed,
         versions, time). Layers have missing values at genes that the reference does not share,
         whose number is ``uns["bulk"]["n_genes_without_profile"]``.
-        A slash in the name of a type becomes ``_``, as files cannot hold it: ``uns["bulk"]`` has
-        the names as they are, in ``"types"``, and in ``"layers"`` by layer.
+        A slash in the name of a type becomes ``_``, as files cannot hold it (a number follows if
+        another type has that name): ``uns["bulk"]`` has the names as they are, in ``"types"``, and
+        in ``"layers"`` by layer.
 
         Parameters
         ----------

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from scovert.core._arguments import knows_its_arguments
 from scovert.core._checks import UNKNOWN, caller_level
-from scovert.core._slots import slot_name
+from scovert.core._slots import slot_names
 from scovert.model.bulk._content import OF_UNKNOWN
 from scovert.model.bulk._joint_fit import JointFit
 from scovert.model.bulk._signature import Profiles
-from scovert.model.bulk._type_names import match_types
+from scovert.model.bulk._type_names import match_types, spelt_alike
 
 __all__ = ["BulkResult", "Fit", "in_slot"]
 
@@ -211,7 +211,7 @@ def _ordered(types: set[str]) -> NDArray:
 
 def in_slot(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table of types with columns that h5ad can hold."""
-    return table.set_axis([slot_name(kind) for kind in table.columns], axis=1)
+    return table.set_axis(slot_names(table.columns), axis=1)
 
 
 def _check(results: list[BulkResult]) -> None:
@@ -267,6 +267,7 @@ def _check_types(results: list[BulkResult]) -> None:
         others = {kind for other in names[:i] + names[i + 1 :] for kind in other} - set(own)
         known, alike = match_types(own), match_types(sorted(others))
         pairs = [(a, b) for a, x in known.items() for b, y in alike.items() if x == y]
+        pairs += [(a, b) for a, b in spelt_alike([*own, *others]) if a in own and b in others]
         pairs = [(a, b) for a, b in pairs if any(a not in n for n in names)]
         if pairs:
             warnings.warn(

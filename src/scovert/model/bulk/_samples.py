@@ -17,13 +17,18 @@ from scovert.core.genes import GeneNames, Match, match_genes
 from scovert.model.bulk._checks import (
     check_bulk_values,
     check_content,
-    check_informative,
     check_kind,
     check_orientation,
     check_shared_counts,
     warn_about_kind,
-    warn_about_match,
     warn_about_samples,
+)
+from scovert.model.bulk._gene_checks import (
+    check_informative,
+    check_positions,
+    warn_about_dates,
+    warn_about_lost,
+    warn_about_match,
 )
 from scovert.model.bulk._signature import Profiles, Signature
 
@@ -77,7 +82,10 @@ class Samples:
         warn_about_samples(len(values))
         own = GeneNames.of(bulk.var)
         match = match_genes(reference, own)
+        check_positions(match, reference.names, bulk.var_names)
+        warn_about_dates(bulk.var_names, "bulk")
         warn_about_match(match, reference.names, bulk.var_names)
+        warn_about_lost(match, reference.names)
         genes, values = _added_up(match.names, values)
         left_out = match.names[own.is_housekeeping()]
         return cls(bulk.obs_names, match, left_out, genes, values, found, bulk.obs.copy())

@@ -37,7 +37,7 @@ from scovert.core._checks import (
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
 from scovert.core._diagnostics import check_table, dispersion_row, finite_row
-from scovert.core._minibatch import check_trained, find_target, genes_of
+from scovert.core._minibatch import check_new_genes, check_trained, find_target, genes_of
 from scovert.core._registering import CountsField, check_set_up, check_unchanged, give_identity
 from scovert.core._save_load import SaveLoadMixin
 from scovert.core._slots import check_free, check_layer_fits, slot_name, write_slots
@@ -761,7 +761,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             keys = ("categorical_covariate_keys", "continuous_covariate_keys")
             check_covariates(adata, *(setup[key] for key in keys))
             check_size_factors(adata, setup["size_factor_key"])
-            check_genes(adata, genes_of(self.registry))
+            check_new_genes(adata, genes_of(self.registry))
             counts = get_counts(adata, setup["layer"])
             check_counts(counts, where, adata, may_be_zero=True)
             cells = Treated.read(adata, self.registry, self.scale_)
