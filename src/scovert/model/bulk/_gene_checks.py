@@ -67,8 +67,8 @@ def _why_few(shared: pd.Index, genes: pd.Index, bulk: pd.Index) -> str:
         )
     if "transcripts" in kinds[1] and "transcripts" not in kinds[0]:
         return (
-            f" The bulk has {kinds[1]} ({examples}), and genes are compared: sum them by gene, for "
-            "example with tximport and its `tx2gene`."
+            f" The bulk has {kinds[1]} ({examples}), and genes are compared: sum them by gene, "
+            "for example with tximport and its `tx2gene`."
         )
     if kinds[0] != kinds[1]:
         return (
