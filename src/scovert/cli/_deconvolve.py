@@ -255,7 +255,7 @@ def _read_bulk(
     names = [GeneNames.of(model.adata.var) for model in models]
     genes = {gene: None for own in names for gene in own.known()}
     bulk = read_bulk(source, genes, gene_column=gene_column)
-    if source.suffix == ".h5ad":
+    if source.suffix.lower() == ".h5ad":
         say(f"{source}: {bulk.n_obs} samples, {bulk.n_vars} genes.")
     else:
         say(f"{source}{bulk.uns['source'].removeprefix(source.name)}.")
