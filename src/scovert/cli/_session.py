@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 ARGUMENT = r"`(?P<name>\w+)(\[(?P<key>[^`]*)\])?(=(?P<value>[^`]*))?`"
-SLOT = r"`(?:adata|bulk)\.((?:X|layers|obs|var|obs_names|var_names)(?:\[[^`]*\])?)`"
+SLOT = r"`(?:adata|bulk)\.((?:X|raw\.X|layers|obs|var|obs_names|var_names)(?:\[[^`]*\])?)`"
 SUBJECT = "scovert.subject"
 
 

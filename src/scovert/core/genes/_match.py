@@ -52,6 +52,10 @@ class Match:
         """Whether the names are those of both in ``var_names``."""
         return self.source == VAR_NAMES
 
+    def of_reference(self, names: pd.Index) -> pd.Index:
+        """Return what the bulk calls genes of the reference."""
+        return names.map(lambda name: self.called.get(name, name))
+
 
 def match_genes(reference: GeneNames, bulk: GeneNames) -> Match:
     """Match genes by ``var_names``, or by other names if those are of different kinds.
