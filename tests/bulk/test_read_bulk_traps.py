@@ -120,8 +120,10 @@ def test_a_description_in_numbers_is_no_sample(label: str, tmp_path: Path) -> No
     assert label.replace("/", "_") in read_bulk(tmp_path / "bulk.tsv", GENES).var
 
 
-SAMPLES = ("GC", "CV", "SD", "Max", "start_1", "Total RNA", "mean 2", "count_1", "S1_counts", "Chr1",
-           "TPM_1", "length 5", "unnamed", "raw", "F", "t", "B", "Reads")  # fmt: skip
+SAMPLES = (
+    "GC;CV;SD;Max;start_1;Total RNA;mean 2;count_1;S1_counts;Chr1;TPM_1;length 5;unnamed;raw;F;t;B"
+    ";Reads"
+).split(";")
 
 
 @pytest.mark.parametrize("name", SAMPLES)

@@ -16,6 +16,7 @@ from scovert.core.genes import are_known
 __all__ = [
     "check_bulk_values",
     "check_kind",
+    "check_kind_name",
     "check_linear",
     "check_orientation",
     "check_shared_counts",
@@ -28,17 +29,22 @@ LARGEST_LOG = 30.0
 """Expression on a linear scale exceeds it; logarithms of it do not."""
 N_OUTLIERS = 4
 """Genes of a sample that may exceed what the others say of its scale."""
-NOT_EMPTY, NARROW = 1.5, 6.0
-"""Rounded logarithms of expressed genes have a larger mean than the first, and none is the second
-times as large as the mean; of counts that few the first genes are."""
-WHOLE = 1e-3
-"""Distance of squares of roots, up to 1000 and stored as float32, from whole numbers."""
+NARROW, NOT_EMPTY = 0.7, 1.9
+"""Coefficient of variation of expressed genes, above that of rounded logarithms; counts are more
+variable once their mean exceeds the second. Simulated for 60 to 20,000 genes."""
+CLOSE = 1e-3
+"""Distance of squares of roots, stored as float32, from whole numbers and from totals."""
+MANY_EXPRESSED = 200
+"""So many genes are not counted equally often."""
 MILLION, NEAR = 1e6, 0.01
 """What TPM sum to, up to this share of it."""
+RELATIVE = ("tpm", "fpkm", "rpkm", "cpm")
+"""Expression in shares, whatever the depth; lengths of genes do not matter within a gene."""
 SMALLEST_PART, FRACTIONAL = 0.4, 0.9
 """TPM of some of the genes sum to this share of a million, and that many are not whole."""
-FEW_COUNTS, FEW_EXPRESSED = 1000, 50
-"""Of the shared genes: below them the error of a sample of simulated blood doubles."""
+FEW_COUNTS, FEW_EXPRESSED = 3000, 50
+"""Of the shared genes: below the first the error of a sample of simulated blood doubles, with
+fewer genes than the second types are not told apart."""
 
 
 def check_orientation(bulk: AnnData, genes: pd.Index) -> None:
@@ -98,46 +104,59 @@ def check_linear(values: NDArray, shared: NDArray, where: str, bulk: AnnData) ->
     where, bulk
         Name of the matrix, and what it belongs to.
     """
-    found = counts_elsewhere(where, bulk, "bulk")
-    bad = np.flatnonzero(_are_logs(shared) & ~_are_shares(values.sum(1)))
-    if len(bad):
-        row = shared[bad[0]]
+    found, names = counts_elsewhere(where, bulk, "bulk"), bulk.obs_names
+    for bad, what, remedy in (
+        (_are_flat(shared), "one value in all genes that are not zero", "pass counts or TPM"),
+        (_are_roots(values, shared), "square roots", "pass the squares"),
+    ):
+        if bad.any():
+            raise ValueError(
+                f"{where} has {what} in sample {names[bad.argmax()]!r} ({bad.sum()} of "
+                f"{len(values)} samples). Mixing is linear in counts: {remedy}.{found}"
+            )
+    bad = _are_logs(shared) & ~_are_shares(values.sum(1))
+    if bad.any():
+        row = shared[bad.argmax()]
         few = "" if row.max() < LARGEST_LOG else ", but for a few genes,"
-        high = row[row < LARGEST_LOG].max()
         raise ValueError(
-            f"{where} looks log-transformed: its largest value is {high:.3g}{few} in sample "
-            f"{bulk.obs_names[bad[0]]!r} ({len(bad)} of {len(values)} samples like that). Mixing "
-            "is linear in counts, not in logarithms, and presence or nearly empty samples say "
-            "too little. Pass counts or TPM, for example `np.expm1(...)` or `2 ** ... - 1` of it, "
-            f"whichever undoes it, or leave the sample out.{found}"
-        )
-    bad = np.flatnonzero(_are_roots(values, shared))
-    if len(bad):
-        raise ValueError(
-            f"{where} looks like square roots, such as sample {bulk.obs_names[bad[0]]!r} "
-            f"({len(bad)} of {len(values)} samples): its squares are whole, or sum to a million. "
-            f"Mixing is linear: pass the squares, counts or TPM.{found}"
+            f"{where} looks log-transformed: its largest value is "
+            f"{row[row < LARGEST_LOG].max():.3g}{few} in sample {names[bad.argmax()]!r} "
+            f"({bad.sum()} of {len(values)} samples like that). Mixing is linear in counts, not "
+            "in logarithms. Pass counts or TPM, for example `np.expm1(...)` or `2 ** ... - 1` of "
+            f"it, whichever undoes it; if the sample is nearly empty, leave it out.{found}"
         )
 
 
 def _are_logs(values: NDArray) -> NDArray:
-    """Tell samples of logarithms, rounded ones and of presence from counts, also a few hundred."""
-    largest = values.max(1)
+    """Tell samples of logarithms, rounded ones too, from counts, also a few thousand of them."""
     high = np.sort(values, 1)[:, -min(N_OUTLIERS + 1, values.shape[1])]
-    mean = values.sum(1) / np.maximum((values > 0).sum(1), 1)
-    is_narrow = (largest == 1) | ((mean > NOT_EMPTY) & (largest < NARROW * mean))
     is_whole = (values == np.rint(values)).all(1)
-    return np.where(is_whole, (largest < LARGEST_LOG) & is_narrow, high < LARGEST_LOG)
+    return np.where(is_whole, _are_rounded_logs(values), high < LARGEST_LOG)
+
+
+def _are_rounded_logs(values: NDArray) -> NDArray:
+    """Tell logarithms by how little expressed genes vary, unless there are hardly any counts."""
+    totals, n_genes = values.sum(1), (values > 0).sum(1)
+    mean = totals / np.maximum(n_genes, 1)
+    variance = (values**2).sum(1) / np.maximum(n_genes, 1) - mean**2
+    is_filled = (n_genes >= FEW_EXPRESSED) & ((mean > NOT_EMPTY) | (totals >= FEW_COUNTS))
+    return (values.max(1) < LARGEST_LOG) & is_filled & (variance < (NARROW * mean) ** 2)
+
+
+def _are_flat(values: NDArray) -> NDArray:
+    """Tell presence, or one value for all genes, from expression."""
+    lowest = np.where(values > 0, values, np.inf).min(1)
+    return (values.max(1) == lowest) & ((values > 0).sum(1) >= MANY_EXPRESSED)
 
 
 def _are_roots(values: NDArray, shared: NDArray) -> NDArray:
-    """Tell samples whose squares are counts, or counts per million or per ten thousand."""
+    """Tell samples whose squares are counts, or all of which are counts per million or so."""
     is_middle = (shared > 1) & (shared < np.sqrt(1000))
     distance = np.abs(shared**2 - np.rint(shared**2))
-    has_whole = ((distance < WHOLE) | ~is_middle).all(1) & (shared != np.rint(shared)).any(1)
+    has_whole = ((distance < CLOSE) | ~is_middle).all(1) & (is_middle.sum(1) > N_OUTLIERS)
     totals = (values**2).sum(1)
-    has_total = np.any([np.abs(totals / n - 1) < NEAR for n in (1e4, MILLION)], 0)
-    return (has_whole & (is_middle.sum(1) > N_OUTLIERS)) | has_total
+    has_total = any((np.abs(totals / n - 1) < CLOSE).all() for n in (1e4, MILLION))
+    return (has_whole | has_total) & (shared != np.rint(shared)).any(1)
 
 
 def _are_shares(totals: NDArray) -> NDArray:
@@ -181,6 +200,20 @@ def warn_about_depth(values: NDArray, samples: pd.Index, kind: str) -> None:
             UserWarning,
             stacklevel=caller_level(),
         )
+
+
+def check_kind_name(kind: object) -> None:
+    """Refuse a kind of expression that is not known, or goes by another name here."""
+    kinds, plain = ["auto", "counts", "tpm"], str(kind).lower()
+    if kind in kinds:
+        return
+    hint = f" Did you mean {plain!r}?" if plain in kinds else ""
+    if plain in RELATIVE:
+        hint = (
+            " FPKM, RPKM and CPM are shares of unknown depth, as TPM are: pass `kind='tpm'` for "
+            "any of them."
+        )
+    raise ValueError(f"`kind={kind!r}` is not known. Pass one of {kinds}.{hint}")
 
 
 def check_kind(values: NDArray, shared: NDArray, kind: str, where: str) -> str:
