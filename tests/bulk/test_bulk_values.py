@@ -139,7 +139,10 @@ def test_expression_on_a_linear_scale_is_taken(
     case: str, model: BulkDeconvolution, bulk: AnnData
 ) -> None:
     bulk.X = LINEAR[case](bulk.X)
-    with warnings.catch_warnings(action="ignore"):
+    with warnings.catch_warnings(action="error"):
+        warnings.filterwarnings(
+            "ignore", message=".*(is taken as `kind|nearly empty|fewer than 200)"
+        )
         found = model.get_proportions(bulk, **QUIET)
     assert np.isfinite(found).all(axis=None)
 
