@@ -27,7 +27,9 @@ DESCRIPTIONS = {
 DESCRIBING = (
     "GeneID;Entrez Gene ID;ENTREZID;NCBI_GeneID;HGNC_ID;transcript_length;exonic.length;GeneLength"
     ";Length(bp);Length [bp];percent_gc;GC_content;gene_start;start_position;MedianLength"
-    ";Unnamed: 0;baseMean;log2FoldChange;pvalue;P.Value;adj.P.Val;SUM;Total;Mean;effLength"
+    ";Unnamed: 0;baseMean;log2FoldChange;pvalue;P.Value;adj.P.Val;effLength"
+    ";gene_length_kb;Transcript length (including UTRs and CDS);Gene start (bp);Gene % GC content"
+    ";NCBI gene (formerly Entrezgene) ID;Chromosome/scaffold name;Strand (1/-1);Locus ID;TSS"
 ).split(";")
 
 
@@ -120,9 +122,38 @@ def test_a_description_in_numbers_is_no_sample(label: str, tmp_path: Path) -> No
     assert label.replace("/", "_") in read_bulk(tmp_path / "bulk.tsv", GENES).var
 
 
+@pytest.mark.parametrize("label", ["Total", "SUM", "Mean", "row_means", "Average", "rank", "No."])
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_may_be_a_summary_is_refused(label: str, turned: bool, tmp_path: Path) -> None:
+    table = counts(["s1", "s2", label])
+    (table.T if turned else table).to_csv(tmp_path / "bulk.csv", index_label="name")
+    with pytest.raises(
+        ValueError, match=f"a sample called '{label}'.*or rename it if it is a sam"
+    ):
+        read_bulk(tmp_path / "bulk.csv", GENES)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_identifiers_of_any_name_are_refused(turned: bool, tmp_path: Path) -> None:
+    """All different and none zero, unlike the samples; all samples may be so."""
+    rng = np.random.default_rng(0)
+    genes = [f"GENE{g}" for g in range(600)]
+    table = pd.DataFrame(rng.negative_binomial(1, 0.01, (600, 2)), genes, ["a", "b"])
+    identifiers = rng.permutation(10_000)[:600] + 1
+    file = tmp_path / "bulk.tsv"
+    for name, values in (("my numbers", identifiers), ("x", np.sort(identifiers))):
+        whole = table.assign(**{name: values})
+        (whole.T if turned else whole).to_csv(file, sep="\t", index_label="name")
+        with pytest.raises(ValueError, match=f"a sample '{name}' with another number in each gen"):
+            read_bulk(file, genes)
+    deep = pd.DataFrame({"a": identifiers, "b": rng.permutation(identifiers)}, genes)
+    (deep.T if turned else deep).to_csv(file, sep="\t", index_label="name")
+    np.testing.assert_array_equal(read_bulk(file, genes).X, deep.T)
+
+
 SAMPLES = (
     "GC;CV;SD;Max;start_1;Total RNA;mean 2;count_1;S1_counts;Chr1;TPM_1;length 5;unnamed;raw;F;t;B"
-    ";Reads"
+    ";Reads;total 1;total RNA (1);norm;full_length_1;log phase;pos;X;ID;V1"
 ).split(";")
 
 
@@ -144,6 +175,10 @@ MIXED = {
     "with a length": ["Length", "Reads", "RPKM"],
     "counts without a word": ["s1", "s2", "s1_TPM", "s2_TPM"],
     "raw and normalised": ["s1 raw counts", "s1 normalised counts"],
+    "normalised beside": ["s1", "s2", "s1.norm", "s2.norm"],
+    "logarithms beside": ["s1", "s2", "log2_s1", "log2_s2"],
+    "without a gap": ["s1TPM", "s1Counts"],
+    "CLC": ["s1 Unique gene reads", "s1 Total gene reads", "s1 RPKM"],
 }
 
 
@@ -161,9 +196,9 @@ def test_two_measures_of_a_sample_are_refused(case: str, turned: bool, tmp_path:
 @pytest.mark.parametrize("turned", [False, True])
 def test_what_is_no_expression_is_refused(turned: bool, tmp_path: Path) -> None:
     for values, match in (
-        (1500, "a sample 'x' with 1500 in all genes. That is no expression: leave it out"),
-        (np.arange(N_GENES), "a sample 'x' with 0 to 119, the number of the gene"),
-        (np.arange(N_GENES) + 7, "a sample 'x' with 7 to 126, the number of the gene"),
+        (1500, "a sample 'x' with 1500 in all genes, as identifiers .* Leave it out"),
+        (np.arange(N_GENES), "a sample 'x' with another number in each gene"),
+        (np.arange(N_GENES) + 7, "a sample 'x' with another number in each gene"),
     ):
         table = counts(["a", "b"]).assign(x=values)
         file = tmp_path / "bulk.tsv"

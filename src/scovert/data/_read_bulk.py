@@ -16,16 +16,14 @@ from numpy.typing import NDArray
 from scovert.core._checks import caller_level, some_of
 from scovert.core.genes import GeneNames, are_known, kind_of_genes
 from scovert.data._bulk_assembly import Parts, assemble
-from scovert.data._bulk_orientation import begins_with_names, find_genes, tell_genes
-from scovert.data._bulk_programs import (
-    STAR,
-    are_no_genes,
+from scovert.data._bulk_descriptions import (
+    ambiguous,
     descriptions,
-    looks_like_position,
     refuse_mixed_measures,
     refuse_no_expression,
-    refuse_one_sample,
 )
+from scovert.data._bulk_orientation import begins_with_names, find_genes, tell_genes
+from scovert.data._bulk_programs import STAR, are_no_genes, refuse_one_sample
 from scovert.data._bulk_tables import Sheet, as_numbers, has_words, open_sheet
 
 __all__ = ["read_bulk"]
@@ -74,13 +72,14 @@ def read_bulk(
     ValueError
         If the file is not of these kinds or cannot be read, no gene or no sample is in it, genes
         are found in rows and columns or in neither, the name of a sample occurs twice or lacks,
-        or an entry is no number.
+        an entry is no number or runs over the end of its line, or a column is no sample: a second
+        measure of one, a description of genes, or the number of the row.
 
     Warns
     -----
     UserWarning
-        If genes stand in several rows, whose values are added up, or have no name, or if one of
-        the columns of STAR was taken.
+        If genes stand in several rows, whose values are added up, or have no name, if one of
+        the columns of STAR was taken, or if a few columns are no genes of the reference.
 
     Examples
     --------
@@ -249,7 +248,7 @@ def _with_genes_in_rows(table: _Table, genes: pd.Index | None) -> Parts:
             f"{some_of(labels[described].tolist(), len(described))}"
         )
     rows, columns = pd.Index(body[names]), pd.Index(labels[samples])
-    _refuse_descriptions(descriptions(columns) + looks_like_position(columns), table.path)
+    _refuse_descriptions(descriptions(columns) + ambiguous(columns), table.path)
     values = as_numbers(body[samples], rows, columns, table.path)
     # a slash makes a group inside an .h5ad file
     var = {
@@ -264,7 +263,7 @@ def _with_genes_in_columns(table: _Table, genes: pd.Index | None) -> Parts:
     rows, columns = pd.Index(table.body[0]), pd.Index(table.labels.iloc[1:])
     if genes is not None:
         _warn_about_others(columns, genes, table.path)
-    _refuse_descriptions(descriptions(rows) + looks_like_position(rows), table.path)
+    _refuse_descriptions(descriptions(rows) + ambiguous(rows), table.path)
     values = as_numbers(table.body.iloc[:, 1:], rows, columns, table.path)
     var = pd.DataFrame(index=columns.rename(None))
     return Parts(values.T, rows.rename(None), var, ("columns", "rows"))
