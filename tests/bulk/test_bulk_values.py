@@ -120,6 +120,23 @@ def test_large_numbers_do_not_hide_logarithms(
             model.deconvolve(bulk, **QUIET)
 
 
+def test_shared_genes_may_be_expressed_little(model: BulkDeconvolution, bulk: AnnData) -> None:
+    """FPKM of 150 genes of blood in a tissue of others."""
+    bulk.X = per_million(bulk.X)
+    strong = bulk[:, np.argsort(-bulk.X.mean(0))[:150]].copy()
+    strong.X = strong.X / strong.X.max() * 25
+    others = pd.DataFrame(500.5, bulk.obs_names, [f"other {g}" for g in range(50)])
+    tissue = AnnData(pd.concat([strong.to_df(), others], axis=1))
+    with warnings.catch_warnings(action="ignore"):
+        expected = model.get_proportions(strong_on_scale(strong), kind="tpm", **QUIET)
+        found = model.get_proportions(tissue, kind="tpm", **QUIET)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def strong_on_scale(bulk: AnnData) -> AnnData:
+    return AnnData(pd.DataFrame(per_million(bulk.X), bulk.obs_names, bulk.var_names))
+
+
 @pytest.mark.parametrize("case", ROOTS)
 def test_square_roots_are_refused(case: str, model: BulkDeconvolution, bulk: AnnData) -> None:
     bulk.X = ROOTS[case](bulk.X)

@@ -19,9 +19,9 @@ _OF_GENES = _CHROMOSOME | set(
     # positions and sizes
     "strand startposition endposition genestart geneend txstart txend transcriptionstartsite tss"
     " length width genelength transcriptlength txlength cdslength exonlength exoniclength"
-    " efflength effectivelength medianlength meanlength averagelength avglength mergedlength exons exoncount"
-    " numexons nexons gccontent genegccontent percentgc percentagegc percentagegenegccontent"
-    " percentagegccontent mappability"
+    " efflength effectivelength medianlength meanlength averagelength avglength mergedlength"
+    " exons exoncount numexons nexons gccontent genegccontent percentgc percentagegc"
+    " percentagegenegccontent percentagegccontent mappability"
     # identifiers
     " geneid entrez entrezid entrezgene entrezgeneid entrezgeneaccession ncbigene ncbigeneid"
     " ncbiid hgncid mgiid taxid locusid"

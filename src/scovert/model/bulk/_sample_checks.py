@@ -104,7 +104,7 @@ def check_linear(values: NDArray, shared: NDArray, where: str, bulk: AnnData) ->
     where, bulk
         Name of the matrix, and what it belongs to.
     """
-    found, names = counts_elsewhere(where, bulk, "bulk"), bulk.obs_names
+    names = bulk.obs_names
     for bad, what, remedy in (
         (_are_flat(shared), "one value in all genes that are not zero", "pass counts or TPM"),
         (_are_roots(values, shared), "square roots", "pass the squares"),
@@ -112,26 +112,32 @@ def check_linear(values: NDArray, shared: NDArray, where: str, bulk: AnnData) ->
         if bad.any():
             raise ValueError(
                 f"{where} has {what} in sample {names[bad.argmax()]!r} ({bad.sum()} of "
-                f"{len(values)} samples). Mixing is linear in counts: {remedy}.{found}"
+                f"{len(values)} samples). Mixing is linear in counts: {remedy}."
+                f"{counts_elsewhere(where, bulk, 'bulk')}"
             )
-    bad = _are_logs(shared) & ~_are_shares(values.sum(1))
+    bad = _are_logs(values, shared) & ~_are_shares(values.sum(1))
     if bad.any():
         row = shared[bad.argmax()]
         few = "" if row.max() < LARGEST_LOG else ", but for a few genes,"
         raise ValueError(
             f"{where} looks log-transformed: its largest value is "
-            f"{row[row < LARGEST_LOG].max():.3g}{few} in sample {names[bad.argmax()]!r} "
+            f"{row[row < LARGEST_LOG].max(initial=0):.3g}{few} in sample {names[bad.argmax()]!r} "
             f"({bad.sum()} of {len(values)} samples like that). Mixing is linear in counts, not "
             "in logarithms. Pass counts or TPM, for example `np.expm1(...)` or `2 ** ... - 1` of "
-            f"it, whichever undoes it; if the sample is nearly empty, leave it out.{found}"
+            "it, whichever undoes it; if the sample is nearly empty, leave it out."
+            f"{counts_elsewhere(where, bulk, 'bulk')}"
         )
 
 
-def _are_logs(values: NDArray) -> NDArray:
-    """Tell samples of logarithms, rounded ones too, from counts, also a few thousand of them."""
-    high = np.sort(values, 1)[:, -min(N_OUTLIERS + 1, values.shape[1])]
-    is_whole = (values == np.rint(values)).all(1)
-    return np.where(is_whole, _are_rounded_logs(values), high < LARGEST_LOG)
+def _are_logs(values: NDArray, shared: NDArray) -> NDArray:
+    """Tell samples of logarithms, rounded ones too, from counts, also a few thousand of them.
+
+    By the shared genes only if they are many: a few may be expressed little in all samples.
+    """
+    looked_at = (values, shared) if shared.shape[1] >= MANY_EXPRESSED else (values,)
+    is_low = np.any([(x >= LARGEST_LOG).sum(1) <= N_OUTLIERS for x in looked_at], 0)
+    is_whole = (shared == np.rint(shared)).all(1)
+    return np.where(is_whole, _are_rounded_logs(shared), is_low)
 
 
 def _are_rounded_logs(values: NDArray) -> NDArray:
