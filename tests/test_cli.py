@@ -170,6 +170,16 @@ def test_deconfound_by_controls(treated: Path, tmp_path: Path) -> None:
     assert written.uns["confounder"]["facts"]["n_controls"] == 80
 
 
+def test_controls_are_not_overwritten(treated: Path, tmp_path: Path) -> None:
+    names = tmp_path / "controls.csv"
+    names.write_text("gene 1\n")
+    options = ("--negative-controls", names, "--effects", names, "--overwrite")
+    result = deconfound(treated, tmp_path / "o.h5ad", *options)
+    assert result.exit_code == 1
+    assert "is the input. Name another output" in result.stderr
+    assert names.read_text() == "gene 1\n"
+
+
 NOT_DECONFOUNDED: dict[str, tuple[tuple[object, ...], str]] = {
     "no such treatment": (("--treatment-key", "x"), "--treatment-key x is not a column"),
     "no reference": (("--treatment-key", "arm"), "such as --reference ctrl"),
@@ -264,6 +274,9 @@ def test_refuses_with_one_line_and_writes_nothing(name: str, source: Path) -> No
 SAID = {
     "Pass `cluster_key='donor'`.": "Pass --cluster-key donor.",
     'See `n_latent="auto"`, `write_layer=False`.': "See --n-latent auto, --no-write-layer.",
+    "Samples x genes: pass `bulk.T`.": "Samples x genes: exchange rows and columns.",
+    "see `cell_sizes` of the result.": "see cell_size in uns['bulk'] of the output.",
+    "set `bulk.var_names = bulk.var['x']`.": "set var['x'] as names of genes (the index of var).",
     "Pass `overwrite=True`.": "Pass --overwrite.",
     "See `categorical_covariate_keys`.": "See --categorical-covariate.",
     "See `negative_controls`.": "See --negative-controls.",

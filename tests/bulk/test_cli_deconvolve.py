@@ -475,6 +475,40 @@ def test_it_refuses_with_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_measured_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
+    """Nor the table of RNA content: all inputs stay."""
+    for option in ("--measured", "--cell-size"):
+        file = tmp_path / "p.csv"
+        file.write_bytes((folder / "measured.csv").read_bytes())
+        before = file.read_bytes()
+        for table in (file, tmp_path / "." / "p.csv"):
+            result = run(
+                folder, tmp_path / "o.h5ad", option, file, "--table", table, "--overwrite"
+            )
+            assert result.exit_code == 1
+            assert "is the input. Name another output" in result.stderr
+        assert file.read_bytes() == before
+
+
+def test_kinds_may_be_capital(folder: Path, tmp_path: Path) -> None:
+    result = run(folder, tmp_path / "o.h5ad", "--kind", "Counts", source="bulk.h5ad")
+    assert result.exit_code == 0
+    assert ad.read_h5ad(tmp_path / "o.h5ad").uns["bulk"]["kind"] == "counts"
+
+
+def test_messages_are_not_in_python(folder: Path, tmp_path: Path) -> None:
+    pd.read_csv(folder / "measured.csv", index_col=0).T.to_csv(tmp_path / "turned.csv")
+    options = ("--measured", tmp_path / "turned.csv", "--group", "T=CD8 T")
+    turned = run(folder, tmp_path / "o.h5ad", *options)
+    assert "looks transposed" in turned.stderr
+    assert "exchange rows and columns" in turned.stderr
+    column = run(folder, tmp_path / "o.h5ad", "--gene-column", "x", source="bulk.h5ad")
+    assert "var['x'] as names of genes" in column.stderr
+    for result in (turned, column):
+        assert ".T`" not in result.stderr
+        assert "adata." not in result.stderr
+
+
 def test_the_input_is_not_overwritten(folder: Path) -> None:
     result = run(folder, folder / "ref1.h5ad", "--overwrite")
     assert result.exit_code == 1

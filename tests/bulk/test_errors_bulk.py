@@ -544,6 +544,24 @@ REFUSED_MEASURED = {
         ValueError,
         "No sample in `measured` has fractions of two types or more",
     ),
+    "all zero": (
+        fractions(NK=[0.0, 0.2], **{"T/4": [0.0, 0.2]}),
+        None,
+        ValueError,
+        r"of sample 'sample 2' in `measured` are all zero \(1 such samples\)",
+    ),
+    "all zero but nan": (
+        fractions(NK=[0, 0.2], tumour=[np.nan, 0.2], **{"T/4": [0, 0.2]}),
+        None,
+        ValueError,
+        "'sample 2' in `measured` are all zero",
+    ),
+    "text of per cent": (
+        fractions(NK=["10%", "20%"]).assign(tumour=0.1),
+        None,
+        TypeError,
+        r"columns \['NK'\] of `measured` are not numbers",
+    ),
     "sum with nan": (
         fractions(NK=[np.nan, 0.2], tumour=[0.6, 0.2], **{"T/4": [0.7, 0.2]}),
         None,
@@ -601,10 +619,25 @@ def test_measured_fractions_of_any_kind(model: BulkDeconvolution, bulk: AnnData)
     for measured in (fractions()[["T/4", "NK"]], fractions()[::-1], fractions().astype("f4")):
         found = model.get_proportions(bulk, **QUIET, measured=measured)
         pd.testing.assert_frame_equal(found, expected, atol=1e-6)
+    for kind in (object, str, "Float64", "category"):  # of `.T`, of text, of pandas
+        found = model.get_proportions(bulk, **QUIET, measured=fractions().astype(kind))
+        pd.testing.assert_frame_equal(found, expected)
     whole = fractions(x=[1, 0], **{"T/4": [0, 1]})  # integers, and zeros
     groups = {"x": ["NK", "B cells"]}
     found = model.get_proportions(bulk, **QUIET, measured=whole, groups=groups)
     assert np.isfinite(found).all(axis=None)
+
+
+def test_measured_fractions_may_be_rounded(model: BulkDeconvolution, bulk: AnnData) -> None:
+    """The level of a sample does not matter: sums a little above one are not rescaled."""
+    exact = fractions(NK=[0.325, 0.2], tumour=[0.275, 0.3], **{"T/4": [0.4, 0.5]})
+    expected = model.get_proportions(bulk, **QUIET, measured=exact)
+    rounded = exact.assign(NK=[0.33, 0.2], tumour=[0.28, 0.3])
+    with no_warning():
+        found = model.get_proportions(bulk, **QUIET, measured=rounded)
+        more = model.get_proportions(bulk, **QUIET, measured=exact * 1.01)
+    np.testing.assert_allclose(found, expected, atol=0.005)
+    np.testing.assert_allclose(more, expected, atol=1e-4)
 
 
 def test_what_was_not_measured_is_nan(model: BulkDeconvolution, bulk: AnnData) -> None:
@@ -622,6 +655,11 @@ def test_what_was_not_measured_is_nan(model: BulkDeconvolution, bulk: AnnData) -
     gaps = fractions(NK=[0.2, 0.3], **{"T/4": [0.5, 0.1]}, tumour=[np.nan, 0.1])
     with no_warning():
         found = model.deconvolve(bulk, **QUIET, measured=gaps)
+        objects = gaps.astype(object).where(gaps.notna(), None)
+        again = model.deconvolve(bulk, **QUIET, measured=objects)
+        nullable = model.deconvolve(bulk, **QUIET, measured=gaps.astype("Float64"))
+    for other in (again, nullable):
+        pd.testing.assert_frame_equal(other.proportions, found.proportions)
     assert np.isfinite(found.proportions).all(axis=None)
     assert not np.allclose(found.proportions, expected.proportions)
 

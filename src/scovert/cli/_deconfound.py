@@ -122,7 +122,8 @@ def deconfound(  # noqa: PLR0913
     """
     with session(context, quiet=quiet):
         check_sources(files, treatment_key, "treatment_key")
-        _check_outputs(output, effects, overwrite=overwrite, sources=files)
+        inputs = [*files, *([negative_controls] if negative_controls else [])]
+        _check_outputs(output, effects, overwrite=overwrite, sources=inputs)
         check_model(save_model, [output, *([effects] if effects else [])], overwrite=overwrite)
         options = _identify(identification, negative_controls)
         say = narrator(context, quiet=quiet)

@@ -91,7 +91,12 @@ def deconvolve(  # noqa: PLR0913
             "most genes of the reference).",
         ),
     ] = None,
-    kind: Annotated[Kind, typer.Option(help="What the bulk samples hold.")] = Kind.auto,
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            case_sensitive=False, help="What the bulk samples hold; tpm also for FPKM and CPM."
+        ),
+    ] = Kind.auto,
     cell_size: Annotated[
         str,
         typer.Option(
@@ -148,7 +153,8 @@ def deconvolve(  # noqa: PLR0913
         *references, source = files
         tables, groups = _tables(table, interval), read_groups(group)
         _check_files(references, source)
-        _check_outputs(output, tables, files, overwrite=overwrite)
+        inputs = [*files, *([measured] if measured else []), Path(cell_size)]
+        _check_outputs(output, tables, inputs, overwrite=overwrite)
         for folder in _folders(references, save_model).values():
             check_model(folder, [output, *tables], overwrite=overwrite)
         options = {
@@ -256,7 +262,7 @@ def _read_bulk(
     names = [GeneNames.of(model.adata.var) for model in models]
     genes = {gene: None for own in names for gene in own.known()}
     bulk = read_bulk(source, genes, gene_column=gene_column)
-    if source.suffix == ".h5ad":
+    if source.suffix.lower() == ".h5ad":
         say(f"{source}: {bulk.n_obs} samples, {bulk.n_vars} genes.")
     else:
         say(f"{source}{bulk.uns['source'].removeprefix(source.name)}.")

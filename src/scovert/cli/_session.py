@@ -27,7 +27,14 @@ __all__ = [
 ]
 
 ARGUMENT = r"`(?P<name>\w+)(\[(?P<key>[^`]*)\])?(=(?P<value>[^`]*))?`"
-SLOT = r"`(?:adata|bulk)\.((?:X|layers|obs|var|obs_names|var_names)(?:\[[^`]*\])?)`"
+SLOT = r"`(?:adata|bulk)\.((?:X|raw\.X|layers|obs|var|obs_names|var_names)(?:\[[^`]*\])?)`"
+PYTHON = (
+    (r"(pass|write) `\w+\.T`", "exchange rows and columns"),
+    (r"`\w+\.var_names = \w+\.(var\[[^`]*\])`", r"\1 as names of genes (the index of var)"),
+    (r"`\w+\.(\w+) = \w+\.\1\.astype\(str\)`", "text in the file"),
+    (r"`cell_sizes` of the result", "cell_size in uns['bulk'] of the output"),
+)
+"""What messages say to do in Python, and how it is said where files are made by other means."""
 SUBJECT = "scovert.subject"
 
 
@@ -87,6 +94,8 @@ def _with_options(text: str, context: typer.Context) -> str:
     Likewise slots of an AnnData as those of the file, if it is known: `adata.obs`, obs of FILE.
     """
     subject: Subject | None = context.meta.get(SUBJECT)
+    for code, words in PYTHON:
+        text = re.sub(code, words, text)
     options = {parameter.name: parameter for parameter in context.command.params}
     several = {k: p for k, p in options.items() if getattr(p, "multiple", False)}
     several = {f"{k}{end}": p for k, p in several.items() for end in ("s", "_keys")}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scovert.core._counts import RAW, find_matrix, get_counts, row_blocks
 
-__all__ = ["check_counts"]
+__all__ = ["check_counts", "counts_elsewhere"]
 
 LARGEST = 2**31
 """No gene of a cell is counted more often."""
@@ -75,9 +75,8 @@ def check_counts(
             f"non-negative whole numbers. {cause}{_others(has_bad, totals)}"
         )
     if not may_be_zero and not totals.any():
-        raise ValueError(
-            f"{where} holds nothing but zeros.{_elsewhere(where, adata)} Pass the raw counts."
-        )
+        found = counts_elsewhere(where, adata)
+        raise ValueError(f"{where} holds nothing but zeros.{found} Pass the raw counts.")
     return totals
 
 
@@ -131,7 +130,7 @@ def _likely_cause(value: float, counts: object, where: str, adata: AnnData) -> s
     if not np.isfinite(value):
         return "Find out where NaN or Inf came from, and start again from the raw counts."
     kind = _kind_of_values(counts, adata)
-    found = _elsewhere(where, adata)
+    found = counts_elsewhere(where, adata)
     if kind == "corrected" and not found:
         return (
             "They look like corrected or expected counts (SoupX, DecontX, RSEM, kallisto), which "
@@ -196,18 +195,20 @@ def _some_cells(counts: object) -> Iterator[NDArray]:
         yield values[values != 0].astype(float)
 
 
-def _elsewhere(where: str, adata: AnnData) -> str:
-    """Name another matrix of the AnnData that holds counts, if one does."""
-    places = {f"`adata.layers[{name!r}]`": name for name in adata.layers if name is not None}
+def counts_elsewhere(where: str, adata: AnnData, name: str = "adata") -> str:
+    """Name another matrix of the AnnData, which is called `name`, that holds counts, if any."""
+    places = {f"`{name}.X`": None} if adata.X is not None else {}
+    places |= {f"`{name}.layers[{key!r}]`": key for key in adata.layers if key is not None}
     if adata.raw is not None and adata.var_names.isin(adata.raw.var_names).all():
-        places.setdefault("`adata.raw.X`", RAW)
+        places.setdefault(f"`{name}.raw.X`", RAW)
     for place, layer in places.items():
         if place != where and _holds_counts(adata, layer):
-            return f" {place} holds counts: pass `layer={layer!r}`."
+            advice = "leave `layer` out" if layer is None else f"pass `layer={layer!r}`"
+            return f" {place} holds counts: {advice}."
     return ""
 
 
-def _holds_counts(adata: AnnData, layer: str) -> bool:
+def _holds_counts(adata: AnnData, layer: str | None) -> bool:
     if find_matrix(adata, layer).dtype.kind not in "biuf":
         return False
     values = np.concatenate(list(_some_cells(get_counts(adata, layer))))

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-
 import pandas as pd
 
 from scovert.data._bulk_tables import Sheet
 
-__all__ = ["STAR", "are_no_genes", "descriptions", "refuse_one_sample"]
+__all__ = ["STAR", "are_no_genes", "refuse_one_sample"]
 
 _HTSEQ = ("no_feature", "ambiguous", "too_low_aQual", "not_aligned", "alignment_not_unique")
 STAR = ("N_unmapped", "N_multimapping", "N_noFeature", "N_ambiguous")
 _NO_GENES = frozenset((*_HTSEQ, *(f"__{name}" for name in _HTSEQ), *STAR))
 """Rows that count reads outside of genes; HTSeq before 0.6 wrote them without underscores."""
-
-_CHROMOSOME = frozenset({"chr", "chrom", "chromosome", "seqname", "seqnames"})
-_POSITION = frozenset({"start", "end"})
-_OF_GENES = _CHROMOSOME | {
-    "strand",
-    "length",
-    "width",
-    "gene_length",
-    "effective_length",
-    "entrezid",
-    "entrez_id",
-    "entrez_gene_id",
-    "entrezgene_id",
-}
-"""Names of columns that describe a gene, in numbers too."""
 
 _ONE_SAMPLE = {
     "salmon": {"name", "length", "effectivelength", "tpm", "numreads"},
@@ -36,6 +19,7 @@ _ONE_SAMPLE = {
     "RSEM": {"length", "effective_length", "expected_count", "tpm", "fpkm"},
     "StringTie": {"gene id", "gene name", "reference", "coverage", "fpkm", "tpm"},
     "the GDC": {"unstranded", "stranded_first", "stranded_second", "tpm_unstranded"},
+    "Cufflinks": {"tracking_id", "locus", "fpkm", "fpkm_conf_lo"},
 }
 """Columns of one sample, by the program that writes them."""
 
@@ -43,19 +27,6 @@ _ONE_SAMPLE = {
 def are_no_genes(names: pd.Index) -> pd.Series:
     """Return which names are those of reads outside of genes, in HTSeq and STAR."""
     return names.isin(_NO_GENES)
-
-
-def descriptions(labels: Collection[str]) -> list[str]:
-    """Return which names of columns describe genes; start and end do beside a chromosome."""
-    known = _OF_GENES
-    if any(label.lower() in _CHROMOSOME for label in labels):
-        known = known | _POSITION
-    return [label for label in labels if label.lower() in known]
-
-
-def looks_like_position(labels: Sequence[str]) -> list[str]:
-    """Return which names may be those of positions or of samples."""
-    return [label for label in labels if label.lower() in _POSITION]
 
 
 def refuse_one_sample(sheet: Sheet) -> None:
@@ -68,4 +39,10 @@ def refuse_one_sample(sheet: Sheet) -> None:
             f"{', '.join(sheet.first[1:])}. A table of genes x samples is accepted: join the "
             "counts or the TPM of all samples. Of transcripts, tximport (R) or pytximport do so, "
             "and sum them to genes."
+        )
+    if "tracking_id" in labels and any(label.endswith("_conf_lo") for label in labels):
+        raise ValueError(
+            f"{sheet.path} is what Cuffdiff writes, with limits and a status beside the FPKM of "
+            "every sample. A table of genes x samples is accepted: keep gene_short_name and the "
+            "columns that end in _FPKM."
         )

@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -27,10 +28,13 @@ _N_HEAD, _N_TAIL = 50, 10
 _ABSENT = NO_NAMES
 _NUMBER = re.compile(r"[+-]?(\d[\d.,'\u2019\u00a0\u202f ]*|\.\d+)(e[+-]?\d+)?\s*%?", re.IGNORECASE)
 """What is meant as a number, also with commas, percent signs or spaces."""
+_QUOTED = re.compile(r'"((?:[^"]|\\"|"")*)"')
+"""An entry in quotes, and quotes within doubled or, by R, behind a backslash."""
 _MOST = 0.9
 """Share of words in a column of words; a sample with gaps in words has fewer."""
-_PREAMBLE = re.compile(r'\A(#1\.[23][^\n]*\n[^\n]*|"?sep=."?)\n')
+_PREAMBLE = re.compile(r'\A(?:#1\.[23][^\n]*\n([^\n]*)|"?sep=."?)\n')
 """What stands before a table in .gct files, version and size, and in files of Excel."""
+_GEO = re.compile(r'\A\s*"?!(Series|Sample|series_matrix)_')
 _MEANING = {
     "genes": "gene genes geneid genename genesymbol symbol hugosymbol hgncsymbol ensembl ensemblid"
     " ensemblgeneid feature featureid targetid",
@@ -81,14 +85,18 @@ class Sheet:
                 sep=self.separator,
                 header=None,
                 dtype=dict.fromkeys(as_text, str),
+                quoting=_quoting(self.separator),
                 skipinitialspace=True,
                 na_filter=False,  # a gene or a sample may be called NA
                 low_memory=False,
             )
         except ValueError as error:
             raise _unreadable(self.path, str(error)) from error
+        if len(frame) != text.rstrip("\n").count("\n") + 1:
+            raise _unreadable(self.path, _open_quote(frame))
         for column in frame.columns[[not _holds_numbers(kind) for kind in frame.dtypes]]:
             entries = frame[column].astype(str).str.strip()
+            entries = entries.map(partial(_unquoted, separator=self.separator))
             numbers = pd.to_numeric(entries, errors="coerce")
             is_text = column in as_text or numbers.isna().any()
             frame[column] = entries if is_text else numbers
@@ -99,7 +107,7 @@ class Sheet:
         return frame
 
     def _below_first(self) -> str:
-        rows = csv.reader(io.StringIO(self.text), delimiter=self.separator, skipinitialspace=True)
+        rows = _rows(self.text, self.separator)
         next(rows)
         return self.text.split("\n", rows.line_num)[rows.line_num]
 
@@ -199,7 +207,18 @@ def _text_of(path: Path) -> str:
         raise _unreadable(path, str(error)) from error
     if "\0" in text:
         raise _unreadable(path, "it is no text")
-    return _PREAMBLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"), count=1)
+    return _without_preamble(text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _without_preamble(text: str) -> str:
+    """Leave out what stands before a table, and rows below its names that describe samples."""
+    preamble = _PREAMBLE.match(text)
+    if preamble is None:
+        return text
+    sizes = (preamble[1] or "").split()  # of .gct 1.3: genes, samples, and what describes each
+    n_described = int(sizes[3]) if len(sizes) == 4 and sizes[3].isdigit() else 0
+    lines = text[preamble.end() :].split("\n", n_described + 1)
+    return "\n".join([lines[0], *lines[n_described + 1 :]])
 
 
 def _head(text: str, separator: str) -> _Head | None:
@@ -221,10 +240,37 @@ def _head(text: str, separator: str) -> _Head | None:
     return _Head(separator, [names, *body], names == first, numeric, n_comments)
 
 
+def _quoting(separator: str) -> int:
+    """Return how entries are quoted: between tabs none needs to be, and many open no quote."""
+    return csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
+
+
+def _rows(text: str, separator: str) -> csv.reader:
+    return csv.reader(
+        io.StringIO(text),
+        delimiter=separator,
+        quoting=_quoting(separator),
+        skipinitialspace=True,
+    )
+
+
+def _unquoted(entry: str, separator: str) -> str:
+    """Take the quotes off an entry between tabs that begins and ends with one."""
+    is_quoted = _QUOTED.fullmatch(entry) if separator == "\t" else None
+    return re.sub(r'[\\"]"', '"', is_quoted[1]).strip() if is_quoted else entry
+
+
+def _open_quote(frame: pd.DataFrame) -> str:
+    """Say which entry runs over the end of its line."""
+    entries = frame.select_dtypes(exclude="number").astype(str).to_numpy().ravel()
+    entry = next((entry for entry in entries if "\n" in entry), "").split("\n")[0]
+    return f"a quote before {entry[:40]!r} does not end in its line: take it off, or end it there"
+
+
 def _cut(text: str, separator: str) -> list[list[str]]:
-    lines = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
+    lines = islice(_rows(text, separator), _N_HEAD)
     try:
-        rows = [[entry.strip() for entry in row] for row in islice(lines, _N_HEAD)]
+        rows = [[_unquoted(entry.strip(), separator) for entry in row] for row in lines]
     except csv.Error:  # an entry is longer than any name: not this separator
         return []
     return [row for row in rows if any(row)]
@@ -271,6 +317,11 @@ def _cleaned(text: str, head: _Head) -> str:
 
 def _fault(text: str) -> str:
     """Say why no separator makes a table."""
+    if _GEO.match(text):
+        return (
+            "it is a series matrix of GEO, with the study above its table: take the counts among "
+            "the supplementary files, or the rows between '!series_matrix_table_begin' and its end"
+        )
     lines = [line for line in text.split("\n") if line.strip() and not line.startswith("#")]
     line = lines[0] if lines else ""
     separator = max(_SEPARATORS[:3], key=line.count)

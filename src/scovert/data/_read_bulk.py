@@ -16,6 +16,12 @@ from numpy.typing import NDArray
 from scovert.core._checks import caller_level, some_of
 from scovert.core.genes import GeneNames, are_known, kind_of_genes
 from scovert.data._bulk_assembly import Parts, assemble
+from scovert.data._bulk_descriptions import (
+    ambiguous,
+    descriptions,
+    refuse_mixed_measures,
+    refuse_no_expression,
+)
 from scovert.data._bulk_orientation import (
     begins_with_names,
     column_of,
@@ -23,13 +29,15 @@ from scovert.data._bulk_orientation import (
     known_names,
     tell_genes,
 )
-from scovert.data._bulk_programs import STAR, descriptions, looks_like_position, refuse_one_sample
+from scovert.data._bulk_programs import STAR, are_no_genes, refuse_one_sample
 from scovert.data._bulk_tables import Sheet, as_numbers, has_words, open_sheet
 
 __all__ = ["read_bulk"]
 
 _TABLES = (".csv", ".tsv", ".txt", ".tab", ".gct", ".counts", ".sf", ".results")
-_DECIMALS = r';"?\d+\.(\d+)"?(?=[;\n]|\Z)'
+_DECIMALS = r'SEP *"?\d+\.(\d+)"? *(?=SEP|\n|\Z)'
+_FEW_OTHERS = 10
+"""As many columns that the reference lacks are named, and at most one in as many."""
 
 
 def read_bulk(
@@ -74,13 +82,14 @@ def read_bulk(
     ValueError
         If the file is not of these kinds or cannot be read, no gene or no sample is in it, genes
         are found in rows and columns or in neither, the name of a sample occurs twice or lacks,
-        or an entry is no number.
+        an entry is no number or runs over the end of its line, or a column is no sample: a second
+        measure of one, a description of genes, or the number of the row.
 
     Warns
     -----
     UserWarning
-        If genes stand in several rows, whose values are added up, or have no name, or if one of
-        the columns of STAR was taken.
+        If genes stand in several rows, whose values are added up, or have no name, if one of
+        the columns of STAR was taken, or if a few columns are no genes of the reference.
 
     Examples
     --------
@@ -101,10 +110,9 @@ def read_bulk(
     known = None if names is None else names.known()
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file. Name a table or an .h5ad file.")
-    if path.suffix == ".h5ad":
+    if path.suffix.lower() == ".h5ad":
         return _read_h5ad(path, known, gene_column)
-    ending = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    if ending.lower() not in _TABLES:
+    if Path(_unpacked(path)).suffix.lower() not in _TABLES:
         raise ValueError(
             f"{path} is none of the files that are read: tables ({', '.join(_TABLES)}, also with "
             ".gz) and .h5ad. Save it as one of these, for example as .csv."
@@ -116,11 +124,18 @@ def read_bulk(
     if _has_genes_in_rows(table, known):
         parts = _with_genes_in_rows(table, known)
     else:
-        parts = _with_genes_in_columns(table)
+        parts = _with_genes_in_columns(table, known)
     _refuse_points(sheet, parts.values)
+    refuse_mixed_measures(parts.samples, path)
+    refuse_no_expression(parts.values, parts.samples, path)
     if names is not None:
         table.notes.extend(column_of(names, parts.var.index))
     return assemble(parts, path, table.notes)
+
+
+def _unpacked(path: Path) -> str:
+    """Return the name of a file without .gz."""
+    return path.stem if path.suffix.lower() == ".gz" else path.name
 
 
 @dataclass
@@ -188,11 +203,10 @@ def _without_names(table: _Table) -> _Table:
             UserWarning,
             stacklevel=caller_level(),
         )
-    name = table.path.name.removesuffix(".gz")
     table.notes.append("no first row of names, so the sample is called like the file")
     table.body = body[[*text, *samples[:1]]]
     table.labels = pd.Series({column: f"column {column + 1}" for column in text})
-    table.labels[samples[0]] = Path(name).stem
+    table.labels[samples[0]] = Path(_unpacked(table.path)).stem
     return table
 
 
@@ -247,7 +261,7 @@ def _with_genes_in_rows(table: _Table, genes: pd.Index | None) -> Parts:
             f"{some_of(labels[described].tolist(), len(described))}"
         )
     rows, columns = pd.Index(body[names]), pd.Index(labels[samples])
-    _refuse_descriptions(descriptions(columns) + looks_like_position(columns), table.path)
+    _refuse_descriptions(descriptions(columns) + ambiguous(columns), table.path)
     values = as_numbers(body[samples], rows, columns, table.path)
     # a slash makes a group inside an .h5ad file
     var = {
@@ -258,23 +272,39 @@ def _with_genes_in_rows(table: _Table, genes: pd.Index | None) -> Parts:
     return Parts(values, columns.rename(None), frame, ("rows", "columns"))
 
 
-def _with_genes_in_columns(table: _Table) -> Parts:
+def _with_genes_in_columns(table: _Table, genes: pd.Index | None) -> Parts:
     rows, columns = pd.Index(table.body[0]), pd.Index(table.labels.iloc[1:])
-    _refuse_descriptions(descriptions(rows) + looks_like_position(rows), table.path)
+    if genes is not None:
+        _warn_about_others(columns, genes, table.path)
+    _refuse_descriptions(descriptions(rows) + ambiguous(rows), table.path)
     values = as_numbers(table.body.iloc[:, 1:], rows, columns, table.path)
     var = pd.DataFrame(index=columns.rename(None))
     return Parts(values.T, rows.rename(None), var, ("columns", "rows"))
 
 
+def _warn_about_others(columns: pd.Index, genes: pd.Index, path: Path) -> None:
+    """Name columns that are no genes of the reference, if they are few: age, say, or quality."""
+    others = columns[~are_known(columns, genes) & ~are_no_genes(columns)]
+    if 0 < len(others) <= min(_FEW_OTHERS, len(columns) // _FEW_OTHERS):
+        warnings.warn(
+            f"{path}: {some_of(others, _FEW_OTHERS)} in its first row, unlike the others, are not "
+            "among the genes that are looked for, and are read as genes. Leave out what describes "
+            "samples.",
+            UserWarning,
+            stacklevel=caller_level(),
+        )
+
+
 def _refuse_points(sheet: Sheet, values: NDArray) -> None:
-    """Refuse counts with points for thousands, as they are written where semicolons separate."""
+    """Refuse counts with points for thousands: three digits behind all, and none of a million."""
     parts = values[values != np.rint(values)]
-    may_be = sheet.separator == ";" and len(parts) and parts.min() > 1 and values.max() < 1000
-    if may_be and all(len(digits) == 3 for digits in re.findall(_DECIMALS, sheet.text)):
+    may_be = len(parts) and parts.min() > 1 and values.max() < 1000
+    decimals = _DECIMALS.replace("SEP", re.escape(sheet.separator))
+    if may_be and all(len(digits) == 3 for digits in re.findall(decimals, sheet.text)):
         raise ValueError(
-            f"{sheet.path} has whole numbers and such as {parts[0]:.3f}, none above 1000, between "
-            "semicolons: a point seems to stand for thousands. Write numbers without it; if it "
-            "stands for decimals, separate entries by tabs."
+            f"{sheet.path} has numbers such as {parts[0]:.3f}, with three digits behind every "
+            "point and none above 1000: a point seems to stand for thousands. Write numbers "
+            f"without it; if it stands for decimals, write one more digit, {parts[0]:.4f}."
         )
 
 

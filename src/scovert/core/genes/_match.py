@@ -64,6 +64,10 @@ class Match:
         """Whether the names are those of both in ``var_names``, and none is added to another."""
         return self.source == VAR_NAMES and not self.n_added
 
+    def of_reference(self, names: pd.Index) -> pd.Index:
+        """Return what the bulk calls genes of the reference."""
+        return names.map(lambda name: self.called.get(name, name))
+
 
 def match_genes(reference: GeneNames, bulk: GeneNames) -> Match:
     """Match genes by ``var_names``, or by other names if those are of different kinds.

@@ -11,36 +11,24 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scovert.core._checks import UNKNOWN, caller_level, check_categorical, check_column, some_of
-from scovert.core.genes import are_known
 from scovert.model.bulk._type_names import are_no_types, spelt_alike
 
 __all__ = [
-    "check_bulk_values",
     "check_condition",
     "check_content",
-    "check_kind",
     "check_no_options",
-    "check_orientation",
-    "check_shared_counts",
     "check_sizes",
     "check_studies",
     "check_subjects",
     "check_types",
     "check_unknown",
     "warn_about_conditions",
-    "warn_about_kind",
     "warn_about_unknown",
-    "warn_about_samples",
     "warn_about_spelling",
     "warn_about_types",
 ]
 
 LARGE_UNKNOWN = 0.25
-LARGEST_LOG = 30.0
-"""Expression on a linear scale exceeds it; logarithms of it do not."""
-MILLION = 1e6
-SMALLEST_PART, FRACTIONAL = 0.4, 0.9
-"""TPM of some of the genes sum to this share of a million, and that many are not whole."""
 
 
 def check_types(adata: AnnData, key: str, min_cells: int) -> None:
@@ -119,77 +107,6 @@ def check_studies(labels: NDArray, studies: Mapping[str, NDArray], min_cells: in
         )
 
 
-def check_orientation(bulk: AnnData, genes: pd.Index) -> None:
-    """Refuse a bulk of genes x samples."""
-    rows = bulk.obs_names[are_known(bulk.obs_names, genes)]
-    n_columns = are_known(bulk.var_names, genes).sum()
-    if len(rows) > 2 * n_columns:
-        raise ValueError(
-            f"`bulk` looks transposed: {len(rows)} of `bulk.obs_names` (such as "
-            f"{some_of(rows)}) are genes of the reference, and {n_columns} of "
-            f"`bulk.var_names` (such as {some_of(bulk.var_names)}). Samples x genes are accepted: "
-            "pass `bulk.T`."
-        )
-
-
-def check_bulk_values(values: NDArray, where: str, samples: pd.Index, genes: pd.Index) -> None:
-    """Refuse a bulk that is not expression on a linear scale, naming sample and gene."""
-    twice = samples[samples.duplicated()].unique()
-    if len(twice):
-        raise ValueError(
-            f"`bulk.obs_names` holds {some_of(twice)} more than once. Results are named by "
-            "sample: rename them, for example with `bulk.obs_names_make_unique()`."
-        )
-    if not values.size:
-        raise ValueError(
-            f"{where} has {len(samples)} samples and {len(genes)} genes. Pass one sample or more."
-        )
-    bad = np.argwhere(~np.isfinite(values) | (values < 0))
-    if len(bad):
-        sample, gene = bad[0]
-        remedy = "Expression is a finite number: leave the sample or the gene out."
-        if values[sample, gene] < 0:
-            remedy = (
-                "It looks like a logarithm, or scaled, and mixing is linear: pass counts or TPM."
-            )
-        raise ValueError(
-            f"{where} holds {values[sample, gene]:.6g} (sample {samples[sample]!r}, gene "
-            f"{genes[gene]!r}; {len(bad)} such values). {remedy}"
-        )
-    empty = np.flatnonzero(values.sum(1) == 0)
-    if len(empty):
-        raise ValueError(
-            f"Sample {samples[empty[0]]!r} of {where} has no counts at all ({len(empty)} such "
-            "samples). Leave it out."
-        )
-    is_small = values.max() < LARGEST_LOG and (values != np.rint(values)).any()
-    if is_small and _sum_of_shares(values) is None:
-        raise ValueError(
-            f"{where} looks log-transformed: its largest value is {values.max():.3g}, and not all "
-            "are whole numbers. Mixing is linear in counts, not in logarithms. Pass counts or "
-            "TPM, for example `np.expm1(...)` or `2 ** ... - 1` of it, whichever undoes it."
-        )
-
-
-def _sum_of_shares(values: NDArray) -> str | None:
-    """Return in words what samples sum to, if that says that they hold shares."""
-    totals = values.sum(1)
-    if (totals < 1.01).all():  # of all genes or of some; logarithms sum to more
-        return "to one at most"
-    whole = {100: "to a hundred", MILLION: "to a million"}
-    return next((s for n, s in whole.items() if (np.abs(totals / n - 1) < 0.01).all()), None)
-
-
-def check_shared_counts(totals: NDArray, samples: pd.Index) -> None:
-    """Refuse samples without counts of the genes that they share with the reference."""
-    empty = np.flatnonzero(totals == 0)
-    if len(empty):
-        raise ValueError(
-            f"Sample {samples[empty[0]]!r} has no counts of the genes that bulk and reference "
-            f"share ({len(empty)} such samples). Leave it out, or look at its names of genes."
-        )
-
-
 def check_content(rna: NDArray, types: Sequence[str]) -> None:
     """Refuse types without counts of the genes that reference and bulk share."""
     empty = [kind for kind, counts in zip(types, rna, strict=True) if counts == 0]
@@ -197,61 +114,6 @@ def check_content(rna: NDArray, types: Sequence[str]) -> None:
         raise ValueError(
             f"The cells of {some_of(empty)} have no counts of the genes that bulk and reference "
             "share. Leave these types out of the reference, or pass all genes of both."
-        )
-
-
-def check_kind(values: NDArray, kind: str, where: str) -> str:
-    """Return ``"counts"`` or ``"tpm"``, whichever it is; refuse one given for the other."""
-    is_whole = bool((values == np.rint(values)).all())
-    totals = values.sum(1)
-    shares = _sum_of_shares(values)
-    if kind == "counts" and not is_whole and (shares or _is_part_of_tpm(values)):
-        sums = shares or f"to {totals.min():.3g} up to {totals.max():.3g}"
-        raise ValueError(
-            f"{where} does not look like counts: samples sum {sums}, as TPM of all or most genes "
-            "or other shares do, and values are not whole. Pass `kind='tpm'`, or the counts."
-        )
-    if kind == "tpm" and is_whole and not shares:
-        raise ValueError(
-            f"{where} does not look like TPM: all values are whole, and samples sum to "
-            f"{totals.min():.3g} and more. Pass `kind='counts'`, or the TPM."
-        )
-    if kind != "auto":
-        return kind
-    return "counts" if is_whole else "tpm"
-
-
-def _is_part_of_tpm(values: NDArray) -> bool:
-    """Tell TPM of a part of the genes from expected counts, many of which are whole."""
-    totals, expressed = values.sum(1) / MILLION, values[values > 0]
-    is_near = totals.min() > SMALLEST_PART and totals.max() < 1.01
-    return bool(is_near and np.mean(expressed != np.rint(expressed)) > FRACTIONAL)
-
-
-def warn_about_kind(found: str, where: str) -> None:
-    """Say what was taken a bulk for."""
-    reason = {
-        "counts": "all values are whole numbers",
-        "tpm": "not all values are whole numbers, so they are taken as shares of unknown depth",
-    }[found]
-    other = "tpm" if found == "counts" else "counts"
-    warnings.warn(
-        f"{where} is taken as `kind={found!r}`: {reason}. Pass `kind` to say so yourself, or "
-        f"`kind={other!r}` if it is not so.",
-        UserWarning,
-        stacklevel=caller_level(),
-    )
-
-
-def warn_about_samples(n_samples: int) -> None:
-    """Warn about a single sample."""
-    if n_samples == 1:
-        warnings.warn(
-            "The bulk has one sample. What differs between its protocol and that of the reference "
-            "is told from composition by several samples that share it, so its fractions are less "
-            "certain. Deconvolve samples of one protocol together, if there are more.",
-            UserWarning,
-            stacklevel=caller_level(),
         )
 
 

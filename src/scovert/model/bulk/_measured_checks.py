@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
 
 from scovert.core._checks import caller_level, some_of
 
 __all__ = ["check_measured"]
+
+ROUNDING = 0.005
+"""What a fraction may be too large by, if it was written in whole percent."""
 
 
 def check_measured(
@@ -67,6 +69,7 @@ def check_measured(
             f"The columns of `measured` hold {some_of(twice)} more than once, in a group and on "
             "its own. Every type belongs to one column at most."
         )
+    measured = _as_numbers(measured)
     _check_fractions(measured)
     table = pd.DataFrame(member, measured.columns, types)
     measured = _without_gaps(measured)
@@ -148,12 +151,19 @@ def _check_groups(groups: Mapping[str, list[str]], types: Sequence[str]) -> None
             owner[kind] = name
 
 
-def _check_fractions(measured: pd.DataFrame) -> None:
-    text = [name for name, column in measured.items() if not is_numeric_dtype(column)]
+def _as_numbers(measured: pd.DataFrame) -> pd.DataFrame:
+    """Return what was measured as floats; columns of objects may hold them, as those of ``.T``."""
+    numbers = measured.astype(object).apply(pd.to_numeric, errors="coerce").astype(float)
+    text = list(measured.columns[(numbers.isna() & measured.notna()).any()])
     if text:
         raise TypeError(
-            f"The columns {text} of `measured` are not numbers. Pass fractions between 0 and 1."
+            f"The columns {text} of `measured` are not numbers. Pass fractions between 0 and 1, "
+            "and NaN for what was not measured."
         )
+    return numbers
+
+
+def _check_fractions(measured: pd.DataFrame) -> None:
     values = measured.to_numpy(float)
     bad = np.argwhere((values < 0) | (values > 1))
     if len(bad):
@@ -164,7 +174,14 @@ def _check_fractions(measured: pd.DataFrame) -> None:
             "100, and let what was not measured be NaN."
         )
     totals = np.nansum(values, axis=1)
-    if (totals > 1.001).any():
+    empty = measured.index[(totals == 0) & measured.notna().any(axis=1)]
+    if len(empty):
+        raise ValueError(
+            f"The fractions of sample {empty[0]!r} in `measured` are all zero ({len(empty)} such "
+            "samples). Some cells are of some type: leave the sample out, or let what was not "
+            "measured be NaN."
+        )
+    if (totals > 1 + ROUNDING * values.shape[1]).any():  # the level of a sample does not matter
         worst = int(totals.argmax())
         raise ValueError(
             f"The fractions of sample {measured.index[worst]!r} in `measured` sum to "

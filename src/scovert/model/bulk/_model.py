@@ -53,6 +53,7 @@ from scovert.model.bulk._measured_checks import check_measured
 from scovert.model.bulk._module import BulkModule
 from scovert.model.bulk._reference import Learning, find_signatures, restored, stored
 from scovert.model.bulk._result import BulkResult, in_slot
+from scovert.model.bulk._sample_checks import check_kind_name
 from scovert.model.bulk._samples import Samples
 from scovert.model.bulk._signature import Signature
 
@@ -308,7 +309,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             or too few genes that tell types apart; if measured fractions are none.
         """
         check_trained(self)
-        check_choice("kind", kind, ("auto", "counts", "tpm"))
+        check_kind_name(kind)
         _check_method(method, likelihood, unknown)
         types = list(dict.fromkeys([*self.types, *other_types]))
         cell_size = check_sizes(cell_size, types)

@@ -14,21 +14,23 @@ from numpy.typing import NDArray
 from scovert.core._checks import check_genes, check_layer
 from scovert.core._counts import find_matrix
 from scovert.core.genes import GeneNames, Match, match_genes
-from scovert.model.bulk._checks import (
-    check_bulk_values,
-    check_content,
-    check_kind,
-    check_orientation,
-    check_shared_counts,
-    warn_about_kind,
-    warn_about_samples,
-)
+from scovert.model.bulk._checks import check_content
 from scovert.model.bulk._gene_checks import (
     check_informative,
     check_positions,
     warn_about_dates,
     warn_about_lost,
     warn_about_match,
+)
+from scovert.model.bulk._sample_checks import (
+    check_bulk_values,
+    check_kind,
+    check_linear,
+    check_orientation,
+    check_shared_counts,
+    warn_about_depth,
+    warn_about_kind,
+    warn_about_samples,
 )
 from scovert.model.bulk._signature import Profiles, Signature
 
@@ -75,13 +77,16 @@ class Samples:
         stored = stored[:] if bulk.isbacked else stored
         dense = stored.toarray() if sp.issparse(stored) else np.asarray(stored)
         values = dense.astype(np.float64)
-        check_bulk_values(values, where, bulk.obs_names, bulk.var_names)
-        found = check_kind(values, kind, where)
+        check_bulk_values(values, where, bulk)
+        own = GeneNames.of(bulk.var)
+        match = match_genes(reference, own)
+        is_shared = match.names.isin(match.of_reference(reference.names))
+        shared = values[:, is_shared] if is_shared.any() else values
+        check_linear(values, shared, where, bulk)
+        found = check_kind(values, shared, kind, where)
         if kind == "auto":
             warn_about_kind(found, where)
         warn_about_samples(len(values))
-        own = GeneNames.of(bulk.var)
-        match = match_genes(reference, own)
         check_positions(match, reference.names, bulk.var_names)
         warn_about_dates(bulk.var_names, "bulk")
         warn_about_match(match, reference.names, bulk.var_names)
@@ -107,6 +112,7 @@ class Samples:
         own = self.values[:, self.genes.get_indexer(profiles.genes)]
         totals = own.sum(1, keepdims=True)
         check_shared_counts(totals, self.names)
+        warn_about_depth(own, self.names, self.kind)
         millions = float(np.median(totals)) / 1e6 if self.kind == "counts" else None
         return profiles, own / totals * 1e6, millions
 
