@@ -489,11 +489,3 @@ def test_layers_that_do_not_fit_are_refused(study: Study, monkeypatch: pytest.Mo
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Free", (), {"available": 10}))
     with pytest.raises(MemoryError, match=r"and 7 more.*Pass `write_layer=False`"):
         study.model.annotate(study.bulk.copy(), result=study.result, condition_key="arm")
-
-
-def test_types_that_would_share_a_layer_are_refused(study: Study) -> None:
-    reference = study.reference.copy()
-    reference.obs["type"] = reference.obs["type"].astype(str).replace("NK", "CD4_T")
-    model = fitted(reference)
-    with pytest.raises(ValueError, match="layers of the same name"):
-        model.annotate(study.bulk.copy(), condition_key="arm", **QUIET)

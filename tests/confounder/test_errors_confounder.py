@@ -319,7 +319,7 @@ REFUSED_AT_SETUP = {
         lambda a: setattr(a, "var_names", ["x", "x", *a.var_names[2:]]),
         {},
         ValueError,
-        "make_unique",
+        "add up the counts",
     ),
 }
 
@@ -619,7 +619,7 @@ REFUSED_QUERIES = {
     "names twice": (
         changed(lambda a: setattr(a, "var_names", ["x", "x", *a.var_names[2:]])),
         ValueError,
-        "make_unique",
+        "add up the counts",
     ),
     "unknown arm": (changed(UNKNOWN), ValueError, "'new'.*not seen.*'ctrl', 'x', 'y'"),
     "no treatment": (changed(lambda a: a.obs.pop("arm")), KeyError, "treatment_key='arm'"),

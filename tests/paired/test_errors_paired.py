@@ -156,7 +156,7 @@ REFUSED_AT_SETUP = {
     "normalised": (with_normalised, {}, ValueError, "look normalised"),
     "scaled": (with_scaled, {}, ValueError, "look scaled"),
     "no counts": (without_counts, {}, ValueError, "`adata.X` is empty.*`layer`"),
-    "names twice": (with_names_twice, {}, ValueError, "2 names more.*'x', 'y'.*make_unique"),
+    "names twice": (with_names_twice, {}, ValueError, "2 names more.*'x', 'y'.*add up the counts"),
     "batch without value": (MISSING, {}, ValueError, "no value in 1 cells.*'cell 7'.*notna"),
     "batch nan": (MISSING_FLOAT, {}, ValueError, "no value in 1 cells, such as 'cell 7'"),
     "category without value": (
@@ -274,7 +274,7 @@ UNKNOWN = with_column("batch", lambda a: np.repeat(["a", "new one"], SIZES))
 REFUSED_QUERIES = {
     "missing genes": (fewer_genes, ValueError, "lacks 1 of the 11 genes.*'gene 10'"),
     "genes of another kind": (other_kind_of_genes, ValueError, "lacks 11 of the 11.*named alike"),
-    "names twice": (changed(with_names_twice), ValueError, "make_unique"),
+    "names twice": (changed(with_names_twice), ValueError, "add up the counts"),
     "unknown dataset": (changed(UNKNOWN), ValueError, r"\['new one'\].*not seen.*\['a', 'b'\]"),
     "no batch column": (
         changed(lambda a: a.obs.pop("batch")),
@@ -406,7 +406,7 @@ def test_cells_without_counts_warn_and_stay_finite(adata: AnnData) -> None:
 def test_duplicated_cell_names_warn(adata: AnnData) -> None:
     adata.obs_names = ["cell"] * N_CELLS
     with pytest.warns(
-        UserWarning, match="`adata.obs_names` are not unique.*make_unique"
+        UserWarning, match="`adata.obs_names` are not unique.*add up the counts"
     ) as caught:
         set_up(adata)
     assert_points_here(caught)
