@@ -305,3 +305,18 @@ def test_a_column_of_text_and_of_numbers_is_refused_before_the_fit(
     assert "error: `adata.obs['lane']` cannot be written into an .h5ad file" in result.stderr
     assert "and no mix of them: convert it" in result.stderr
     assert "Epoch" not in result.output
+
+
+def test_a_name_that_is_nearly_a_column_is_refused(tmp_path: Path) -> None:
+    parts = {name: make("abc", name[0], cell_type="T") for name in ("s.h5ad", "t.h5ad")}
+    with pytest.raises(KeyError, match="`batch_key='cell_typ'` is in no file.*Did you mean that"):
+        joined(tmp_path, parts, key="cell_typ")
+
+
+def test_arms_that_are_files_are_doubted(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("ctrl.h5ad", "stim.h5ad")]
+    for file in files:
+        make("abc", file.stem).write_h5ad(file)
+    options = {"key": None, "argument": "treatment_key", "layer": None}
+    with pytest.warns(UserWarning, match="Every arm is one file.*p-values are as if nothing did"):
+        read_cells(SimpleNamespace(meta={}), files, lambda _: None, **options)

@@ -406,7 +406,7 @@ def test_cells_without_counts_warn_and_stay_finite(adata: AnnData) -> None:
 def test_duplicated_cell_names_warn(adata: AnnData) -> None:
     adata.obs_names = ["cell"] * N_CELLS
     with pytest.warns(
-        UserWarning, match="`adata.obs_names` are not unique.*add up the counts"
+        UserWarning, match="`adata.obs_names` are not unique.*make_unique"
     ) as caught:
         set_up(adata)
     assert_points_here(caught)

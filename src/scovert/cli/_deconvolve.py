@@ -234,13 +234,15 @@ def _folders(references: list[Path], folder: Path | None) -> dict[Path, Path | N
 
 
 def _fit(file: Path, setup: dict, init: dict, say: Callable[[str], None]) -> BulkDeconvolution:
+    from scovert.core._arguments import nearest
     from scovert.model import BulkDeconvolution
 
     reference, key = read(file), setup["labels_key"]
     if key not in reference.obs:
+        guess = nearest(key, list(map(str, reference.obs)))
         raise KeyError(
             f"`labels_key={key!r}` is not a column of obs of {file} (columns: "
-            f"{list(reference.obs)}). {ORDER}"
+            f"{list(reference.obs)}). {f'Did you mean {guess!r}?' if guess else ORDER}"
         )
     BulkDeconvolution.setup_anndata(reference, **setup)
     model = BulkDeconvolution(reference, **init)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
@@ -199,11 +200,33 @@ def _tell_apart(
             f"`{argument}={column!r}` is a column of obs of {has[0]}, and not of {lacks}. All "
             "files need it; or name a column that none has, for the name of the file."
         )
+    _refuse_misspelt(parts, column, argument)
     names = names_of([*parts])
+    if argument == "treatment_key":
+        warnings.warn(
+            "Every arm is one file. What else differs between the files, such as donors or "
+            "batches, cannot be told from the treatment, and p-values are as if nothing did. Name "
+            "a column of obs with the treatment, of files that hold several arms or donors.",
+            UserWarning,
+            stacklevel=2,
+        )
     for name, part in zip(names, parts.values(), strict=True):
         part.obs[column] = pd.Categorical([name] * part.n_obs, names)
     say(f"obs[{column!r}] tells the files apart: {', '.join(names)}.")
     return column
+
+
+def _refuse_misspelt(parts: Mapping[Path, AnnData], column: str, argument: str) -> None:
+    """Refuse the name of a new column that is nearly that of one in all files."""
+    from scovert.core._arguments import nearest
+
+    shared = reduce(lambda a, b: a.intersection(b), (part.obs.columns for part in parts.values()))
+    guess = nearest(column, list(map(str, shared)))
+    if guess is not None:
+        raise KeyError(
+            f"`{argument}={column!r}` is in no file, where the name of the file would be written, "
+            f"and all have {guess!r}. Did you mean that? Else choose a name that is less like it."
+        )
 
 
 def _join(parts: Mapping[Path, AnnData], say: Callable[[str], None]) -> AnnData:

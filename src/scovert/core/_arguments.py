@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from functools import wraps
 from typing import TypeVar
 
-__all__ = ["check_known", "knows_its_arguments"]
+__all__ = ["check_known", "knows_its_arguments", "nearest"]
 
 Class = TypeVar("Class", bound=type)
 
@@ -39,7 +39,7 @@ def check_known(
     """
     unknown = [name for name in given or [] if name not in known and name not in more]
     if unknown:
-        guesses = [_nearest(name, known) or _nearest(name, more) for name in unknown]
+        guesses = [nearest(name, known) or nearest(name, more) for name in unknown]
         meant = "".join(f" Did you mean `{guess}`?" for guess in guesses if guess)
         takes = f"It takes {', '.join(f'`{name}`' for name in known)}" if known else ""
         takes += ", and the options of `scvi.train.Trainer`." if more else "." if takes else ""
@@ -93,7 +93,7 @@ def _named(method: Callable) -> list[str]:
     return [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
 
 
-def _nearest(name: str, known: Collection[str]) -> str | None:
+def nearest(name: str, known: Collection[str]) -> str | None:
     """Return the known name that is most like another, if any is like it."""
     by_lower = {option.lower(): option for option in known}
     found = get_close_matches(name.lower(), by_lower, n=1)

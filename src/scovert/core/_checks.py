@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 
+from scovert.core._arguments import nearest
 from scovert.core._counts import RAW
 from scovert.core.genes import advice_on_duplicates, advice_on_names
 
@@ -190,9 +191,11 @@ def check_column(adata: AnnData, key: str, argument: str) -> None:
     if (adata.obs.columns == key).sum() > 1:
         raise ValueError(f"`adata.obs` has several columns {key!r}. Rename all but one.")
     if key not in adata.obs:
+        guess = nearest(str(key), list(map(str, adata.obs.columns)))
         raise KeyError(
             f"`{argument}={key!r}` is not a column of `adata.obs` (columns: "
             f"{list(adata.obs.columns)}). Name one of these, or add it."
+            f"{f' Did you mean {guess!r}?' if guess else ''}"
         )
 
 
