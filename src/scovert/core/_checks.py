@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 
@@ -28,15 +27,11 @@ __all__ = [
     "check_distributed",
     "check_gene_list",
     "check_genes",
-    "check_independent",
     "check_layer",
     "check_mapping",
     "check_number",
-    "one_hot",
-    "rank_of",
     "select_rows",
     "some_of",
-    "standardised",
     "warn_about_anchors",
     "warn_about_cells",
     "warn_about_file",
@@ -255,47 +250,6 @@ def check_covariates(
     for key in lists[1] or []:
         check_continuous(adata, key)
     return lists[0], lists[1]
-
-
-def check_independent(
-    adata: AnnData,
-    batch_key: str,
-    categorical: Sequence[str] | None,
-    continuous: Sequence[str] | None,
-) -> None:
-    """Refuse a covariate that the dataset and the covariates before it determine."""
-    design = [np.ones((adata.n_obs, 1)), one_hot(adata.obs[batch_key])]
-    before = [batch_key]
-    for key in [*(categorical or []), *(continuous or [])]:
-        column = adata.obs[key]
-        is_number = key in (continuous or [])
-        added = standardised(column) if is_number else one_hot(column)
-        gain = rank_of([*design, added]) - rank_of(design)
-        if gain < (1 if is_number else added.shape[1] - 1):
-            raise ValueError(
-                f"The covariate `adata.obs[{key!r}]` is collinear with {before}: its effect "
-                "cannot be told from theirs, and correcting for the dataset would leave part of "
-                f"it in. Leave {key!r} out, or pass it as `batch_key` instead."
-            )
-        design.append(added)
-        before.append(key)
-
-
-def one_hot(column: pd.Series) -> sp.csr_matrix:
-    codes, levels = pd.factorize(column)
-    ones = np.ones(len(codes))
-    return sp.csr_matrix((ones, (np.arange(len(codes)), codes)), shape=(len(codes), len(levels)))
-
-
-def standardised(column: pd.Series) -> NDArray:
-    values = column.to_numpy(float)
-    return ((values - values.mean()) / (values.std() or 1.0))[:, None]
-
-
-def rank_of(blocks: list[NDArray | sp.csr_matrix]) -> int:
-    design = sp.hstack([sp.csr_matrix(b) for b in blocks]).tocsr()
-    gram = (design.T @ design).toarray() / design.shape[0]
-    return int(np.linalg.matrix_rank(gram, tol=1e-9, hermitian=True))
 
 
 def check_batches(adata: AnnData, key: str) -> None:

@@ -12,7 +12,8 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
-from scovert.core._checks import caller_level, one_hot, rank_of, some_of, standardised
+from scovert.core._checks import caller_level, some_of
+from scovert.core._designs import one_hot, rank_of, standardised
 
 __all__ = ["check_design", "warn_about_overlap"]
 

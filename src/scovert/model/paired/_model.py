@@ -34,7 +34,6 @@ from scovert.core._checks import (
     check_distributed,
     check_gene_list,
     check_genes,
-    check_independent,
     check_layer,
     check_mapping,
     check_number,
@@ -45,6 +44,7 @@ from scovert.core._checks import (
 from scovert.core._compat import TRAINER_OPTIONS, get_max_epochs_heuristic
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
+from scovert.core._designs import check_independent
 from scovert.core._diagnostics import check_table, dispersion_row, finite_row
 from scovert.core._minibatch import check_trained, find_target, genes_of, over_minibatches
 from scovert.core._registering import (
