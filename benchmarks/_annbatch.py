@@ -56,7 +56,7 @@ StoredRows = stored_rows()
 
 
 def shuffled(dataset: object, sizes: Sizes) -> Iterator[sp.csr_matrix]:
-    """Minibatches as those of `_Windows` in `scovert._reader`, as sparse matrices."""
+    """Minibatches as those of `_Windows` in `scovert.model.paired._data`, as sparse matrices."""
     rows = StoredRows(anndata.io.sparse_dataset(dataset))
     rng = np.random.default_rng()
     starts = rng.permutation(np.arange(0, rows.shape[0], sizes.block))
