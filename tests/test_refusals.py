@@ -428,3 +428,34 @@ def test_unequal_donors_are_refused_or_doubted() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         LatentConfounder.setup_anndata(alike, "treatment", cluster_key="donor")
+
+
+@of_every_model
+def test_a_column_may_be_called_as_the_counts_are_in_the_registry(cls: type) -> None:
+    adata = make()
+    adata.obs["X"] = adata.obs[SETUPS[cls][first_key(cls)]]
+    cls.setup_anndata(adata, **{first_key(cls): "X"})
+    cls(adata)
+    adata.X = adata.X + adata.X
+    with pytest.raises(ValueError, match="`adata.X` holds other counts"):
+        cls(adata)
+
+
+@of_every_model
+@pytest.mark.parametrize("change", [str, object, complex], ids=["text", "objects", "complex"])
+def test_counts_that_became_no_numbers_are_named(cls: type, change: type) -> None:
+    adata = make()
+    cls.setup_anndata(adata, **SETUPS[cls])
+    adata.X = adata.X.toarray().astype(change)
+    with pytest.raises(
+        ValueError, match="is not as it was set up: `adata.X` holds (text|Py|comp)"
+    ):
+        cls(adata)
+
+
+def test_rounding_is_advised_where_the_values_are() -> None:
+    adata = make()
+    adata.layers["soup"] = as_soupx(adata.X.toarray())
+    adata.X = np.log1p(adata.X.toarray())
+    with pytest.raises(ValueError, match=r"np.rint\(adata.layers\['soup'\]\)`, and pass"):
+        PairedVAE.setup_anndata(adata, "batch", layer="soup")

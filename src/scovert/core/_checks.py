@@ -12,6 +12,7 @@ from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 
 from scovert.core._arguments import nearest
+from scovert.core._count_checks import SAME_TOTAL
 from scovert.core._counts import RAW
 from scovert.core.genes import advice_on_duplicates, advice_on_names
 
@@ -39,8 +40,6 @@ __all__ = [
 
 KINDS = ("string", "integer", "boolean", "floating", "mixed-integer-float")
 """Kinds of categories, as pandas calls them."""
-SAME_TOTAL = 0.005
-"""Coefficient of variation of totals below which cells were scaled to the same total."""
 FEW_CELLS = 50
 """Cells of a dataset or an arm, below which results are uncertain."""
 UNKNOWN = "unknown"

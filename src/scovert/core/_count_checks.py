@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 
 from scovert.core._counts import RAW, find_matrix, get_counts, row_blocks
 
-__all__ = ["check_counts", "counts_elsewhere"]
+__all__ = ["NUMBERS", "SAME_TOTAL", "check_counts", "counts_elsewhere"]
 
+NUMBERS = "biuf"
+"""Kinds of dtypes, as numpy calls them, that counts may have: bool, integers and floats."""
 LARGEST = 2**31
 """No gene of a cell is counted more often."""
 N_LOOKED_AT = 100
 """Cells, evenly spaced, by which the kind of the values is guessed."""
 FEWEST_VALUES = 10
 """Values of a cell whose kind shows in how many of them are the same."""
-SAME_TOTAL = 0.01
+SAME_TOTAL = 0.005
 """Coefficient of variation of totals below which cells were scaled to the same total."""
 HIGHEST_LOG = 30.0
 """Logarithms of counts are below it."""
@@ -82,7 +84,7 @@ def check_counts(
 
 def _check_dtype(counts: object, where: str) -> None:
     """Refuse text, complex numbers and Python objects."""
-    if counts.dtype.kind in "biuf":
+    if counts.dtype.kind in NUMBERS:
         return
     kinds = {"c": "complex numbers", "U": "text", "S": "text", "T": "text"}
     kind = kinds.get(counts.dtype.kind, "Python objects")
@@ -134,8 +136,8 @@ def _likely_cause(value: float, counts: object, where: str, adata: AnnData) -> s
     if kind == "corrected" and not found:
         return (
             "They look like corrected or expected counts (SoupX, DecontX, RSEM, kallisto), which "
-            "are fractional: if they are, round them, `adata.layers['counts'] = np.rint(adata.X)`,"
-            " and pass `layer='counts'`."
+            "are fractional: if they are, round them, `adata.layers['counts'] = np.rint("
+            f"{where.strip('`')})`, and pass `layer='counts'`."
         )
     looks = f"The values look {kind}"
     return (
@@ -157,19 +159,17 @@ def _kind_of_values(counts: object, adata: AnnData) -> str:
         return "normalised"
     if "log1p" in adata.uns:
         return "log-normalised"
-    if _are_corrected(values, cells):
+    is_whole = np.abs(values - np.rint(values)).max() < NOISE
+    are_roots = np.allclose(values**2, np.rint(values**2))
+    if is_whole or (not are_roots and _are_corrected(values, cells)):
         return "corrected"
-    if np.allclose(values**2, np.rint(values**2)):
+    if are_roots:
         return "like square roots"
     return "log-normalised" if values.max() < HIGHEST_LOG else "normalised"
 
 
 def _are_corrected(values: NDArray, cells: list[NDArray]) -> bool:
     """Tell counts less some of them: near whole numbers, and not just a few values in a cell."""
-    if np.abs(values - np.rint(values)).max() < NOISE:
-        return True
-    if np.allclose(values**2, np.rint(values**2)):
-        return False
     shares = [len(np.unique(row)) / len(row) for row in cells if len(row) >= FEWEST_VALUES]
     are_distinct = bool(shares) and np.median(shares) > MOSTLY  # of a normalised cell few are
     distance = np.abs(values - np.maximum(np.rint(values), 1))
@@ -209,7 +209,7 @@ def counts_elsewhere(where: str, adata: AnnData, name: str = "adata") -> str:
 
 
 def _holds_counts(adata: AnnData, layer: str | None) -> bool:
-    if find_matrix(adata, layer).dtype.kind not in "biuf":
+    if find_matrix(adata, layer).dtype.kind not in NUMBERS:
         return False
     values = np.concatenate(list(_some_cells(get_counts(adata, layer))))
     return len(values) > 0 and not _is_no_count(values).any()

@@ -29,6 +29,7 @@ from scovert.core.genes import are_positions
 
 __all__ = [
     "check_new_genes",
+    "check_query",
     "check_trained",
     "find_target",
     "genes_of",
@@ -77,12 +78,17 @@ def read_query(model: BaseModelClass, adata: AnnData | None) -> tuple[AnnData, C
     if adata is None or adata is model.adata:
         check_unchanged(model)
         return model.adata, Cells.read(model.adata, model.registry, genes_of(model.registry))
-    layer = model.registry["setup_args"]["layer"]
-    where = check_layer(adata, layer)
-    _check_columns(adata, model.registry)
-    check_new_genes(adata, genes_of(model.registry))
-    check_counts(get_counts(adata, layer), where, adata, may_be_zero=True)
+    check_query(adata, model.registry)
     return adata, Cells.read(adata, model.registry, genes_of(model.registry))
+
+
+def check_query(adata: AnnData, registry: dict) -> None:
+    """Refuse cells that a model cannot read: their counts, genes and columns."""
+    layer = registry["setup_args"]["layer"]
+    where = check_layer(adata, layer)
+    _check_columns(adata, registry)
+    check_new_genes(adata, genes_of(registry))
+    check_counts(get_counts(adata, layer), where, adata, may_be_zero=True)
 
 
 def _check_columns(adata: AnnData, registry: dict) -> None:

@@ -16,7 +16,7 @@ from scvi.model.base import BaseModelClass
 
 from scovert.core._checks import check_layer, some_of
 from scovert.core._compat import SCVI_UUID_KEY
-from scovert.core._count_checks import check_counts
+from scovert.core._count_checks import NUMBERS, check_counts
 from scovert.core._counts import BLOCK, as_rows, get_counts, is_in_memory
 
 __all__ = [
@@ -32,6 +32,8 @@ MAX_BLOCKS = 256
 """Blocks in memory that are compared: those of a million cells, of more evenly spaced ones."""
 BLOCKS_OF_FILE, ROWS_OF_FILE = 16, 64
 """Blocks of a file, and rows of each: it is slower to read than to compute from."""
+COUNTS, COLUMNS = "counts_digest", "columns_digests"
+"""Names of the fingerprint in the registry."""
 MAX_WEIGHT = 2**16
 """Weights of genes are whole numbers below it, so that weighted sums of counts are exact."""
 
@@ -90,7 +92,10 @@ class CountsField(LayerField):
 
     def register_field(self, adata: AnnData) -> dict:
         """Return numbers and names, as the host does, with the hashes."""
-        return super().register_field(adata) | {"digests": _digests(adata, self.layer, self.keys)}
+        return super().register_field(adata) | {
+            COUNTS: _digest_of_counts(get_counts(adata, self.layer)),
+            COLUMNS: {key: _digest_of_column(adata.obs[key]) for key in self.keys},
+        }
 
 
 def check_set_up(cls: type[BaseModelClass], adata: AnnData, name: str = "adata") -> None:
@@ -124,11 +129,13 @@ def check_unchanged(model: BaseModelClass, *, every_value: bool = False) -> None
     ValueError
         It says what changed.
     """
-    adata, setup = model.adata, model.registry["setup_args"]
+    adata, layer = model.adata, model.registry["setup_args"]["layer"]
     state = model.adata_manager.registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]
-    found = _change_of_shape(adata, state, setup["layer"])
+    found = _change_of_shape(adata, state, layer)
     if found is None:
-        found = _change_of_values(adata, state["digests"], setup["layer"])
+        found = _change_of_columns(adata, state[COLUMNS])
+    if found is None:
+        found = _change_of_counts(adata, state[COUNTS], layer)
     if found is not None:
         name = type(model).__name__
         raise ValueError(
@@ -138,7 +145,7 @@ def check_unchanged(model: BaseModelClass, *, every_value: bool = False) -> None
             "(`adata.layers['counts'] = adata.X.copy()`) that you name in `setup_anndata`."
         )
     if every_value:
-        check_counts(get_counts(adata, setup["layer"]), check_layer(adata, setup["layer"]), adata)
+        check_counts(get_counts(adata, layer), check_layer(adata, layer), adata)
 
 
 def _change_of_shape(adata: AnnData, state: dict, layer: str | None) -> str | None:
@@ -162,36 +169,34 @@ def _change_of_genes(now: pd.Index, before: pd.Index) -> str:
     return f"{len(lost)} of its {len(before)} genes are gone, such as {some_of(lost)}{added}"
 
 
-def _change_of_values(adata: AnnData, before: dict[str, str], layer: str | None) -> str | None:
-    keys = [key for key in before if key != REGISTRY_KEYS.X_KEY]
-    lost = [key for key in keys if key not in adata.obs]
-    if lost:
-        return f"`adata.obs[{lost[0]!r}]` is gone"
-    now = _digests(adata, layer, keys)
-    changed = [key for key in before if now[key] != before[key]]
-    if not changed:
+def _change_of_columns(adata: AnnData, before: dict[str, str]) -> str | None:
+    for key, digest in before.items():
+        if key not in adata.obs:
+            return f"`adata.obs[{key!r}]` is gone"
+        if _digest_of_column(adata.obs[key]) != digest:
+            return f"`adata.obs[{key!r}]` holds other values"
+    return None
+
+
+def _change_of_counts(adata: AnnData, before: str, layer: str | None) -> str | None:
+    counts, where = get_counts(adata, layer), check_layer(adata, layer)
+    if _digest_of_counts(counts) == before:
         return None
-    if changed[0] != REGISTRY_KEYS.X_KEY:
-        return f"`adata.obs[{changed[0]!r}]` holds other values"
-    where = check_layer(adata, layer)
     try:
-        check_counts(get_counts(adata, layer), where, adata)
+        check_counts(counts, where, adata)
     except (ValueError, TypeError) as error:
         return str(error).rstrip(".")
     return f"{where} holds other counts, or its cells are in another order"
-
-
-def _digests(adata: AnnData, layer: str | None, keys: Sequence[str]) -> dict[str, str]:
-    """Return hashes of the counts, under the host's name for them, and of columns of ``obs``."""
-    columns = {key: _digest_of_column(adata.obs[key]) for key in keys}
-    return {REGISTRY_KEYS.X_KEY: _digest_of_counts(get_counts(adata, layer)), **columns}
 
 
 def _digest_of_counts(counts: object) -> str:
     """Hash a weighted sum of the counts of every cell that is looked at.
 
     Sums of whole numbers are exact, so that neither the kind of the matrix nor its type matters.
+    What is no number, as counts may become, has a digest of no counts.
     """
+    if counts.dtype.kind not in NUMBERS:
+        return ""
     weights = np.random.default_rng(0).integers(1, MAX_WEIGHT, counts.shape[1]).astype(float)
     sums = [np.asarray(block @ weights, float) for block in _some_blocks(counts)]
     return hashlib.sha256(b"".join(part.tobytes() for part in sums)).hexdigest()

@@ -43,8 +43,8 @@ RELATIVE = ("tpm", "fpkm", "rpkm", "cpm")
 SMALLEST_PART, FRACTIONAL = 0.4, 0.9
 """TPM of some of the genes sum to this share of a million, and that many are not whole."""
 FEW_COUNTS, FEW_EXPRESSED = 3000, 50
-"""Of the shared genes: below the first the error of a sample of simulated blood doubles, with
-fewer genes than the second types are not told apart."""
+"""Of the shared genes: below the first the error of a sample of simulated blood exceeds .07
+(`benchmarks/limits.py`), with fewer genes than the second types are not told apart."""
 
 
 def check_orientation(bulk: AnnData, genes: pd.Index) -> None:

@@ -23,7 +23,6 @@ from tqdm.auto import tqdm
 
 from scovert.core._arguments import check_known, knows_its_arguments
 from scovert.core._checks import (
-    check_categorical,
     check_choice,
     check_covariates,
     check_gene_list,
@@ -37,7 +36,7 @@ from scovert.core._checks import (
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
 from scovert.core._diagnostics import check_table, dispersion_row, finite_row
-from scovert.core._minibatch import check_new_genes, check_trained, find_target, genes_of
+from scovert.core._minibatch import check_query, check_trained, find_target, genes_of
 from scovert.core._registering import CountsField, check_set_up, check_unchanged, give_identity
 from scovert.core._save_load import SaveLoadMixin
 from scovert.core._slots import check_free, check_layer_fits, slot_name, write_slots
@@ -755,15 +754,8 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         if adata is None or adata is self.adata:
             adata, cells = self.adata, self._inference.cells
         else:
-            setup = self.registry["setup_args"]
-            where = check_layer(adata, setup["layer"])
-            check_categorical(adata, setup["treatment_key"], "treatment_key")
-            keys = ("categorical_covariate_keys", "continuous_covariate_keys")
-            check_covariates(adata, *(setup[key] for key in keys))
-            check_size_factors(adata, setup["size_factor_key"])
-            check_new_genes(adata, genes_of(self.registry))
-            counts = get_counts(adata, setup["layer"])
-            check_counts(counts, where, adata, may_be_zero=True)
+            check_query(adata, self.registry)
+            check_size_factors(adata, self.registry["setup_args"]["size_factor_key"])
             cells = Treated.read(adata, self.registry, self.scale_)
         rows = select_rows(indices, len(cells))
         return adata.obs_names[rows], cells if indices is None else cells.take(rows)
