@@ -118,7 +118,7 @@ def _roles(case: Case, kind: str) -> tuple[Columns, dict, str | None]:
     if kind == "oracle":
         columns = (a + b for a, b in zip(case.known, case.hidden, strict=True))
         return Columns(*columns), none, case.cluster_key
-    return case.known, none, case.cluster_key if kind == "naive, donors" else None
+    return case.known, none, case.cluster_key if kind == "unadjusted, donors" else None
 
 
 def train(case: Case, seed: int, columns: Columns, options: dict, cluster_key: str | None) -> Fit:
@@ -241,8 +241,8 @@ METHODS: dict[str, Callable[[str, int], Result]] = {
     "deviance": deviance,
     "controls": with_controls,
     "randomised": partial(effects_of, kind="latent", identification="randomised"),
-    "naive": partial(effects_of, kind="naive"),
-    "naive, donors": partial(effects_of, kind="naive, donors"),
+    "unadjusted": partial(effects_of, kind="unadjusted"),
+    "unadjusted, donors": partial(effects_of, kind="unadjusted, donors"),
     "Wilcoxon": wilcoxon,
     "causarray": partial(causarray, stopping={}),
     "causarray, tight": partial(causarray, stopping=TIGHT),

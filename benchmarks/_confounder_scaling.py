@@ -1,4 +1,4 @@
-"""Time and memory of the exact solver, each fit in a process of its own."""
+"""Time and memory of the full-batch solver, each fit in a process of its own."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _peak() -> float:
 
 def _compare(path: str) -> dict:
     """Distance of the effects to those of a converged float64 fit, in standard errors."""
-    from scovert.model.confounder.fit import _full_batch as _exact
+    from scovert.model.confounder.fit import _full_batch
     from scovert.model.confounder.glm import fit_factors
 
     default, converged = _model(path), _model(path)
@@ -138,7 +138,7 @@ def _compare(path: str) -> dict:
             blocks, design, n_factors, **options | {"tolerance": CONVERGED, "max_rounds": 1000}
         )
 
-    _exact.fit_factors = tight
+    _full_batch.fit_factors = tight
     _train(converged, precision=64)
     found = {"rounds_converged": len(converged.history["deviance"])}
     for identification in ("randomised", "auto"):

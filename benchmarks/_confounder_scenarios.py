@@ -260,7 +260,7 @@ class Scenario(NamedTuple):
     part: str
     about: str
     make: Callable[[int], Case]
-    methods: tuple[str, ...] = ("auto", "naive", "Wilcoxon", "oracle")
+    methods: tuple[str, ...] = ("auto", "unadjusted", "Wilcoxon", "oracle")
     file: str | None = None
     n_seeds: int = 10
 
@@ -289,7 +289,7 @@ for _setting in ("normal", "extreme", "null", "sparse"):
         "simulation",
         "1,000 cells, 100 genes, 4 covariates, 1 binary confounder",
         partial(simulated, simulate=partial(confounder, _setting), options=BINARY),
-        ("binary", "naive", "Wilcoxon", "oracle", *CAUSARRAY),
+        ("binary", "unadjusted", "Wilcoxon", "oracle", *CAUSARRAY),
         n_seeds=20,
     )
 SCENARIOS["no Z"] = Scenario(
@@ -322,7 +322,7 @@ SCENARIOS["large"] = Scenario(
     "large",
     "2,000 cells, 1,000 genes, 2 normal and 1 binary confounder, 10 % of the genes respond",
     partial(simulated, simulate=LARGE, options={"n_latent": "auto"}),
-    ("auto", "naive", "Wilcoxon", "oracle", *CAUSARRAY),
+    ("auto", "unadjusted", "Wilcoxon", "oracle", *CAUSARRAY),
 )
 for _name, _fraction in {"null": 0.0, "10 %": 0.1, "50 %": 0.5}.items():
     SCENARIOS[f"Hao {_name}"] = Scenario(
@@ -349,7 +349,7 @@ SCENARIOS["Kang myeloid"] = Scenario(
     "real_treatment",
     "interferon beta, myeloid cells in the stimulated arm, four donors",
     partial(kang_stimulated, all_donors=False),
-    ("auto", "controls", "naive", "Wilcoxon", "oracle"),
+    ("auto", "controls", "unadjusted", "Wilcoxon", "oracle"),
     file=KANG,
 )
 SCENARIOS["Kang random"] = Scenario(
@@ -370,7 +370,7 @@ for _name, _types in {"3 normal": ("continuous",) * 3, "2 normal, 1 binary": MIX
             options={"n_latent": "auto"},
         ),
     )
-DONOR_METHODS = ("auto", "naive", "naive, donors", "oracle")
+DONOR_METHODS = ("auto", "unadjusted", "unadjusted, donors", "oracle")
 for _file, _n in ((ONEK1K, 40), (ONEK1K, 20), (ONEK1K, 12), (KANG, 8)):
     for _name, _fraction in {"null": 0.0, "10 %": 0.1}.items():
         SCENARIOS[f"{_n // 2} v. {_n // 2} donors, {_name}"] = Scenario(

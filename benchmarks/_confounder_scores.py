@@ -74,10 +74,12 @@ def against(effects: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
 
 
 def of_arms(effects: pd.DataFrame, scenario: str) -> dict:
-    """Genes called in the fake arm, or of every arm and by the naive fit."""
-    called, naive = effects["q_value"] < LEVEL, effects["q_value_naive"] < LEVEL
+    """Genes called in the fake arm, or of every arm and by the unadjusted fit."""
+    called, unadjusted = effects["q_value"] < LEVEL, effects["q_value_naive"] < LEVEL
     if scenario == "knock-outs":
-        of_arm = pd.DataFrame({"called": called, "naive": naive, "kept": called & naive})
+        of_arm = pd.DataFrame(
+            {"called": called, "unadjusted": unadjusted, "kept": called & unadjusted}
+        )
         table = of_arm.groupby("arm").sum()
         table["choice"] = effects.groupby("arm")["identification"].first()
         return {"arms": table.T.to_dict()}
@@ -85,7 +87,7 @@ def of_arms(effects: pd.DataFrame, scenario: str) -> dict:
     return {
         "called": int(called[FAKE].sum()),
         "called_share": float(called[FAKE].mean()),
-        "called_naive": int(naive[FAKE].sum()),
+        "called_unadjusted": int(unadjusted[FAKE].sum()),
         "fpr": float((p_value < LEVEL).mean()),
         "is_refused": p_value.empty,
         "fake_choice": effects.loc[FAKE, "identification"].iloc[0],

@@ -47,7 +47,7 @@ SHIFT, DEPTH = 0.7, 1e7
 
 
 def kang(seed: int, *, is_shifted: bool = True) -> Case:
-    """Pseudo-bulks of four donors, controls and stimulated; reference: controls of four others."""
+    """Pseudobulks of four donors, controls and stimulated; reference: controls of four others."""
     adata, rng = read(KANG), np.random.default_rng(seed)
     labels, donors, arms = (words(adata, k) for k in ("cell_type_coarse", "donor", "stim"))
     counts = sp.csr_matrix(adata.X)
@@ -106,7 +106,7 @@ def shifted(values: NDArray, rng: np.random.Generator) -> NDArray:
 
 
 def kang_controls(seed: int) -> Case:
-    """Control pseudo-bulks as they were counted; another study and chemistry for reference."""
+    """Control pseudobulks as they were counted; another study and chemistry for reference."""
     case, (cells, has_subjects) = kang(seed, is_shifted=False), hao(HAO_COARSE)
     bulk = case.bulk[(case.bulk.obs["condition"] == "ctrl").to_numpy()].copy()
     truth = case.truth.loc[bulk.obs_names]

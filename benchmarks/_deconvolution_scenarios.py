@@ -39,7 +39,7 @@ PARTS = {
     "blood": "Blood with measured fractions, one reference",
     "genes": "Number of genes, one study left out",
     "averages": "Blood with measured fractions, several references",
-    "pseudobulks": "Pseudo-bulks of donors, one study for bulk and reference or two",
+    "pseudobulks": "Pseudobulks of donors, one study for bulk and reference or two",
     "mixtures": "Mixtures of cell lines and of their RNA",
     "simulations": "Mixtures of held-out cells",
     "posteriors": "Ways to the sampling error",

@@ -168,7 +168,7 @@ def of_ways(rows: pd.DataFrame, methods: list[str]) -> Iterator[str]:
     for column, about in OF_WAYS.items():
         yield f"{about}:"
         yield wide(rows, methods, column, digits=2, has_best=False)
-    for about, own in (("blood", is_blood), ("pseudo-bulks and simulations", ~is_blood)):
+    for about, own in (("blood", is_blood), ("pseudobulks and simulations", ~is_blood)):
         yield f"Means over the sets, {about}:"
         yield by_method(rows[own].assign(study=rows["scenario"]), methods)
 

@@ -88,7 +88,7 @@ def make_scanorama_environment() -> Path:
 
 
 def scvi_default(adata: AnnData, seed: int, max_epochs: int | None = None) -> Fit:
-    """SCVI of the host with its default sizes and training, on the cells that are not for test."""
+    """scvi-tools' SCVI with its default sizes and training, on the cells not for test."""
     scvi.settings.seed = seed
     cells = adata.copy()
     is_test = cells.obs["test"].to_numpy()

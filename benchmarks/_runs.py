@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 
 
 def run_facts(*packages: str) -> dict[str, str]:
-    """Versions of scovert, its hosts and more packages, the commit and the cores."""
+    """Versions of scovert, what it stands on and more packages, the commit and the cores."""
     known = ("scovert", "scvi-tools", "torch", *packages)
     facts = {package: version(package) for package in known}
     return facts | {"commit": commit(), "cores": str(os.cpu_count())}

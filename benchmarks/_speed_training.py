@@ -302,12 +302,12 @@ def _optimisations() -> dict[str, list]:
     no_table = PropertyMock(return_value=None)
     dense = [patch.object(_paired_module, "negative_binomial", dense_negative_binomial)]
     plain_adam = [patch.object(AlignedPlan, "_optimizer_creator_fn", _plain_optimizer)]
-    logged = [patch.object(AlignedPlan, "training_step", _step_logged_by_the_host)]
+    logged = [patch.object(AlignedPlan, "training_step", _step_logged_by_scvi)]
     return {
         "as it is": [],
         "dense likelihood of scvi-tools": dense,
         "Adam that is not fused": plain_adam,
-        "metrics logged by the host every step": logged,
+        "metrics logged by scvi-tools every step": logged,
         "log-factorials not from a table": [
             patch.object(CellTensors, "_log_factorials", no_table)
         ],
@@ -340,7 +340,7 @@ def _plain_optimizer(plan: AlignedPlan, optimizer_cls: type[torch.optim.Adam]) -
     return TrainingPlan._optimizer_creator_fn(plan, optimizer_cls)
 
 
-def _step_logged_by_the_host(
+def _step_logged_by_scvi(
     plan: AlignedPlan, batch: dict[str, torch.Tensor], batch_idx: int
 ) -> torch.Tensor:
     output: LossOutput = plan.module(batch, loss_kwargs=plan.loss_kwargs)[2]

@@ -35,7 +35,7 @@ from _goals import goal_lines
 from _runs import benchmark_parser, header, markdown, parsed, read_results, run_facts
 
 FIRST_SEED, QUICK_SEEDS, SCALING_SEEDS = 100, 2, 1
-EXACT = "exact"  # the method of the part on scaling
+FULL_BATCH = "full_batch"  # the method of the part on scaling
 PEERS = ("causarray", "causarray, tight")
 
 COLUMNS = {  # of the tables: heading and digits
@@ -47,7 +47,7 @@ COLUMNS = {  # of the tables: heading and digits
     "rmse": ("RMSE", 3),
     "coverage": ("coverage", 3),
     "called": ("called", 1),
-    "called_naive": ("called, naive", 1),
+    "called_unadjusted": ("called, unadjusted", 1),
     "fpr": ("FPR", 3),
     "fdp": ("FDP", 3),
     "power": ("power", 3),
@@ -79,8 +79,8 @@ confounders. *DBPR*: held-out share of the deviance that the confounders explain
 the effect plus and minus 1.96 standard errors. *fit* and *effects*: CPU seconds of one thread.
 *choice*: what identified the effects, with the number of seeds.
 
-*auto* is `LatentConfounder` as it comes; *binary* has `n_latent=1, z_type="binary"`. *naive* and
-*oracle* are `LatentConfounder(n_latent=0)`, the latter with the hidden label or the true
+*auto* is `LatentConfounder` as it comes; *binary* has `n_latent=1, z_type="binary"`. *unadjusted*
+and *oracle* are `LatentConfounder(n_latent=0)`, the latter with the hidden label or the true
 confounders among the covariates. *Wilcoxon*: on log-normalised values. causarray is given the
 true number of confounders and the size factors; *tight* stops at `max_iters=300, rel_tol=1e-6,
 warmup=50, patience=20`.
@@ -144,7 +144,7 @@ def _groups(part: str, args: argparse.Namespace) -> Iterator[list[Task]]:
     if part == "scaling":
         for name in SIZES:
             for seed in range(FIRST_SEED, FIRST_SEED + SCALING_SEEDS):
-                yield [Task(name, EXACT, seed)]
+                yield [Task(name, FULL_BATCH, seed)]
         return
     for name, scenario in SCENARIOS.items():
         if scenario.part != part:
@@ -252,10 +252,12 @@ def _choices(rows: pd.DataFrame) -> str:
 def knock_outs(rows: pd.DataFrame) -> str:
     """One line for each arm."""
     found = rows.set_index("method")["arms"]
-    lines = [["arm", "naive", *(f"{m}, kept" for m in found.index), "auto by"]]
-    for arm in sorted(found.iloc[0], key=lambda a: -found.iloc[0][a]["naive"]):
+    lines = [["arm", "unadjusted", *(f"{m}, kept" for m in found.index), "auto by"]]
+    for arm in sorted(found.iloc[0], key=lambda a: -found.iloc[0][a]["unadjusted"]):
         kept = (f"{t[arm]['called']}, {t[arm]['kept']}" for t in found)
-        lines.append([arm, str(found.iloc[0][arm]["naive"]), *kept, found["auto"][arm]["choice"]])
+        lines.append(
+            [arm, str(found.iloc[0][arm]["unadjusted"]), *kept, found["auto"][arm]["choice"]]
+        )
     return markdown(lines)
 
 

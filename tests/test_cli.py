@@ -281,7 +281,7 @@ SAID = {
     "See `categorical_covariate_keys`.": "See --categorical-covariate.",
     "See `negative_controls`.": "See --negative-controls.",
     "Compare with `overwrite=False`.": "Compare with no --overwrite.",
-    "See `get_class_probabilities()`, `solver='exact'`, `file`, `adata.obs`.": None,
+    "See `get_class_probabilities()`, `solver='full_batch'`, `file`, `adata.obs`.": None,
 }
 
 

@@ -640,7 +640,7 @@ def test_the_data_are_untouched(fits: Fit, tmp_path) -> None:
     fits.getters()
     fits.model.check()
     fits.model.save(tmp_path / "model")
-    after = without_host_slots(fits.model.adata)
+    after = without_scvi_slots(fits.model.adata)
     assert_same_anndata(after, fits.before)
 
 
@@ -795,8 +795,8 @@ def with_other_genes(adata: AnnData) -> AnnData:
     return both[:, np.random.default_rng(0).permutation(both.n_vars)].copy()
 
 
-def without_host_slots(adata: AnnData) -> AnnData:
-    """Copy an AnnData without what the host keeps under `_scvi_*`."""
+def without_scvi_slots(adata: AnnData) -> AnnData:
+    """Copy an AnnData without what scvi-tools keeps under `_scvi_*`."""
     adata = adata.copy()
     for container in (adata.obs, adata.obsm, adata.uns):
         for name in [n for n in container if n.startswith("_scvi_")]:

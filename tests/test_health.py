@@ -101,7 +101,7 @@ def model(few_classes: object) -> LatentConfounder:
 
 def advised(estimate: object) -> set[str]:
     """Facts of an estimate that are advised on, if all of them are as bad as can be."""
-    worst = estimate.but(facts=dict.fromkeys(EVERYTHING, 1e6), refused="", warning="")
+    worst = estimate.but(facts=dict.fromkeys(EVERYTHING, 1e6), not_identified="", warning="")
     rows = identification_rows("b v. a", "any", worst)
     return {row.quantity.removeprefix("b v. a: ") for row in rows if row.verdict == "look"}
 
@@ -165,14 +165,14 @@ def test_limits_are_those_of_the_rules(model: LatentConfounder) -> None:
     from scovert.model.confounder.effects import _identify
 
     (sparse,) = model._estimate("sparse")
-    n_genes = model._inference.study.is_tested.shape[1]
+    n_genes = model._inference.fit.is_tested.shape[1]
     assert sparse.limits == {"tau": 1.5 / np.sqrt(n_genes), "lambda": 1.5}
     (classes,) = model._estimate("classes")
     assert classes.limits["heterogeneity"] == _identify.HETEROGENEITY
     at_limit = sparse.but(facts={"tau": sparse.limits["tau"]})
-    assert not _identify._refused_if_dense(at_limit).refused
+    assert not _identify._not_identified_if_dense(at_limit).not_identified
     above = sparse.but(facts={"tau": sparse.limits["tau"] + 1e-9})
-    assert _identify._refused_if_dense(above).refused
+    assert _identify._not_identified_if_dense(above).not_identified
     for estimate, verdict in ((at_limit, "ok"), (above, "look")):
         rows = {r.quantity: r for r in identification_rows("", "sparse", estimate)}
         assert rows[": tau"].verdict == verdict
@@ -195,13 +195,13 @@ def test_a_copy_of_the_treatment_is_checked_from_where_training_warns(few_classe
     leakage = model.check().loc["leakage"]
     assert leakage["value"] > 0.3
     assert leakage["verdict"] == "look"
-    assert "solver='exact'" in leakage["advice"]
+    assert "solver='full_batch'" in leakage["advice"]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_what_is_warned_of_is_checked(model: LatentConfounder) -> None:
     (estimate,) = model._estimate()
-    doubted = estimate.but(warning="dense effects", refused="")
+    doubted = estimate.but(warning="dense effects", not_identified="")
     assert identification_rows("b v. a", "classes", doubted)[0] == (
         "b v. a: identified by classes",
         1.0,

@@ -42,9 +42,10 @@ FIT = """
 
     cells = scovert.simulate.confounder("sparse", n_cells=500, n_genes=60, n_confounders=2, seed=3)
     LatentConfounder.setup_anndata(cells, "treatment", size_factor_key="size_factor")
-    for solver, z_type in (("exact", "continuous"), ("exact", "binary"), ("amortized", "binary")):
+    fits = (("full_batch", "continuous"), ("full_batch", "binary"), ("amortized", "binary"))
+    for solver, z_type in fits:
         model = LatentConfounder(cells, n_latent=2, z_type=z_type)
-        options = {} if solver == "exact" else {"enable_model_summary": False}
+        options = {} if solver == "full_batch" else {"enable_model_summary": False}
         model.train(solver, accelerator="cpu", enable_progress_bar=False, **options)
         effects = model.get_treatment_effects()
         at = f"{solver} {z_type}"

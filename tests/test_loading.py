@@ -293,7 +293,7 @@ NAMES: dict[str, tuple[object, type[Exception], str]] = {
     "blank": ("  ", ValueError, "is no name"),
     "dot": (".", ValueError, "is no name"),
     "zero": ("a\0b", ValueError, "or a zero"),
-    "of the host": ("_scvi_batch", ValueError, "begins with `_scvi_`"),
+    "of scvi-tools": ("_scvi_batch", ValueError, "begins with `_scvi_`"),
     "number": (1, TypeError, "is of type int. Pass a name, as a string"),
     "none": (None, TypeError, "is of type NoneType. Pass a name"),
 }

@@ -223,25 +223,25 @@ def count_data(
     x = torch.poisson(0.4 * torch.ones(n_cells, n_genes).double(), generator=rng)
     x[1, 2], x[-1], x[:, 4] = 5000, 0, 0
     share = normal(n_cells, n_genes, rng=rng).softmax(-1)
-    dispersion = theta * normal(n_genes, rng=rng).exp()
-    return x, x.sum(-1, keepdim=True) * share, dispersion
+    inverse_dispersion = theta * normal(n_genes, rng=rng).exp()
+    return x, x.sum(-1, keepdim=True) * share, inverse_dispersion
 
 
 @pytest.mark.parametrize("n_cells", [3, 7, 128])
 @pytest.mark.parametrize("theta", [1e-4, 1.0, 1e4])
-def test_sparse_likelihood_is_that_of_the_host(
+def test_sparse_likelihood_is_that_of_scvi_tools(
     rng: torch.Generator, theta: float, n_cells: int
 ) -> None:
-    x, mean, dispersion = count_data(rng, n_cells=n_cells, theta=theta)
+    x, mean, inverse_dispersion = count_data(rng, n_cells=n_cells, theta=theta)
     mean.requires_grad_()
-    dispersion.requires_grad_()
-    found = negative_binomial(mean, dispersion, SparseCounts.of(x))
-    expected = -NegativeBinomial(mu=mean, theta=dispersion).log_prob(x).sum(-1)
+    inverse_dispersion.requires_grad_()
+    found = negative_binomial(mean, inverse_dispersion, SparseCounts.of(x))
+    expected = -NegativeBinomial(mu=mean, theta=inverse_dispersion).log_prob(x).sum(-1)
     assert found.shape == (n_cells,)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
     weights = normal(n_cells, rng=rng)
     gradients = [
-        torch.autograd.grad((weights * value).sum(), (mean, dispersion))
+        torch.autograd.grad((weights * value).sum(), (mean, inverse_dispersion))
         for value in (found, expected)
     ]
     torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-10)
@@ -249,19 +249,19 @@ def test_sparse_likelihood_is_that_of_the_host(
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_likelihood_is_the_same_on_a_gpu(rng: torch.Generator) -> None:
-    x, mean, dispersion = count_data(rng)
+    x, mean, inverse_dispersion = count_data(rng)
     losses = [
-        negative_binomial(mean.to(d), dispersion.to(d), SparseCounts.of(x.to(d))).cpu()
+        negative_binomial(mean.to(d), inverse_dispersion.to(d), SparseCounts.of(x.to(d))).cpu()
         for d in ("cpu", "cuda")
     ]
     torch.testing.assert_close(*losses, rtol=1e-10, atol=1e-10)
 
 
 def test_likelihood_is_that_of_scipy(rng: torch.Generator) -> None:
-    x, mean, dispersion = count_data(rng)
-    n, mean = dispersion.numpy(), mean.numpy() + 1e-8
+    x, mean, inverse_dispersion = count_data(rng)
+    n, mean = inverse_dispersion.numpy(), mean.numpy() + 1e-8
     expected = -stats.nbinom.logpmf(x.numpy(), n, n / (n + mean)).sum(1)
-    found = negative_binomial(torch.from_numpy(mean), dispersion, SparseCounts.of(x))
+    found = negative_binomial(torch.from_numpy(mean), inverse_dispersion, SparseCounts.of(x))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
@@ -274,18 +274,20 @@ def test_gradient_of_the_likelihood_is_that_of_finite_differences(rng: torch.Gen
 
 
 def test_likelihood_with_a_dispersion_for_each_cell(rng: torch.Generator) -> None:
-    x, mean, dispersion = count_data(rng)
-    theta = dispersion * normal(len(x), 1, rng=rng).exp()
+    x, mean, inverse_dispersion = count_data(rng)
+    theta = inverse_dispersion * normal(len(x), 1, rng=rng).exp()
     expected = -NegativeBinomial(mu=mean, theta=theta).log_prob(x).sum(-1)
     torch.testing.assert_close(negative_binomial(mean, theta, SparseCounts.of(x)), expected)
 
 
 @pytest.mark.parametrize("theta", [1e-4, 1.0, 1e4])
-def test_zero_inflated_likelihood_is_that_of_the_host(rng: torch.Generator, theta: float) -> None:
-    x, mean, dispersion = count_data(rng, theta=theta)
+def test_zero_inflated_likelihood_is_that_of_scvi_tools(
+    rng: torch.Generator, theta: float
+) -> None:
+    x, mean, inverse_dispersion = count_data(rng, theta=theta)
     logits = normal(*x.shape, rng=rng)
-    parameters = [t.requires_grad_() for t in (mean, dispersion, logits)]
-    px = ZeroInflatedNegativeBinomial(mu=mean, theta=dispersion, zi_logits=logits)
+    parameters = [t.requires_grad_() for t in (mean, inverse_dispersion, logits)]
+    px = ZeroInflatedNegativeBinomial(mu=mean, theta=inverse_dispersion, zi_logits=logits)
     found = zero_inflated_negative_binomial(*parameters, SparseCounts.of(x))
     expected = -px.log_prob(x).sum(-1)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
@@ -313,21 +315,21 @@ def test_an_empty_cell_has_a_finite_likelihood_and_gradient() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_computed_in_single(rng: torch.Generator, dtype: torch.dtype) -> None:
-    x, mean, dispersion = (t.float() for t in count_data(rng))
-    expected = negative_binomial(mean.to(dtype).float(), dispersion, SparseCounts.of(x))
+    x, mean, inverse_dispersion = (t.float() for t in count_data(rng))
+    expected = negative_binomial(mean.to(dtype).float(), inverse_dispersion, SparseCounts.of(x))
     with torch.autocast("cpu", torch.bfloat16):
-        found = negative_binomial(mean.to(dtype), dispersion, SparseCounts.of(x))
+        found = negative_binomial(mean.to(dtype), inverse_dispersion, SparseCounts.of(x))
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected)
 
 
-def test_single_precision_is_as_good_as_that_of_the_host(rng: torch.Generator) -> None:
-    x, mean, dispersion = count_data(rng, n_cells=128, n_genes=500)
-    truth = negative_binomial(mean, dispersion, SparseCounts.of(x))
-    x, mean, dispersion = x.float(), mean.float(), dispersion.float()
-    ours = negative_binomial(mean, dispersion, SparseCounts.of(x)) - truth
-    host = -NegativeBinomial(mu=mean, theta=dispersion).log_prob(x).sum(-1) - truth
-    assert ours.abs().max() < 2 * host.abs().max() + 1e-6 * truth.abs().max()
+def test_single_precision_is_as_good_as_that_of_scvi_tools(rng: torch.Generator) -> None:
+    x, mean, inverse_dispersion = count_data(rng, n_cells=128, n_genes=500)
+    truth = negative_binomial(mean, inverse_dispersion, SparseCounts.of(x))
+    x, mean, inverse_dispersion = x.float(), mean.float(), inverse_dispersion.float()
+    ours = negative_binomial(mean, inverse_dispersion, SparseCounts.of(x)) - truth
+    theirs = -NegativeBinomial(mu=mean, theta=inverse_dispersion).log_prob(x).sum(-1) - truth
+    assert ours.abs().max() < 2 * theirs.abs().max() + 1e-6 * truth.abs().max()
 
 
 def test_the_deviance_is_that_of_scipy_with_gradients_at_zero_counts() -> None:

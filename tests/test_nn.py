@@ -184,8 +184,8 @@ def test_likelihood_is_that_of_scipy(
     theta = module.px_r.exp().expand(2, -1)[batch]
     found = -losses.reconstruction_loss["reconstruction_loss"]
     assert found.shape == (N_CELLS,)
-    hosts = NegativeBinomial(mu=mean, theta=theta).log_prob(x).sum(-1)
-    torch.testing.assert_close(found, hosts)
+    theirs = NegativeBinomial(mu=mean, theta=theta).log_prob(x).sum(-1)
+    torch.testing.assert_close(found, theirs)
     n, p = theta.detach().numpy().astype(float), (theta / (theta + mean)).detach().numpy()
     np.testing.assert_allclose(
         found.detach(), stats.nbinom.logpmf(x.numpy(), n, p.astype(float)).sum(-1), rtol=1e-4

@@ -23,7 +23,7 @@ MODULES = sorted(m.name for m in pkgutil.walk_packages(scovert.__path__, "scover
 OURS = ("scovert.core", "scovert.mixing", "scovert.model.")
 """Where names without an underscore are for the package alone."""
 PUBLIC = [name for name in MODULES if "._" not in name and not name.startswith(OURS)]
-PRIVATE_HOST_NAMES = [
+PRIVATE_SCVI_NAMES = [
     (node.module, name.name)
     for node in ast.walk(ast.parse((SOURCE / "core" / "_compat.py").read_text()))
     if isinstance(node, ast.ImportFrom) and node.module.startswith("scvi")
@@ -92,13 +92,13 @@ def test_import_contracts_are_kept() -> None:
     assert " 0 broken" in done.stdout
 
 
-@pytest.mark.parametrize(("module", "name"), PRIVATE_HOST_NAMES)
-def test_private_names_of_the_host_exist(module: str, name: str) -> None:
+@pytest.mark.parametrize(("module", "name"), PRIVATE_SCVI_NAMES)
+def test_private_names_of_scvi_tools_exist(module: str, name: str) -> None:
     assert hasattr(importlib.import_module(module), name)
 
 
-def test_private_names_of_the_host_are_used_in_one_place() -> None:
-    assert PRIVATE_HOST_NAMES
+def test_private_names_of_scvi_tools_are_used_in_one_place() -> None:
+    assert PRIVATE_SCVI_NAMES
     for file in SOURCE.rglob("*.py"):
         nodes = ast.walk(ast.parse(file.read_text()))
         imports = [n for n in nodes if isinstance(n, ast.ImportFrom) and n.module]

@@ -411,12 +411,12 @@ def test_an_interferon_is_told_from_the_cells_that_got_it(
     blocks = CountBlocks(adata.X, np.log(totals / totals.mean()))
     truth = pd.Series(fit_regression(blocks, design).coefficients[1], adata.var_names)
     tested = table["reason"] == ""
-    found, naive = (
+    found, unadjusted = (
         table.loc[tested, name].corr(truth[tested], method="spearman")
         for name in ("log2_fc", "log2_fc_naive")
     )
     assert found > 0.95
-    assert found > naive + 0.02
+    assert found > unadjusted + 0.02
 
 
 @pytest.mark.slow

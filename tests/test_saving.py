@@ -400,7 +400,7 @@ def test_an_empty_folder_holds_no_model(tmp_path: Path, cells: AnnData) -> None:
             PairedVAE.load(place, cells)
 
 
-def test_a_folder_of_the_host_is_named_and_never_opened(
+def test_a_folder_of_scvi_tools_is_named_and_never_opened(
     tmp_path: Path, cells: AnnData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "model.pt").write_bytes(pickle.dumps({"attr_dict": {}}))

@@ -15,7 +15,9 @@ SIZES = (331, 210, 97)
 
 @pytest.fixture(scope="module")
 def simulated() -> ad.AnnData:
-    return paired(SIZES, n_genes=83, n_latent=3, n_types=5, batch_sd=0.7, dispersion=1.5, seed=2)
+    return paired(
+        SIZES, n_genes=83, n_latent=3, n_types=5, batch_sd=0.7, inverse_dispersion=1.5, seed=2
+    )
 
 
 def mean_of(adata: ad.AnnData) -> np.ndarray:
@@ -84,8 +86,8 @@ def test_parameters_have_the_stated_scale() -> None:
     assert not paired((7, 6), batch_sd=0).uns["truth"]["shifts"].any()
 
 
-def test_large_dispersion_approaches_poisson() -> None:
-    adata = paired((150, 70), n_genes=31, dispersion=1e9)
+def test_large_inverse_dispersion_approaches_poisson() -> None:
+    adata = paired((150, 70), n_genes=31, inverse_dispersion=1e9)
     x = adata.X.toarray()
     pit = stats.poisson.cdf(x - 1, mean_of(adata))
     pit += np.random.default_rng(0).random(x.shape) * stats.poisson.pmf(x, mean_of(adata))
@@ -105,7 +107,7 @@ def test_the_truth_survives_a_file(tmp_path: Path) -> None:
     read = ad.read_h5ad(tmp_path / "paired.h5ad")
     assert np.array_equal(mean_of(read), mean_of(adata))
     assert read.uns["truth"].keys() == adata.uns["truth"].keys()
-    assert read.uns["truth"]["dispersion"] == 2.0
+    assert read.uns["truth"]["inverse_dispersion"] == 2.0
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_the_truth_survives_a_file(tmp_path: Path) -> None:
         ({"n_latent": 0}, "`n_latent=0` is too small"),
         ({"n_types": 0}, "`n_types=0` is too small"),
         ({"batch_sd": -1}, "`batch_sd=-1`"),
-        ({"dispersion": 0}, "`dispersion=0` is out of range"),
+        ({"inverse_dispersion": 0}, "`inverse_dispersion=0` is out of range"),
         ({"library_size": np.inf}, "`library_size=inf` is out of range"),
     ],
 )

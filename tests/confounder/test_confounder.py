@@ -85,12 +85,12 @@ def test_classes_are_the_states(model: LatentConfounder, data: AnnData) -> None:
     assert probability.columns.tolist() == ["class_1", "class_2"]
     assert correlation(probability["class_1"], z) > 0.97
     inference = model._inference
-    study, scores = inference.study, inference._scores_of(inference.cells, None)
-    inferred = study.classes.assign(scores, study.arms)
+    fit, scores = inference.fit, inference._scores_of(inference.cells, None)
+    inferred = fit.classes.assign(scores, fit.arms)
     odds = np.log(probability["class_1"] / probability["class_2"])
     inferred_odds = np.log(inferred[:, 0] / inferred[:, 1])
     change = (odds - inferred_odds).groupby(data.obs["treatment"].to_numpy()).mean()
-    frequency, overall = study.classes.frequency, study.classes.overall
+    frequency, overall = fit.classes.frequency, fit.classes.overall
     expected = np.log(overall[0] / overall[1]) - np.log(frequency[:, 0] / frequency[:, 1])
     np.testing.assert_allclose(change, expected, atol=1e-4)
     assert np.abs(expected).max() > 0.1
@@ -124,9 +124,9 @@ def test_effects_are_those_of_the_truth(data: AnnData, options: dict) -> None:
         return float(np.sqrt(np.mean((table[column] - truth) ** 2)))
 
     assert error("log2_fc") < 0.7 * error("log2_fc_naive")
-    called, naive = table["q_value"] < 0.05, table["q_value_naive"] < 0.05
+    called, unadjusted = table["q_value"] < 0.05, table["q_value_naive"] < 0.05
     assert (called & ~is_de).sum() <= 0.1 * called.sum()
-    assert (naive & ~is_de).sum() > 0.3 * naive.sum()
+    assert (unadjusted & ~is_de).sum() > 0.3 * unadjusted.sum()
     assert (called & is_de).sum() > 0.9 * is_de.sum()
     assert np.mean(np.abs(table["log2_fc"] - truth) < 1.96 * table["se"]) > 0.9
 
@@ -151,8 +151,8 @@ def test_means_are_those_at_the_average_of_the_confounders(data: AnnData) -> Non
     model = fit(adata, n_latent=1, setup={"treatment_key": "arm", "reference": "none"})
     assert {"b", "a"} < set(model.levels_)
     inference = model._inference
-    fitted = inference.study.fixed @ inference.regression.coefficients[: inference.study.n_fixed]
-    fitted += inference.study.scores @ inference.regression.coefficients[-1:]
+    fitted = inference.fit.design @ inference.regression.coefficients[: inference.fit.n_design]
+    fitted += inference.fit.scores @ inference.regression.coefficients[-1:]
     logs = np.log(model.get_normalized_expression(identification="sparse"))
     np.testing.assert_allclose(logs.mean(), fitted.mean(0), atol=2e-3)
     shifts = [e.shift for e in model._estimate("sparse")]
@@ -173,19 +173,19 @@ def test_means_follow_covariates_and_size_factors(model: LatentConfounder) -> No
 
 
 def test_the_uncertainty_of_the_shift_is_in_the_errors(model: LatentConfounder) -> None:
-    study = model._inference.study
-    loadings = study.regression.coefficients[study.n_fixed :].T
-    shift = study.shift(1, study.regression, study.is_tested[0])
-    contrast = np.zeros(study.n_fixed + 1)
-    contrast[[study.column(1), -1]] = 1, -shift.mean[0]
-    inner = study.regression.variance(contrast)
+    fit = model._inference.fit
+    loadings = fit.regression.coefficients[fit.n_design :].T
+    shift = fit.shift(1, fit.regression, fit.is_tested[0])
+    contrast = np.zeros(fit.n_design + 1)
+    contrast[[fit.column(1), -1]] = 1, -shift.mean[0]
+    inner = fit.regression.variance(contrast)
     extra = loadings[:, 0] ** 2 * shift.covariance[0, 0]
-    found = study.adjusted(1, study.scores, study.regression, shift)
+    found = fit.adjusted(1, fit.scores, fit.regression, shift)
     np.testing.assert_allclose(found.se**2, inner + extra)
     (by_classes,) = model._estimate("classes")
-    of_classes = loadings[:, 0] ** 2 * study.classes.shift_covariance(0)[0, 0]
-    contrast = np.eye(study.n_fixed + study.class_columns.shape[1])[study.column(1)]
-    inner = study.class_regression.variance(contrast)
+    of_classes = loadings[:, 0] ** 2 * fit.classes.shift_covariance(0)[0, 0]
+    contrast = np.eye(fit.n_design + fit.class_columns.shape[1])[fit.column(1)]
+    inner = fit.class_regression.variance(contrast)
     np.testing.assert_allclose(by_classes.se**2, inner + of_classes)
     assert extra.max() > 1e-4
 
@@ -214,7 +214,7 @@ def test_donors_make_errors_larger() -> None:
     np.testing.assert_allclose(by_donor["log2_fc"], plain["log2_fc"])
 
 
-def test_naive_effects_know_the_donors_too() -> None:
+def test_unadjusted_effects_know_the_donors_too() -> None:
     adata = simulate.confounder("null", n_cells=601, n_genes=97, seed=3)
     arm = adata.obs["treatment"].astype(str)
     adata.obs["donor"] = arm + (np.arange(601) % 4).astype(str)
@@ -264,15 +264,15 @@ def test_auto_keeps_false_discoveries_low(make: Callable) -> None:
         setup = {"continuous_covariate_keys": covariates}
         table = fit(adata, setup=setup).get_treatment_effects()
         called, is_de = table["q_value"] < 0.05, adata.var["truth_is_de"]
-        naive = table["q_value_naive"] < 0.05
+        unadjusted = table["q_value_naive"] < 0.05
         rows.append(
             {
                 "fdp": (called & ~is_de).sum() / max(called.sum(), 1),
                 "power": (called & is_de).sum() / is_de.sum(),
-                "naive": (naive & ~is_de).sum() / max(naive.sum(), 1),
+                "unadjusted": (unadjusted & ~is_de).sum() / max(unadjusted.sum(), 1),
             }
         )
     mean = pd.DataFrame(rows).mean()
     assert mean["fdp"] < 0.08
     assert mean["power"] > 0.95
-    assert mean["naive"] > 0.3
+    assert mean["unadjusted"] > 0.3

@@ -96,8 +96,8 @@ def test_a_cut_has_the_gradient_of_the_sigmoid() -> None:
     cut = binarise(logits)
     assert cut.tolist() == [0, 0, 1, 1]
     (cut * torch.arange(1.0, 5.0)).sum().backward()
-    chance = expit(logits.detach().numpy())
-    np.testing.assert_allclose(logits.grad, chance * (1 - chance) * np.arange(1, 5))
+    probability = expit(logits.detach().numpy())
+    np.testing.assert_allclose(logits.grad, probability * (1 - probability) * np.arange(1, 5))
 
 
 def test_a_gumbel_sigmoid_is_right_on_average_and_sharp_when_cold() -> None:
@@ -173,8 +173,8 @@ def test_predictors_start_at_the_regressions(n_arms: int) -> None:
         fit = LogisticRegression(C=1 / (2 * 200 * 1e-3), tol=1e-8).fit(x, level)
         np.testing.assert_allclose(ours[:, 0], fit.decision_function(x), atol=2e-3)
     else:
-        chance = torch.softmax(torch.nn.functional.pad(torch.tensor(ours), (1, 0)), 1).mean(0)
-        np.testing.assert_allclose(chance, np.bincount(level) / 200, atol=1e-3)
+        probability = torch.softmax(torch.nn.functional.pad(torch.tensor(ours), (1, 0)), 1).mean(0)
+        np.testing.assert_allclose(probability, np.bincount(level) / 200, atol=1e-3)
 
 
 @pytest.mark.parametrize("scale", ["mean", "joint"])
@@ -349,11 +349,11 @@ def test_the_bound_sums_over_all_states_of_three_bits() -> None:
     cells = make_cells()
     module = amortized_module(cells, "binary", n_latent=3)
     inputs = arguments(module, cells)
-    chance = expit(module.encode(*inputs).detach().numpy())
+    probability = expit(module.encode(*inputs).detach().numpy())
     expected = 0.0
     for state in range(8):
         bits = np.array([state >> j & 1 for j in range(3)])
-        each = np.where(bits == 1, chance, 1 - chance)
+        each = np.where(bits == 1, probability, 1 - probability)
         weight = each.prod(1)
         expected += (weight * (log_joint(module, cells, bits) - np.log(each).sum(1))).mean()
     elbo = TraceEnum_ELBO(max_plate_nesting=1)
@@ -510,7 +510,7 @@ def test_networks_are_saved_and_infer_new_cells(
     assert latents.shape == (300, 2)
     assert np.isfinite(latents).all()
     assert np.isfinite(effects["log2_fc"][effects["reason"] == ""]).all()
-    expected = "as found" if solver == "alternating" else "classes"
+    expected = "plug-in" if solver == "alternating" else "classes"
     assert effects.attrs["identification"] == expected or z_type == "continuous"
     model.save(tmp_path)
     loaded = LatentConfounder.load(tmp_path, adata)
@@ -526,7 +526,7 @@ def test_networks_are_saved_and_infer_new_cells(
     if solver == "amortized" and z_type == "binary":
         bits = np.arange(4)[:, None] >> np.arange(2) & 1
         np.testing.assert_allclose(classes.to_numpy() @ bits, latents, atol=1e-6)
-    model.train("exact", enable_progress_bar=False)
+    model.train("full_batch", enable_progress_bar=False)
     assert model.module.network_state == {}
     assert "deviance" in model.history
 
@@ -543,14 +543,14 @@ def test_a_copy_of_the_treatment_is_warned_about(adata: AnnData, seed: int) -> N
 
 
 def test_no_confounder_needs_no_network(adata: AnnData, seed: int) -> None:
-    exact = LatentConfounder(adata, n_latent=0)
-    exact.train(enable_progress_bar=False)
+    full_batch = LatentConfounder(adata, n_latent=0)
+    full_batch.train(enable_progress_bar=False)
     for solver in ("amortized", "alternating"):
         model = LatentConfounder(adata, n_latent=0)
         model.train(solver, **SHORT)
         assert model.get_latent_representation().shape == (300, 0)
         np.testing.assert_allclose(
-            model.get_treatment_effects()["log2_fc"], exact.get_treatment_effects()["log2_fc"]
+            model.get_treatment_effects()["log2_fc"], full_batch.get_treatment_effects()["log2_fc"]
         )
 
 
@@ -598,7 +598,7 @@ def test_amortized_ends_in_no_poor_optimum(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.slow
-def test_amortized_effects_are_as_good_as_exact_ones() -> None:
+def test_amortized_effects_are_as_good_as_those_of_the_full_batch() -> None:
     errors = []
     for seed in range(3):
         adata = simulate.confounder_large(n_genes=500, seed=seed)
@@ -616,8 +616,8 @@ def test_amortized_effects_are_as_good_as_exact_ones() -> None:
         truth -= design @ np.linalg.lstsq(design, truth, rcond=None)[0]
         rest = [truth - u @ np.linalg.lstsq(u, truth, rcond=None)[0] for u in fits]
         errors.append([np.square(r).mean() for r in rest])
-    amortized, exact = np.mean(errors, axis=0)
-    assert amortized <= 1.1 * exact
+    amortized, full_batch = np.mean(errors, axis=0)
+    assert amortized <= 1.1 * full_batch
 
 
 @pytest.mark.slow

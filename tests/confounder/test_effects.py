@@ -17,14 +17,14 @@ from sklearn.metrics import adjusted_rand_score
 from scovert import simulate
 from scovert.model.confounder.effects import (
     Arms,
+    ConfounderFit,
     Donors,
     Estimate,
-    Study,
     count_deviance,
     estimate_by_states,
     estimate_effects,
+    propensity_scores,
     treatment_deviance,
-    treatment_probability,
 )
 from scovert.model.confounder.effects._donors import squeeze
 from scovert.model.confounder.effects._identify import NOT_IDENTIFIED
@@ -327,42 +327,42 @@ def test_cells_without_a_counterpart_are_found(share: float) -> None:
     assert found[~alone].mean() < 0.02
 
 
-# Studies: fits of simulated counts
+# Fits of simulated counts
 
 
-def study_of(adata: AnnData, n_latent: int, *, donors: NDArray | None = None) -> Study:
+def fit_of(adata: AnnData, n_latent: int, *, donors: NDArray | None = None) -> ConfounderFit:
     """Fit scores to a simulation whose covariates are known."""
-    covariates = adata.obs.filter(like="covariate").to_numpy(float)
-    known = np.c_[np.ones(adata.n_obs), covariates]
+    measured = adata.obs.filter(like="covariate").to_numpy(float)
+    covariates = np.c_[np.ones(adata.n_obs), measured]
     level = np.asarray(adata.obs["treatment"]).astype(int)
     indicators = np.eye(level.max() + 1)[level][:, 1:]
     blocks = CountBlocks(adata.X, np.log(adata.obs["size_factor"].to_numpy(float)))
-    fit = fit_factors(blocks, np.hstack([known, indicators]), n_latent)
-    by_known = np.linalg.lstsq(known, indicators, rcond=None)[0]
-    return Study(
+    factors = fit_factors(blocks, np.hstack([covariates, indicators]), n_latent)
+    by_covariates = np.linalg.lstsq(covariates, indicators, rcond=None)[0]
+    return ConfounderFit(
         blocks=blocks,
-        known=known,
-        arms=Arms(level, indicators - known @ by_known),
-        scores=fit.scores,
-        regression=fit.regression,
+        covariates=covariates,
+        arms=Arms(level, indicators - covariates @ by_covariates),
+        scores=factors.scores,
+        regression=factors.regression,
         is_tested=np.ones((indicators.shape[1], adata.n_vars), bool),
         donors=None if donors is None else Donors(donors),
     )
 
 
-def naive_of(study: Study) -> tuple[NDArray, NDArray]:
+def unadjusted_of(fit: ConfounderFit) -> tuple[NDArray, NDArray]:
     """Effects of the first arm without confounders, and their standard errors."""
-    fit = fit_regression(study.blocks, study.fixed)
-    contrast = np.eye(study.n_fixed)[study.column(1)]
-    return contrast @ fit.coefficients, np.sqrt(fit.variance(contrast))
+    regression = fit_regression(fit.blocks, fit.design)
+    contrast = np.eye(fit.n_design)[fit.column(1)]
+    return contrast @ regression.coefficients, np.sqrt(regression.variance(contrast))
 
 
-def oracle_of(study: Study, adata: AnnData) -> tuple[NDArray, NDArray]:
+def oracle_of(fit: ConfounderFit, adata: AnnData) -> tuple[NDArray, NDArray]:
     """Effects of the first arm given the true confounders, and their standard errors."""
-    columns = np.hstack([study.fixed, adata.obsm["truth_confounder"]])
-    fit = fit_regression(study.blocks, columns)
-    contrast = np.eye(columns.shape[1])[study.column(1)]
-    return contrast @ fit.coefficients, np.sqrt(fit.variance(contrast))
+    columns = np.hstack([fit.design, adata.obsm["truth_confounder"]])
+    regression = fit_regression(fit.blocks, columns)
+    contrast = np.eye(columns.shape[1])[fit.column(1)]
+    return contrast @ regression.coefficients, np.sqrt(regression.variance(contrast))
 
 
 def truth_of(adata: AnnData) -> NDArray:
@@ -396,13 +396,13 @@ SCENARIOS = {
 def test_the_rule_chooses_what_identifies(name: str, seed: int) -> None:
     choice, n_latent, make = SCENARIOS[name]
     adata = make(seed)
-    study = study_of(adata, n_latent)
-    (found,) = estimate_effects(study, "auto")
+    fit = fit_of(adata, n_latent)
+    (found,) = estimate_effects(fit, "auto")
     assert found.choice == choice
-    assert not found.refused
-    naive, _ = naive_of(study)
-    assert error(found.effect, adata) < 0.85 * error(naive, adata)
-    assert error(found.effect, adata) < 1.1 * error(oracle_of(study, adata)[0], adata)
+    assert not found.not_identified
+    unadjusted, _ = unadjusted_of(fit)
+    assert error(found.effect, adata) < 0.85 * error(unadjusted, adata)
+    assert error(found.effect, adata) < 1.1 * error(oracle_of(fit, adata)[0], adata)
     covered = np.abs(found.effect - truth_of(adata)) < 1.96 * found.se
     assert 0.88 < covered.mean() <= 1
     called = discoveries(found.p_value)
@@ -416,13 +416,13 @@ def test_the_rule_chooses_what_identifies(name: str, seed: int) -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_p_values_are_refused_where_nothing_identifies(seed: int) -> None:
     adata = large(seed, **GAUSSIAN, effects="aligned", effect_fraction=0.5)
-    study = study_of(adata, 2)
-    (found,) = estimate_effects(study, "auto")
-    assert found.refused == NOT_IDENTIFIED
+    fit = fit_of(adata, 2)
+    (found,) = estimate_effects(fit, "auto")
+    assert found.not_identified == NOT_IDENTIFIED
     assert found.facts["tau"] > 0.1
-    assert error(found.effect, adata) > 2 * error(oracle_of(study, adata)[0], adata)
-    (sparse_one,) = estimate_effects(study, "sparse")
-    assert not sparse_one.refused  # what a user asks for is theirs
+    assert error(found.effect, adata) > 2 * error(oracle_of(fit, adata)[0], adata)
+    (sparse_one,) = estimate_effects(fit, "sparse")
+    assert not sparse_one.not_identified  # what a user asks for is theirs
 
 
 def as_cells(columns: dict) -> pd.DataFrame:
@@ -449,26 +449,26 @@ def simulate_types(seed: int, n: int = 601, p: int = 151) -> tuple[AnnData, NDAr
 
 def test_dense_effects_are_told_and_kept_by_classes(few_classes: None) -> None:
     adata, label = simulate_types(0)
-    study = study_of(adata, 4)
-    (found,) = estimate_effects(study, "auto")
+    fit = fit_of(adata, 4)
+    (found,) = estimate_effects(fit, "auto")
     assert found.choice == "classes"
     assert "dense" in found.warning
-    labels = study.classes.probabilities.argmax(1)
+    labels = fit.classes.probabilities.argmax(1)
     assert adjusted_rand_score(label, labels) > 0.9
     dummies = np.eye(3)[label][:, 1:]
-    by_type = fit_regression(study.blocks, np.hstack([study.fixed, dummies])).coefficients[1]
-    (by_sparsity,) = estimate_effects(study, "sparse")
-    naive, _ = naive_of(study)
+    by_type = fit_regression(fit.blocks, np.hstack([fit.design, dummies])).coefficients[1]
+    (by_sparsity,) = estimate_effects(fit, "sparse")
+    unadjusted, _ = unadjusted_of(fit)
     agreement = {
         name: np.corrcoef(values, by_type)[0, 1]
         for name, values in {
             "auto": found.effect,
             "sparse": by_sparsity.effect,
-            "naive": naive,
+            "unadjusted": unadjusted,
         }.items()
     }
     assert agreement["auto"] > 0.99
-    assert 1 - agreement["auto"] < 0.2 * min(1 - agreement["sparse"], 1 - agreement["naive"])
+    assert 1 - agreement["auto"] < 0.2 * min(1 - agreement["sparse"], 1 - agreement["unadjusted"])
 
 
 def simulate_relatives(seed: int, n: int = 901, p: int = 401) -> AnnData:
@@ -492,8 +492,8 @@ def test_classes_that_hold_two_types_are_doubted(monkeypatch: pytest.MonkeyPatch
     one_too_few = (1, 2)
     monkeypatch.setattr("scovert.model.confounder.effects._mixture.N_CLASSES", one_too_few)
     adata = simulate_relatives(0)
-    study = study_of(adata, 2)
-    (found,), (by_classes,) = (estimate_effects(study, name) for name in ("auto", "classes"))
+    fit = fit_of(adata, 2)
+    (found,), (by_classes,) = (estimate_effects(fit, name) for name in ("auto", "classes"))
     assert found.facts["n_classes"] == 2
     assert found.facts["tau"] < 0.05
     assert max(found.facts["heterogeneity"] / 0.15, found.facts["gap"] / 0.3) > 1
@@ -511,21 +511,21 @@ def test_controls_identify_dense_effects() -> None:
         + np.outer(adata.obs["treatment"], truth)
     )
     adata.X = sparse.csr_matrix(rng.poisson(mean).astype(np.float32))
-    study = study_of(adata, 1)
+    fit = fit_of(adata, 1)
     controls = np.arange(300) % 3 == 0
-    (found,) = estimate_effects(study, "controls", controls)
+    (found,) = estimate_effects(fit, "controls", controls)
     assert found.choice == "controls"
     assert found.facts["n_controls"] == 100
-    (by_sparsity,) = estimate_effects(study, "sparse")
-    assert error(found.effect, adata) < 0.5 * error(naive_of(study)[0], adata)
+    (by_sparsity,) = estimate_effects(fit, "sparse")
+    assert error(found.effect, adata) < 0.5 * error(unadjusted_of(fit)[0], adata)
     assert error(found.effect, adata) <= error(by_sparsity.effect, adata)
     assert np.mean(np.abs(found.effect - truth) < 1.96 * found.se) > 0.9
 
 
 def test_randomised_treatments_have_no_shift() -> None:
     adata = simulate.confounder("sparse", z_ratio=0.0, n_cells=801, seed=2)
-    study = study_of(adata, 1)
-    (found,) = estimate_effects(study, "randomised")
+    fit = fit_of(adata, 1)
+    (found,) = estimate_effects(fit, "randomised")
     np.testing.assert_array_equal(found.shift, 0)
     assert found.choice == "randomised"
     assert np.mean(np.abs(found.effect - truth_of(adata)) < 1.96 * found.se) > 0.9
@@ -534,10 +534,10 @@ def test_randomised_treatments_have_no_shift() -> None:
 @pytest.mark.parametrize("identification", ["auto", "classes", "sparse", "randomised"])
 def test_without_confounders_all_agree(identification: str) -> None:
     adata = simulate.confounder("sparse", n_cells=401, seed=1, loading_scale=0, z_ratio=0)
-    study = study_of(adata, 0)
-    (found,) = estimate_effects(study, identification)
-    naive, se = naive_of(study)
-    np.testing.assert_allclose(found.effect, naive)
+    fit = fit_of(adata, 0)
+    (found,) = estimate_effects(fit, identification)
+    unadjusted, se = unadjusted_of(fit)
+    np.testing.assert_allclose(found.effect, unadjusted)
     if identification != "sparse":  # which is calibrated
         np.testing.assert_allclose(found.se, se)
     assert found.shift.shape == (0,)
@@ -547,7 +547,7 @@ def test_without_confounders_all_agree(identification: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def twins() -> tuple[Study, Study]:
+def twins() -> tuple[ConfounderFit, ConfounderFit]:
     """Fit one arm, and the same with a copy of the arm as another arm."""
     adata = simulate.confounder("sparse", n_cells=801, n_genes=97, seed=4)
     treated = np.flatnonzero(adata.obs["treatment"])
@@ -555,13 +555,13 @@ def twins() -> tuple[Study, Study]:
     double = adata[rows].copy()
     double.obs_names_make_unique()
     double.obs["treatment"] = np.r_[adata.obs["treatment"].astype(int), np.full(len(treated), 2)]
-    return study_of(adata, 1), study_of(double, 1)
+    return fit_of(adata, 1), fit_of(double, 1)
 
 
 @pytest.mark.usefixtures("few_classes")
 @pytest.mark.parametrize("identification", ["auto", "classes", "sparse", "randomised"])
 def test_a_copied_arm_has_the_effects_of_its_twin(
-    twins: tuple[Study, Study], identification: str
+    twins: tuple[ConfounderFit, ConfounderFit], identification: str
 ) -> None:
     single, double = twins
     (one,) = estimate_effects(single, identification)
@@ -579,17 +579,17 @@ def test_a_copied_arm_has_the_effects_of_its_twin(
 
 def test_states_identify_dense_effects() -> None:
     adata = simulate.confounder("normal", n_cells=601, seed=5)
-    study = study_of(adata, 0)
-    states = fit_states(study.blocks, study.fixed, 1)
-    study = Study(
-        study.blocks, study.known, study.arms, states.probabilities, states.regression,
-        study.is_tested,
+    fit = fit_of(adata, 0)
+    states = fit_states(fit.blocks, fit.design, 1)
+    fit = ConfounderFit(
+        fit.blocks, fit.covariates, fit.arms, states.probabilities, states.regression,
+        fit.is_tested,
     )  # fmt: skip
-    (found,) = estimate_by_states(study, states.combinations)
+    (found,) = estimate_by_states(fit, states.combinations)
     assert found.choice == "classes"
     assert found.facts == {"n_classes": 2.0, "one_arm_share": 0.0}
-    assert error(found.effect, adata) < 0.85 * error(naive_of(study)[0], adata)
-    assert error(found.effect, adata) < 1.05 * error(oracle_of(study, adata)[0], adata)
+    assert error(found.effect, adata) < 0.85 * error(unadjusted_of(fit)[0], adata)
+    assert error(found.effect, adata) < 1.05 * error(oracle_of(fit, adata)[0], adata)
     assert np.mean(np.abs(found.effect - truth_of(adata)) < 1.96 * found.se) > 0.9
 
 
@@ -609,45 +609,45 @@ def by_donors(seed: int, n_arms: int, per_arm: int, p: int = 61) -> tuple[AnnDat
 
 @pytest.mark.parametrize(("n_arms", "per_arm"), [(1, 6), (3, 4), (1, 3), (3, 3)])
 def test_errors_by_donor_hold(n_arms: int, per_arm: int) -> None:
-    p, naive = [], []
+    p, unadjusted = [], []
     for seed in range(12):
         adata, donor = by_donors(seed, n_arms, per_arm)
-        found = estimate_effects(study_of(adata, 0, donors=donor), "randomised")
-        plain = estimate_effects(study_of(adata, 0), "randomised")
+        found = estimate_effects(fit_of(adata, 0, donors=donor), "randomised")
+        plain = estimate_effects(fit_of(adata, 0), "randomised")
         p += [e.p_value for e in found]
-        naive += [e.p_value for e in plain]
+        unadjusted += [e.p_value for e in plain]
         assert all(np.isinf(e.df) for e in plain)
         if per_arm == 3:
             assert all(e.df == 4 for e in found)
     assert 0.02 < np.mean(np.concatenate(p) < 0.05) < 0.075
     assert np.mean(np.concatenate(p) < 0.001) < 0.006
-    assert np.mean(np.concatenate(naive) < 0.05) > 0.2
+    assert np.mean(np.concatenate(unadjusted) < 0.05) > 0.2
 
 
 # Doubly robust effects
 
 
 def test_doubly_robust_errors_know_donors() -> None:
-    p, naive = [], []
+    p, unadjusted = [], []
     for seed in range(8):
         adata, donor = by_donors(seed, 1, 8)
-        study, plain = study_of(adata, 0, donors=donor), study_of(adata, 0)
+        fit, plain = fit_of(adata, 0, donors=donor), fit_of(adata, 0)
         none = np.zeros((adata.n_obs, 0))
-        for some, values in ((study, p), (plain, naive)):
+        for some, values in ((fit, p), (plain, unadjusted)):
             (found,) = doubly_robust(some, none, estimate_effects(some, "randomised"))
             values.append(found.p_value)
     assert 0.02 < np.mean(np.concatenate(p) < 0.05) < 0.08
-    assert np.mean(np.concatenate(naive) < 0.05) > 0.2
+    assert np.mean(np.concatenate(unadjusted) < 0.05) > 0.2
 
 
 def test_doubly_robust_effects_are_consistent() -> None:
     adata = simulate.confounder_large(n_cells=3001, n_genes=61, z_types=["continuous"], seed=0)
-    study = study_of(adata, 1)
-    plain = estimate_effects(study, "sparse")
-    (found,) = doubly_robust(study, adata.obsm["truth_confounder"], plain)
-    truth, (naive, _) = truth_of(adata), naive_of(study)
+    fit = fit_of(adata, 1)
+    plain = estimate_effects(fit, "sparse")
+    (found,) = doubly_robust(fit, adata.obsm["truth_confounder"], plain)
+    truth, (unadjusted, _) = truth_of(adata), unadjusted_of(fit)
     assert found.choice == plain[0].choice
-    assert error(found.effect, adata) < 0.5 * error(naive, adata)
+    assert error(found.effect, adata) < 0.5 * error(unadjusted, adata)
     assert abs(np.mean(found.effect - truth)) < 0.04
     assert 0.88 < np.mean(np.abs(found.effect - truth) < 1.96 * found.se) <= 1
     z = (found.effect - truth) / found.se
@@ -657,10 +657,10 @@ def test_doubly_robust_effects_are_consistent() -> None:
 # What confounders explain
 
 
-def project(study: Study) -> object:
+def project(fit: ConfounderFit) -> object:
     def infer(blocks: CountBlocks, genes: NDArray) -> NDArray:
-        part = study.regression.of_genes(genes)
-        return project_scores(blocks, study.fixed, part, study.n_fixed)
+        part = fit.regression.of_genes(genes)
+        return project_scores(blocks, fit.design, part)
 
     return infer
 
@@ -669,10 +669,10 @@ def test_deviance_is_explained_only_if_there_is_a_confounder() -> None:
     found = {}
     for name, options in {"none": {"loading_scale": 0, "z_ratio": 0}, "some": {}}.items():
         adata = simulate.confounder("null", n_cells=801, n_genes=83, seed=0, **options)
-        study = study_of(adata, 2)
-        counts = count_deviance(study.blocks, study.fixed, project(study), seed=0)
-        predictors = np.hstack([study.known[:, 1:], adata.obsm["truth_confounder"]])
-        treatment = treatment_deviance(predictors, 4, study.arms.level, seed=0)
+        fit = fit_of(adata, 2)
+        counts = count_deviance(fit.blocks, fit.design, project(fit), seed=0)
+        predictors = np.hstack([fit.covariates[:, 1:], adata.obsm["truth_confounder"]])
+        treatment = treatment_deviance(predictors, 4, fit.arms.level, seed=0)
         found[name] = counts, treatment
     assert np.abs(found["none"]).max() < 0.01
     assert found["some"][0] > 0.05
@@ -684,12 +684,12 @@ def test_the_treatment_is_predicted_by_what_drives_it() -> None:
     x = rng.normal(size=(4001, 2))
     level = (rng.random(4001) < 1 / (1 + np.exp(-x @ [1.0, -0.5]))).astype(int)
     points = np.array([[0.0, 0], [1, 0], [0, 1]])
-    chance = treatment_probability(x, level, points)
-    np.testing.assert_allclose(logit(chance[:, 1]), points @ [1.0, -0.5], atol=0.12)
-    np.testing.assert_allclose(chance.sum(1), 1)
-    empty = treatment_probability(x[:, :0], level, points[:, :0])[:, 1]
+    propensity = propensity_scores(x, level, points)
+    np.testing.assert_allclose(logit(propensity[:, 1]), points @ [1.0, -0.5], atol=0.12)
+    np.testing.assert_allclose(propensity.sum(1), 1)
+    empty = propensity_scores(x[:, :0], level, points[:, :0])[:, 1]
     np.testing.assert_allclose(empty, level.mean(), atol=1e-3)
-    assert treatment_probability(x, level, points[:0]).shape == (0, 2)
+    assert propensity_scores(x, level, points[:0]).shape == (0, 2)
 
 
 # Calibration over many draws
@@ -697,21 +697,23 @@ def test_the_treatment_is_predicted_by_what_drives_it() -> None:
 
 def rates(seed: int, n_latent: int, make: object) -> dict[str, float]:
     adata = make(seed)
-    study = study_of(adata, n_latent)
-    (found,) = estimate_effects(study, "auto")
-    naive, naive_se = naive_of(study)
-    oracle, oracle_se = oracle_of(study, adata)
+    fit = fit_of(adata, n_latent)
+    (found,) = estimate_effects(fit, "auto")
+    unadjusted, unadjusted_se = unadjusted_of(fit)
+    oracle, oracle_se = oracle_of(fit, adata)
     is_de, truth = adata.var["truth_is_de"].to_numpy(), truth_of(adata)
     called = discoveries(found.p_value)
-    called_naive = discoveries(2 * stats.norm.sf(np.abs(naive) / naive_se))
+    called_unadjusted = discoveries(2 * stats.norm.sf(np.abs(unadjusted) / unadjusted_se))
     return {
         "fpr": np.mean(found.p_value[~is_de] < 0.05),
         "fdp": (called & ~is_de).sum() / max(called.sum(), 1),
         "coverage": np.mean(np.abs(found.effect - truth) < 1.96 * found.se),
         "oracle coverage": np.mean(np.abs(oracle - truth) < 1.96 * oracle_se),
-        "naive fpr": np.mean(2 * stats.norm.sf(np.abs(naive) / naive_se)[~is_de] < 0.05),
-        "naive fdp": (called_naive & ~is_de).sum() / max(called_naive.sum(), 1),
-        "naive coverage": np.mean(np.abs(naive - truth) < 1.96 * naive_se),
+        "unadjusted fpr": np.mean(
+            2 * stats.norm.sf(np.abs(unadjusted) / unadjusted_se)[~is_de] < 0.05
+        ),
+        "unadjusted fdp": (called_unadjusted & ~is_de).sum() / max(called_unadjusted.sum(), 1),
+        "unadjusted coverage": np.mean(np.abs(unadjusted - truth) < 1.96 * unadjusted_se),
     }
 
 
@@ -732,9 +734,9 @@ def test_p_values_are_calibrated(name: str) -> None:
     assert mean["fdp"] < 0.08
     assert mean["oracle coverage"] - 0.01 < mean["coverage"] < 0.985
     assert mean["coverage"] > 0.92
-    assert mean["naive fpr"] > 0.2
-    assert mean["naive fdp"] > 0.3
-    assert mean["naive coverage"] < 0.8
+    assert mean["unadjusted fpr"] > 0.2
+    assert mean["unadjusted fdp"] > 0.3
+    assert mean["unadjusted coverage"] < 0.8
 
 
 def test_estimates_know_their_quantiles() -> None:

@@ -496,7 +496,7 @@ def test_init_refuses(adata: AnnData, init: dict, exception: type[Exception], ma
 
 
 REFUSED_AT_TRAIN = [
-    ({"solver": "gibbs"}, ValueError, "`solver='gibbs'`.*'exact'"),
+    ({"solver": "exact"}, ValueError, "`solver='exact'`.*'full_batch'"),
     ({"max_epochs": 0}, ValueError, "`max_epochs=0` is out of range"),
     ({"max_epochs": 2.0}, TypeError, "`max_epochs=2.0` is a float"),
     ({"batch_size": 0}, ValueError, "`batch_size=0` is out of range"),

@@ -281,17 +281,17 @@ def test_factors_are_free_of_blocks_and_precision(cells: tuple) -> None:
 def test_projected_scores_are_the_fitted_ones(cells: tuple) -> None:
     counts, design, _ = cells
     found = fit_factors(in_blocks(counts), design, 3)
-    again = project_scores(in_blocks(counts), design, found.regression, 2)
+    again = project_scores(in_blocks(counts), design, found.regression)
     assert np.corrcoef(again.T, found.scores.T)[:3, 3:].diagonal().min() > 0.995
     assert np.sqrt(np.mean((again - found.scores) ** 2)) < 0.1
-    some = project_scores(in_blocks(counts[[5, 3]]), design[[5, 3]], found.regression, 2)
+    some = project_scores(in_blocks(counts[[5, 3]]), design[[5, 3]], found.regression)
     np.testing.assert_allclose(some, again[[5, 3]], atol=1e-10)
 
 
 def test_projected_scores_are_most_probable(cells: tuple) -> None:
     counts, design, _ = cells
     fit = fit_factors(in_blocks(counts), design, 3).regression
-    u = project_scores(in_blocks(counts), design, fit, 2)
+    u = project_scores(in_blocks(counts), design, fit)
     mean = np.exp(np.hstack([design, u]) @ fit.coefficients)
     v, loadings = 1 / (1 + fit.dispersion * mean), fit.coefficients[2:]
     gradient = ((counts - mean) * v) @ loadings.T - u
@@ -370,15 +370,15 @@ def simulate_states(
 
 
 def log_joint(
-    counts: NDArray, design: NDArray, b: NDArray, alpha: NDArray, chance: NDArray
+    counts: NDArray, design: NDArray, b: NDArray, alpha: NDArray, probability: NDArray
 ) -> NDArray:
     """Log probability of counts and every combination of bits, written out."""
-    n_bits, r = len(chance), 1 / alpha
+    n_bits, r = len(probability), 1 / alpha
     columns = []
     for bits in itertools.product((0, 1), repeat=n_bits):
         bits = np.array(bits[::-1])  # the first bit runs fastest
         mean = np.exp(design @ b[:-n_bits] + bits @ b[-n_bits:])
-        prior = np.log(np.where(bits, chance, 1 - chance)).sum()
+        prior = np.log(np.where(bits, probability, 1 - probability)).sum()
         columns.append(prior + stats.nbinom.logpmf(counts, r, r / (r + mean)).sum(1))
     return np.stack(columns, 1)
 
@@ -389,8 +389,8 @@ def test_posteriors_are_those_of_an_enumeration(n_bits: int) -> None:
     found = fit_states(in_blocks(counts), design, n_bits, tolerance=1e-9, max_rounds=300)
     regression = found.regression
     tables = (regression.coefficients, regression.dispersion)
-    chance = found.probabilities.mean(0)
-    joint = log_joint(counts, design, *tables, chance)
+    probability = found.probabilities.mean(0)
+    joint = log_joint(counts, design, *tables, probability)
     evidence = logsumexp(joint, axis=1)
     posterior = np.exp(joint - evidence[:, None])
     np.testing.assert_allclose(found.combinations, posterior, atol=1e-3)
@@ -406,13 +406,15 @@ def test_posteriors_are_those_of_an_enumeration(n_bits: int) -> None:
     assert (match.max(0) > 0.93).all()
 
 
-@pytest.mark.parametrize("chance", [(0.5, 0.5), (0.2, 0.2), (0.1, 0.4), (0.3,) * 3, (0.5,) * 4])
-def test_axes_are_turned_to_binary_confounders(chance: tuple) -> None:
+@pytest.mark.parametrize(
+    "probability", [(0.5, 0.5), (0.2, 0.2), (0.1, 0.4), (0.3,) * 3, (0.5,) * 4]
+)
+def test_axes_are_turned_to_binary_confounders(probability: tuple) -> None:
     """From every rotation, also that by 45 degrees, at which a fixed-point iteration stays."""
-    n, k = 1000, len(chance)
+    n, k = 1000, len(probability)
     for seed in range(8):
         rng = np.random.default_rng(seed)
-        z = rng.binomial(1, chance, (n, k))
+        z = rng.binomial(1, probability, (n, k))
         noise = rng.gamma(2.0, 0.2, (n, k))  # skewed, as that of counts
         white = np.linalg.qr(stats.zscore(stats.zscore(z) + stats.zscore(noise) * 0.3))[0]
         turn = stats.ortho_group.rvs(k, random_state=rng) if seed else np.eye(k)
@@ -467,12 +469,12 @@ def test_covariances_of_states_know_what_is_missing() -> None:
     blocks = in_blocks(counts)
     found = fit_states(blocks, design, 1, tolerance=1e-10, max_rounds=500)
     b, alpha = found.regression.coefficients, found.regression.dispersion
-    chance = found.probabilities.mean(0)
+    probability = found.probabilities.mean(0)
 
     def likelihood(change: NDArray, gene: int) -> float:
-        moved = b.copy()
-        moved[:, gene] += change
-        return logsumexp(log_joint(counts, design, moved, alpha, chance), axis=1).sum()
+        changed = b.copy()
+        changed[:, gene] += change
+        return logsumexp(log_joint(counts, design, changed, alpha, probability), axis=1).sum()
 
     gene, h = 4, 1e-3
     steps = np.eye(3) * h
@@ -519,8 +521,8 @@ def dense_cr2(
             own = clusters == g
             values, vectors = np.linalg.eigh(np.eye(own.sum()) - hat[np.ix_(own, own)])
             root = (vectors / np.sqrt(values)) @ vectors.T
-            pull = contrast @ bread @ x[own].T @ root
-            total += (pull @ errors[own]) ** 2
+            contribution = contrast @ bread @ x[own].T @ root
+            total += (contribution @ errors[own]) ** 2
         variance.append(total)
     return np.array(variance)
 
@@ -555,8 +557,8 @@ def test_cells_as_clusters_are_hc2() -> None:
     expected = []
     for j in range(5):
         leverage = np.einsum("ia,ab,ib->i", design, fit.covariance[j], design) * weight[:, j]
-        pulls = design @ fit.covariance[j] @ [0, 1] * errors[:, j]
-        expected.append((pulls**2 / (1 - leverage)).sum())
+        contributions = design @ fit.covariance[j] @ [0, 1] * errors[:, j]
+        expected.append((contributions**2 / (1 - leverage)).sum())
     found = cluster_variance(blocks, design, fit, np.array([0.0, 1.0]), np.arange(67))
     np.testing.assert_allclose(found.robust, expected, rtol=1e-6)
 

@@ -41,16 +41,16 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture
 def effects() -> pd.DataFrame:
-    """Effects of 90 genes: 40 that only the naive analysis calls, 20 both, 3 the adjusted one."""
+    """Effects of 90 genes: called by the unadjusted fit alone 40, by both 20, by the other 3."""
     rng = np.random.default_rng(1)
-    p, p_naive = rng.uniform(0.2, 1, (2, 90))
-    p_naive[:60] = 10.0 ** -rng.uniform(4, 9, 60)
+    p, p_unadjusted = rng.uniform(0.2, 1, (2, 90))
+    p_unadjusted[:60] = 10.0 ** -rng.uniform(4, 9, 60)
     p[40:63] = 10.0 ** -rng.uniform(4, 9, 23)
     table = pd.DataFrame(index=[f"gene_{g}" for g in range(90)])
     table["log2_fc"], table["log2_fc_naive"] = rng.normal(size=(2, 90))
     table["p_value"] = p
     table["q_value"] = stats.false_discovery_control(p)
-    table["q_value_naive"] = stats.false_discovery_control(p_naive)
+    table["q_value_naive"] = stats.false_discovery_control(p_unadjusted)
     table["reason"] = ""
     return table
 
@@ -280,12 +280,12 @@ def panel(ax: Axes) -> dict[tuple, np.ndarray]:
 
 
 def test_volcano(effects: pd.DataFrame) -> None:
-    naive, adjusted = pl.volcano(effects)
-    assert naive.figure is adjusted.figure
-    assert naive.get_title() == "Naive: 60 called"
+    unadjusted, adjusted = pl.volcano(effects)
+    assert unadjusted.figure is adjusted.figure
+    assert unadjusted.get_title() == "Unadjusted: 60 called"
     assert adjusted.get_title() == "Adjusted: 23 called"
     rows = {"0.75": slice(63, 90), "C1": slice(0, 40), "C2": slice(60, 63), "C0": slice(40, 60)}
-    for ax, suffix in ((naive, "_naive"), (adjusted, "")):
+    for ax, suffix in ((unadjusted, "_naive"), (adjusted, "")):
         drawn = panel(ax)
         assert len(drawn) == 4
         top = max(y.max() for y in (xy[:, 1] for xy in drawn.values()))
@@ -299,30 +299,32 @@ def test_volcano(effects: pd.DataFrame) -> None:
             )
         assert line(ax, "--")[1][0] == pytest.approx(-np.log10(0.05))
     legend = [text.get_text() for text in adjusted.get_legend().get_texts()]
-    assert legend == ["both (20)", "adjusted only (3)", "naive only (40)", "neither (27)"]
-    assert naive.get_ylim() == adjusted.get_ylim()
-    assert naive.get_xlim() == adjusted.get_xlim()
-    assert naive.figure.get_supxlabel() == ""
+    assert legend == ["both (20)", "adjusted only (3)", "unadjusted only (40)", "neither (27)"]
+    assert unadjusted.get_ylim() == adjusted.get_ylim()
+    assert unadjusted.get_xlim() == adjusted.get_xlim()
+    assert unadjusted.figure.get_supxlabel() == ""
 
 
 def test_volcano_draws_extreme_genes_at_the_edge(effects: pd.DataFrame) -> None:
     effects.loc["gene_45", ["q_value", "q_value_naive"]] = 0.0
-    naive, adjusted = pl.volcano(effects)
-    for ax, column in ((naive, "log2_fc_naive"), (adjusted, "log2_fc")):
+    unadjusted, adjusted = pl.volcano(effects)
+    for ax, column in ((unadjusted, "log2_fc_naive"), (adjusted, "log2_fc")):
         assert ax.get_ylim()[1] < 12
         (x, y) = points(ax)[points(ax)[:, 0] == effects.loc["gene_45", column]][0]
         assert y == points(ax)[:, 1].max() < ax.get_ylim()[1]
         assert x == effects.loc["gene_45", column]
     found = re.fullmatch(
         r"Triangles: genes with a q-value below (.*), drawn at the edge\.",
-        naive.figure.get_supxlabel(),
+        unadjusted.figure.get_supxlabel(),
     )
     assert -np.log10(float(found[1])) == pytest.approx(y, abs=0.1)
 
 
 def test_volcano_with_another_rate(effects: pd.DataFrame) -> None:
-    naive, adjusted = pl.volcano(effects, fdr=1e-6)
-    assert naive.get_title() == f"Naive: {(effects['q_value_naive'] < 1e-6).sum()} called"
+    unadjusted, adjusted = pl.volcano(effects, fdr=1e-6)
+    assert (
+        unadjusted.get_title() == f"Unadjusted: {(effects['q_value_naive'] < 1e-6).sum()} called"
+    )
     assert line(adjusted, "--")[1][0] == pytest.approx(6)
 
 
@@ -334,19 +336,19 @@ def test_volcano_counts_genes_without_a_value(effects: pd.DataFrame) -> None:
     ):
         effects.loc[gene, ["log2_fc", "q_value"]] = np.nan
         effects.loc[gene, "reason"] = reason
-    naive, adjusted = pl.volcano(effects)
+    unadjusted, adjusted = pl.volcano(effects)
     note = "3 of 90 genes left out: few counts (2); one arm (1)."
     assert adjusted.figure.get_supxlabel() == f"Adjusted: {note}"
-    assert (len(points(naive)), len(points(adjusted))) == (90, 87)
+    assert (len(points(unadjusted)), len(points(adjusted))) == (90, 87)
     both = effects.assign(q_value_naive=effects["q_value_naive"].where(effects["log2_fc"].notna()))
     assert pl.volcano(both)[0].figure.get_supxlabel() == note  # once
     effects["q_value"], effects["reason"] = np.nan, "dense effects, not identified"
-    naive, adjusted = pl.volcano(effects)
+    unadjusted, adjusted = pl.volcano(effects)
     assert adjusted.get_title() == "Adjusted: no q-values"
     note = "Adjusted: 90 of 90 genes left out: dense effects, not identified."
     assert adjusted.figure.get_supxlabel() == note
     assert len(points(adjusted)) == 0
-    assert names(naive) == names(adjusted) == set()
+    assert names(unadjusted) == names(adjusted) == set()
 
 
 def names(ax: Axes) -> set[str]:
@@ -355,11 +357,11 @@ def names(ax: Axes) -> set[str]:
 
 @pytest.mark.parametrize("n_labels", [0, 1, 10, 90])
 def test_volcano_names_the_most_significant_genes(effects: pd.DataFrame, n_labels: int) -> None:
-    naive, adjusted = pl.volcano(effects, n_labels=n_labels)
+    unadjusted, adjusted = pl.volcano(effects, n_labels=n_labels)
     called = effects.query("q_value < 0.05")
     assert len(called) == 23
     assert names(adjusted) == set(called["q_value"].nsmallest(n_labels).index)
-    assert names(naive) == names(adjusted)
+    assert names(unadjusted) == names(adjusted)
 
 
 def test_volcano_names_the_larger_of_equally_significant_effects(effects: pd.DataFrame) -> None:

@@ -228,9 +228,9 @@ def _count(table: pd.DataFrame) -> str:
     n_tested = int(table["q_value"].notna().sum())
     if n_tested == 0:
         return "no gene has a p-value; the column `reason` of the effects says why."
-    called, naive = (int((table[q] < FDR).sum()) for q in ("q_value", "q_value_naive"))
+    called, unadjusted = (int((table[q] < FDR).sum()) for q in ("q_value", "q_value_naive"))
     return (
-        f"{called} of {n_tested} genes have q < {FDR} ({naive} without regard to unmeasured "
+        f"{called} of {n_tested} genes have q < {FDR} ({unadjusted} without regard to unmeasured "
         "confounders)."
     )
 

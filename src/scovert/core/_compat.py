@@ -13,7 +13,7 @@ from scvi.data._constants import _SCVI_UUID_KEY as SCVI_UUID_KEY
 from scvi.model._utils import get_max_epochs_heuristic
 from scvi.train import Trainer, TrainRunner
 
-__all__ = ["SCVI_UUID_KEY", "TRAINER_OPTIONS", "get_max_epochs_heuristic", "without_host_noise"]
+__all__ = ["SCVI_UUID_KEY", "TRAINER_OPTIONS", "get_max_epochs_heuristic", "without_scvi_noise"]
 
 GIVEN = {"self", "model", "training_plan", "data_splitter", "kwargs", "trainer_kwargs"}
 TRAINER_OPTIONS = tuple(
@@ -35,7 +35,7 @@ NOISE = (
 
 
 @contextmanager
-def without_host_noise() -> Iterator[None]:
+def without_scvi_noise() -> Iterator[None]:
     """Silence warnings of Lightning that say nothing about the user's data or settings."""
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     with warnings.catch_warnings():

@@ -41,7 +41,7 @@ MAX_WEIGHT = 2**16
 def give_identity(cls: type[BaseModelClass], adata: AnnData) -> None:
     """Turn a view into an AnnData, and a copy of one that was set up into one of its own.
 
-    The host tells AnnData apart by an identifier in ``uns``, which a copy shares.
+    scvi-tools tells AnnData apart by an identifier in ``uns``, which a copy shares.
     """
     if adata.is_view:
         with warnings.catch_warnings():
@@ -81,7 +81,7 @@ class CountsField(LayerField):
     def __init__(self, adata: AnnData, layer: str | None, keys: Sequence[str | None]) -> None:
         super().__init__(
             REGISTRY_KEYS.X_KEY,
-            layer if layer in adata.layers else None,  # the host does not know adata.raw
+            layer if layer in adata.layers else None,  # scvi-tools does not know adata.raw
             is_count_data=False,
             correct_data_format=False,
         )
@@ -91,7 +91,7 @@ class CountsField(LayerField):
         """Trust the counts, which the model has looked at."""
 
     def register_field(self, adata: AnnData) -> dict:
-        """Return numbers and names, as the host does, with the hashes."""
+        """Return numbers and names, as scvi-tools does, with the hashes."""
         return super().register_field(adata) | {
             COUNTS: _digest_of_counts(get_counts(adata, self.layer)),
             COLUMNS: {key: _digest_of_column(adata.obs[key]) for key in self.keys},

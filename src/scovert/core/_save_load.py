@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import pandas as pd
 from anndata import AnnData, read_h5ad
@@ -26,6 +27,9 @@ __all__ = ["SaveLoadMixin"]
 @knows_its_arguments()
 class SaveLoadMixin:
     """Save and load a model in scovert's own format, which cannot carry code."""
+
+    RENAMED_VALUES: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    """Of attributes: values that earlier versions saved under another name, and today's."""
 
     @property
     def adata(self) -> AnnData:
@@ -145,7 +149,8 @@ class SaveLoadMixin:
         load_weights(path, saved, model.module)
         model.module.eval()
         own = {name for name in vars(model) if name.endswith("_")}  # a file adds no other name
-        vars(model).update({k: v for k, v in saved.attributes.items() if k in own})
+        attributes = _renamed(saved.attributes, cls.RENAMED_VALUES)
+        vars(model).update({k: v for k, v in attributes.items() if k in own})
         model.history_ = saved.history
         return model
 
@@ -169,6 +174,15 @@ def _check_arguments(cls: type, saved: SavedModel, path: str | os.PathLike) -> N
                 f"{path} was saved with {unknown}, which this version of scovert does not know. "
                 "Load it with the version that saved it, or fit the model again."
             )
+
+
+def _renamed(attributes: dict, renamed: Mapping[str, Mapping[str, str]]) -> dict:
+    """Return attributes of a file under the names that values have today."""
+    return attributes | {
+        name: values.get(str(attributes[name]), attributes[name])
+        for name, values in renamed.items()
+        if name in attributes
+    }
 
 
 def _with_genes(adata: AnnData, saved: SavedModel) -> AnnData:

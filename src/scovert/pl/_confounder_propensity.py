@@ -1,4 +1,4 @@
-"""Predicted against true probability of a treatment."""
+"""Predicted against true propensity scores."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _CERTAIN = 1e-6  # probabilities closer to 0 or 1 are drawn there
 def propensity(
     probability: ArrayLike, truth_logit: ArrayLike, *, ax: Axes | None = None, show: bool = False
 ) -> Axes:
-    """Draw the predicted log odds of the treatment against the true ones.
+    """Draw predicted propensity scores against the true ones, on the scale of log odds.
 
     It needs the truth, so it is for simulated data.
 
     Parameters
     ----------
     probability
-        Predicted probability of the treatment, shape ``(n_cells,)``, as
+        Predicted propensity scores, the probability of the treatment, shape ``(n_cells,)``, as
         ``model.get_treatment_probability()`` returns it. What is closer than one in a million to
         0 or 1 is drawn at that distance.
     truth_logit

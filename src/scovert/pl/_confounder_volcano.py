@@ -20,12 +20,12 @@ __all__ = ["volcano"]
 
 _SIZE = (8.6, 3.7)  # in inches
 _PANELS = {  # title: columns
-    "Naive": ("log2_fc_naive", "q_value_naive"),
+    "Unadjusted": ("log2_fc_naive", "q_value_naive"),
     "Adjusted": ("log2_fc", "q_value"),
 }
 _GROUPS = {  # colour, in the order of drawing
     "neither": "0.75",
-    "naive only": "C1",
+    "unadjusted only": "C1",
     "adjusted only": "C2",
     "both": "C0",
 }
@@ -39,7 +39,7 @@ _LINE = 100  # characters of a line of the caption
 def volcano(
     effects: pd.DataFrame, *, fdr: float = 0.05, n_labels: int = 10, show: bool = False
 ) -> NDArray:
-    """Draw effects against q-values, naive on the left and adjusted on the right.
+    """Draw effects against q-values, unadjusted on the left and adjusted on the right.
 
     A gene has the same colour in both panels: it says which analysis calls it. Triangles at the
     upper edge are genes with a still smaller q-value.
@@ -84,7 +84,7 @@ def volcano(
     ...     }
     ... )
     >>> [ax.get_title() for ax in volcano(effects)]
-    ['Naive: 2 called', 'Adjusted: 1 called']
+    ['Unadjusted: 2 called', 'Adjusted: 1 called']
     """
     import matplotlib.pyplot as plt
 
@@ -126,7 +126,7 @@ def _caption(effects: pd.DataFrame, top: float) -> str:
         lines.append(f"Triangles: genes with a q-value below {10**-top:.0e}, drawn at the edge.")
     notes = {name: describe_left_out(effects, _is_missing(effects, name)) for name in _PANELS}
     if len(set(notes.values())) == 1:
-        notes = {"": notes["Naive"]}
+        notes = {"": notes["Unadjusted"]}
     for name, note in notes.items():
         if note:
             count, *reasons = note.splitlines()
@@ -153,9 +153,11 @@ def _label(ax: Axes, table: pd.DataFrame, rows: NDArray, top: float) -> None:
 
 def _groups(effects: pd.DataFrame, fdr: float) -> NDArray:
     """Which analysis calls each gene, shape ``(n_genes,)``."""
-    naive, adjusted = (effects[columns[1]].to_numpy(float) < fdr for columns in _PANELS.values())
-    names = np.array(["neither", "naive only", "adjusted only", "both"])
-    return names[naive + 2 * adjusted]
+    unadjusted, adjusted = (
+        effects[columns[1]].to_numpy(float) < fdr for columns in _PANELS.values()
+    )
+    names = np.array(["neither", "unadjusted only", "adjusted only", "both"])
+    return names[unadjusted + 2 * adjusted]
 
 
 def _height(q: pd.Series) -> NDArray:

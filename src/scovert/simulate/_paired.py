@@ -24,7 +24,7 @@ def paired(
     n_latent: int = 3,
     n_types: int = 4,
     batch_sd: float = 0.4,
-    dispersion: float = 2.0,
+    inverse_dispersion: float = 2.0,
     library_size: float = 1000.0,
     seed: int = 0,
 ) -> AnnData:
@@ -55,7 +55,7 @@ def paired(
         Cell types, at least 1 and at most the cells of the smallest dataset.
     batch_sd
         Standard deviation of the gene shifts of a dataset, natural log scale; 0 for none.
-    dispersion
+    inverse_dispersion
         Inverse dispersion :math:`\theta` of the counts, positive; large values approach Poisson.
     library_size
         Mean library size, in counts; positive.
@@ -69,7 +69,8 @@ def paired(
     ``obsm["truth_latent"]`` of shape ``(n_cells, n_latent)``, and in ``uns["truth"]`` the arrays
     ``loadings`` ``(n_genes, n_latent)``, ``offset`` ``(n_genes,)``, ``shifts``
     ``(n_datasets, n_genes)`` and ``centres`` ``(n_types, n_latent)``, in the order of the
-    categories, and the numbers ``dispersion``, ``batch_sd``, ``library_size`` and ``seed``.
+    categories, and the numbers ``inverse_dispersion``, ``batch_sd``, ``library_size`` and
+    ``seed``.
 
     Raises
     ------
@@ -84,7 +85,7 @@ def paired(
     ((50, 11), ['batch_0', 'batch_1'])
     """
     _check_sizes(n_cells, n_genes=n_genes, n_latent=n_latent, n_types=n_types)
-    _check_scales(batch_sd, dispersion=dispersion, library_size=library_size)
+    _check_scales(batch_sd, inverse_dispersion=inverse_dispersion, library_size=library_size)
     rng = np.random.default_rng(seed)
     n_datasets, n_total = len(n_cells), sum(n_cells)
 
@@ -103,7 +104,8 @@ def paired(
     # Counts
     weights = np.exp(z @ loadings.T + offset + shifts[batch])  # (n_total, n_genes)
     mean = library[:, None] * weights / weights.sum(1, keepdims=True)
-    counts = rng.negative_binomial(dispersion, dispersion / (dispersion + mean))
+    theta = inverse_dispersion
+    counts = rng.negative_binomial(theta, theta / (theta + mean))
 
     return AnnData(
         sparse.csr_matrix(counts.astype(np.float32)),
@@ -123,7 +125,7 @@ def paired(
                 "offset": offset,
                 "shifts": shifts,
                 "centres": centres,
-                "dispersion": dispersion,
+                "inverse_dispersion": inverse_dispersion,
                 "batch_sd": batch_sd,
                 "library_size": library_size,
                 "seed": seed,
@@ -156,9 +158,10 @@ def _check_sizes(n_cells: Sequence[int], *, n_genes: int, n_latent: int, n_types
         )
 
 
-def _check_scales(batch_sd: float, *, dispersion: float, library_size: float) -> None:
+def _check_scales(batch_sd: float, *, inverse_dispersion: float, library_size: float) -> None:
     if not 0 <= batch_sd < np.inf:
         raise ValueError(f"`batch_sd={batch_sd}` is not a standard deviation. Pass 0 or more.")
-    for name, value in [("dispersion", dispersion), ("library_size", library_size)]:
+    scales = {"inverse_dispersion": inverse_dispersion, "library_size": library_size}
+    for name, value in scales.items():
         if not 0 < value < np.inf:
             raise ValueError(f"`{name}={value}` is out of range. Pass a positive, finite number.")

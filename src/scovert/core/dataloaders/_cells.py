@@ -42,7 +42,7 @@ class Cells:
     counts
         Raw counts, shape ``(n_cells, n_genes)``: dense, CSR, or a dataset of a file.
     columns
-        Covariates under the host's registry keys, each of shape ``(n_cells, n_covariates)``, and
+        Covariates under scvi-tools' registry keys, each of shape ``(n_cells, n_covariates)``, and
         under ``"cells"`` the row in the AnnData.
     genes
         Columns of `counts` in the order of the model, where that differs; only for a file.

@@ -17,7 +17,7 @@ from scovert.core.training._plan import Plan
 __all__ = ["Checkpoint", "Resumable"]
 
 TRAINING_FILE = "training.scovert"
-STOPPING = ("wait_count", "stopped_epoch", "_current_step")  # of the host's early stopping
+STOPPING = ("wait_count", "stopped_epoch", "_current_step")  # of scvi-tools' early stopping
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from scovert.core.training._finite import FiniteWatch
 __all__ = ["ACCEPTED", "Plan", "rise", "totals"]
 
 NOT_TAKEN = {"module", "loss_kwargs", "n_epochs_kl_warmup", "n_steps_kl_warmup"}
-OF_HOST = tuple(name for name in signature(TrainingPlan).parameters if name not in NOT_TAKEN)
-ACCEPTED = (*OF_HOST, "kl_ramp")
+OF_SCVI = tuple(name for name in signature(TrainingPlan).parameters if name not in NOT_TAKEN)
+ACCEPTED = (*OF_SCVI, "kl_ramp")
 """Options of a user."""
 
 
@@ -150,7 +150,7 @@ class Plan(TrainingPlan):
         self._log_epoch("validation")
 
     def _optimizer_creator_fn(self, optimizer_cls: type[torch.optim.Adam]) -> Callable:
-        """Take the fused version of the host's optimiser, one kernel for all parameters."""
+        """Take the fused version of scvi-tools' optimiser, one kernel for all parameters."""
         return super()._optimizer_creator_fn(partial(optimizer_cls, fused=True))
 
 

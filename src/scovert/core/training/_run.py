@@ -14,7 +14,7 @@ from scvi.model.base import BaseModelClass
 from scvi.train import TrainRunner
 
 from scovert.core._checks import caller_level
-from scovert.core._compat import without_host_noise
+from scovert.core._compat import without_scvi_noise
 from scovert.core.training._best import BestState
 from scovert.core.training._charts import Charts
 from scovert.core.training._checkpoint import Checkpoint, Resumable
@@ -79,7 +79,7 @@ def run(
         callbacks.append(Checkpoint(resumable, best))
     was_trained = model.is_trained_
     model.module.train()
-    with without_host_noise():
+    with without_scvi_noise():
         options = defaults | trainer_kwargs
         runner = TrainRunner(model, plan, data, max_epochs, callbacks=callbacks, **options)
         with _stopping_on_interrupt(runner.trainer, plan, best):

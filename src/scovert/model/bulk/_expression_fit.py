@@ -152,7 +152,7 @@ def fit_expression(mixture: Mixture, conditions: NDArray) -> ExpressionFit:
     -----
     No data tell a shift from a change that all types show in all conditions. Of the two, the
     larger the estimated shifts, the more is taken as shift: with platforms that differ as usual
-    (sd .6) nearly nine tenths, with pseudo-bulks of the reference's own platform little.
+    (sd .6) nearly nine tenths, with pseudobulks of the reference's own platform little.
     """
     elements_of_gene = (conditions.max() + 1) * mixture.weights.shape[1] ** 2
     at_once = int(np.clip(ELEMENTS_AT_ONCE // elements_of_gene, 1, GENES_AT_ONCE))

@@ -210,7 +210,7 @@ def warn_about_leakage(leakage: float) -> None:
             f"A confounder has a correlation of {leakage:.2f} with the treatment, given the "
             "covariates (`get_leakage()`): the generator saw the treatment and may have copied "
             "it, and then effects mean nothing. Train with `scale='joint'`, or with "
-            "`solver='exact'`, whose confounders do not see the treatment.",
+            "`solver='full_batch'`, whose confounders do not see the treatment.",
             UserWarning,
             stacklevel=caller_level(),
         )

@@ -19,7 +19,7 @@ from scovert.core._registered import check_seen
 from scovert.model.confounder.effects import Arms
 from scovert.model.confounder.glm import CountBlocks
 
-__all__ = ["TREATMENT_KEY", "Treated", "find_scale", "treatment_levels"]
+__all__ = ["TREATMENT_KEY", "TreatmentData", "find_scale", "treatment_levels"]
 
 TREATMENT_KEY = "treatment"
 SMALLEST_SIZE = 1e-3
@@ -36,7 +36,7 @@ def treatment_levels(registry: dict) -> list[object]:
 
 
 @dataclass(frozen=True)
-class Treated:
+class TreatmentData:
     """Cells with their counts, treatment and covariates.
 
     Attributes
@@ -47,8 +47,8 @@ class Treated:
         Treatment, 0 for the reference, shape ``(n_cells,)``.
     n_levels
         Number of arms, the reference included.
-    known
-        Intercept and covariates, shape ``(n_cells, n_known)``.
+    covariates
+        Intercept and covariates, shape ``(n_cells, 1 + n_covariates)``.
     size
         Size factors, shape ``(n_cells,)``.
     """
@@ -56,11 +56,11 @@ class Treated:
     counts: sp.csr_matrix
     level: NDArray
     n_levels: int
-    known: NDArray
+    covariates: NDArray
     size: NDArray
 
     @classmethod
-    def read(cls, adata: AnnData, registry: dict, scale: NDArray) -> Treated:
+    def read(cls, adata: AnnData, registry: dict, scale: NDArray) -> TreatmentData:
         """Read cells as a registry describes them, their genes matched by name.
 
         Parameters
@@ -79,26 +79,26 @@ class Treated:
             counts = counts[:, adata.var_names.get_indexer(genes)]
         levels = treatment_levels(registry)
         level = _codes(adata.obs, setup["treatment_key"], levels)
-        known = _covariates(adata.obs, registry, scale[:, 1:])
+        covariates = _covariates(adata.obs, registry, scale[:, 1:])
         if setup["size_factor_key"] is not None:
             size = adata.obs[setup["size_factor_key"]].to_numpy(float)
         else:
             totals = np.asarray(counts.sum(axis=1, dtype=float)).ravel()
             size = np.maximum(totals / max(scale[0, 0], SMALLEST_SIZE), SMALLEST_SIZE)
-        return cls(counts, level, len(levels), known, size)
+        return cls(counts, level, len(levels), covariates, size)
 
     def __len__(self) -> int:
         return len(self.level)
 
-    def take(self, rows: NDArray) -> Treated:
+    def take(self, rows: NDArray) -> TreatmentData:
         """Return some of the cells, in the order of `rows`."""
         kept = (self.counts[rows], self.level[rows], self.n_levels)
-        return Treated(*kept, self.known[rows], self.size[rows])
+        return TreatmentData(*kept, self.covariates[rows], self.size[rows])
 
     def fingerprint(self) -> str:
         """Return a hash of the cells' totals, treatment, covariates and size factors."""
         totals = np.asarray(self.counts.sum(axis=1, dtype=float))
-        parts = (totals, self.level.astype(np.int64), self.known, self.size)
+        parts = (totals, self.level.astype(np.int64), self.covariates, self.size)
         return hashlib.sha256(b"".join(np.ascontiguousarray(p) for p in parts)).hexdigest()
 
     @property
@@ -109,11 +109,11 @@ class Treated:
     @property
     def design(self) -> NDArray:
         """Intercept, covariates and arms, shape ``(n_cells, n_columns)``."""
-        return np.hstack([self.known, self.indicators])
+        return np.hstack([self.covariates, self.indicators])
 
-    def arms(self, by_known: NDArray) -> Arms:
+    def arms(self, by_covariates: NDArray) -> Arms:
         """Return the treatment, less its linear prediction with these coefficients."""
-        return Arms(self.level, self.indicators - self.known @ by_known)
+        return Arms(self.level, self.indicators - self.covariates @ by_covariates)
 
     def blocks(
         self, genes: NDArray, device: torch.device | str, dtype: torch.dtype, size: int | None
@@ -145,10 +145,10 @@ def _csr(rows: NDArray | sp.csr_matrix) -> sp.csr_matrix:
     return sp.csr_matrix(rows)
 
 
-def _codes(obs: pd.DataFrame, key: str, known: list[object]) -> NDArray:
-    codes = pd.Index(known).get_indexer(np.asarray(obs[key]))
+def _codes(obs: pd.DataFrame, key: str, levels: list[object]) -> NDArray:
+    codes = pd.Index(levels).get_indexer(np.asarray(obs[key]))
     if (codes < 0).any():
-        check_seen(obs[key], key, known)
+        check_seen(obs[key], key, levels)
     return codes
 
 
@@ -180,9 +180,9 @@ def _covariates(obs: pd.DataFrame, registry: dict, scale: NDArray) -> NDArray:
     fields, setup = registry["field_registries"], registry["setup_args"]
     columns = [np.ones((len(obs), 1))]
     categories = fields[REGISTRY_KEYS.CAT_COVS_KEY]["state_registry"]
-    for key, known in categories.get("mappings", {}).items():
-        codes = _codes(obs, key, np.asarray(known).tolist())
-        columns.append(np.eye(len(known))[codes][:, 1:])
+    for key, levels in categories.get("mappings", {}).items():
+        codes = _codes(obs, key, np.asarray(levels).tolist())
+        columns.append(np.eye(len(levels))[codes][:, 1:])
     keys = setup["continuous_covariate_keys"]
     if keys:
         columns.append((obs[keys].to_numpy(float) - scale[0]) / scale[1])

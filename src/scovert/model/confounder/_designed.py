@@ -30,7 +30,7 @@ COVARIATES, ARMS, LEVEL, LOG_SIZE = "covariates", "arms", "level", "log_size"
 def designed_cells(
     counts: sp.csr_matrix, design: NDArray, n_arms: int, log_size: NDArray
 ) -> Cells:
-    """Join counts with what is known of the cells.
+    """Join counts with covariates and arms.
 
     Parameters
     ----------
@@ -61,12 +61,12 @@ def designed_cells(
 
 def design_of(cells: Cells) -> NDArray:
     """Return intercept, covariates and indicators of the arms, ``(n_cells, n_columns)``."""
-    known = [cells.columns[COVARIATES], cells.columns[ARMS]]
-    return np.hstack([np.ones((len(known[0]), 1)), *known])
+    columns = [cells.columns[COVARIATES], cells.columns[ARMS]]
+    return np.hstack([np.ones((len(columns[0]), 1)), *columns])
 
 
 class DesignedData(pl.LightningDataModule):
-    """Minibatches of all cells in random order, for the host's training.
+    """Minibatches of all cells in random order, for scvi-tools' training.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class DesignedData(pl.LightningDataModule):
     batch_size
         Cells in a minibatch, at most.
     **split
-        The host's options of a split, which there is not.
+        scvi-tools' options of a split, which there is not.
     """
 
     def __init__(self, cells: Cells, *, batch_size: int, **split: object) -> None:

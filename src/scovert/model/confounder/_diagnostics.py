@@ -73,8 +73,10 @@ def identification_rows(comparison: str, choice: str, estimate: Estimate) -> lis
     estimate
         The effects. Facts without a limit are shown, but the effects do not rest on them.
     """
-    doubt = estimate.refused or estimate.warning
-    rows = [row(f"{comparison}: identified by {choice}", float(not estimate.refused), doubt)]
+    doubt = estimate.not_identified or estimate.warning
+    rows = [
+        row(f"{comparison}: identified by {choice}", float(not estimate.not_identified), doubt)
+    ]
     for name, value in estimate.facts.items():
         advice = AGAINST[name] if estimate.exceeds(name) else ""
         rows.append(row(f"{comparison}: {name}", value, advice))

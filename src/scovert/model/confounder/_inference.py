@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from scovert.model.confounder._checks import HIGH_LEAKAGE
-from scovert.model.confounder._data import Treated
+from scovert.model.confounder._data import TreatmentData
 from scovert.model.confounder._module import ConfounderModule
 from scovert.model.confounder._tables import MIN_COUNTS, effects_table, reasons
 from scovert.model.confounder.effects import (
+    ConfounderFit,
     Donors,
     Estimate,
-    Study,
     count_deviance,
-    estimate_as_found,
     estimate_by_states,
     estimate_effects,
+    estimate_plug_in,
+    propensity_scores,
     treatment_deviance,
-    treatment_probability,
 )
 from scovert.model.confounder.fit._amortized import scores_by_network
 from scovert.model.confounder.fit._amortized_module import AmortizedModule
@@ -46,8 +46,8 @@ ROWS_AT_ONCE = 4096
 MAX_LEAKAGE = 0.9
 """Confounders that do not see the treatment correlate with it all the same, if not as much."""
 
-RATE_OF_NOTHING = 0.5
-"""Counts in all cells that a gene without any is taken to have."""
+PSEUDOCOUNT = 0.5
+"""Total count given to a gene without counts."""
 
 
 class Inference:
@@ -73,7 +73,7 @@ class Inference:
 
     def __init__(
         self,
-        cells: Treated,
+        cells: TreatmentData,
         module: ConfounderModule,
         levels: list[str],
         clusters: NDArray | None,
@@ -86,20 +86,20 @@ class Inference:
         totals = cells.totals()
         self.reasons = reasons(totals, levels)
         self.fitted = totals.sum(0) >= MIN_COUNTS
-        self.log_rate = np.log(np.maximum(totals.sum(0), RATE_OF_NOTHING) / cells.size.sum())
+        self.log_rate = np.log(np.maximum(totals.sum(0), PSEUDOCOUNT) / cells.size.sum())
         self.states = None if module.states is None else module.array("states")
         names = ("coefficients", "dispersion", "covariance", "sandwich")
         tables = (module.array(name) for name in names)
         self.regression = Regression(*tables, deviance=np.zeros(0))
-        known, indicators = cells.known, cells.indicators
-        self.by_known = np.linalg.lstsq(known, indicators, rcond=None)[0]
+        covariates, indicators = cells.covariates, cells.indicators
+        self.by_covariates = np.linalg.lstsq(covariates, indicators, rcond=None)[0]
         donors = None
         if clusters is not None:
-            donors = Donors(clusters, _n_constant_within(known[:, 1:], clusters))
-        self.study = Study(
+            donors = Donors(clusters, _n_constant_within(covariates[:, 1:], clusters))
+        self.fit = ConfounderFit(
             blocks=self._blocks(cells, dtype, None),
-            known=known,
-            arms=cells.arms(self.by_known),
+            covariates=covariates,
+            arms=cells.arms(self.by_covariates),
             scores=module.array("scores"),
             regression=self.regression,
             is_tested=self.reasons[:, self.fitted] == "",
@@ -108,23 +108,25 @@ class Inference:
         )
         self._estimates: dict[tuple, list[Estimate]] = {}
         self._said: set[Hashable] = set()
-        self._projected: tuple[Treated, NDArray] | None = None
+        self._projected: tuple[TreatmentData, NDArray] | None = None
 
     @property
     def n_latent(self) -> int:
         """Number of confounders."""
-        return self.study.scores.shape[1]
+        return self.fit.scores.shape[1]
 
     @property
-    def is_as_found(self) -> bool:
+    def is_plug_in(self) -> bool:
         """Whether confounders are taken as a generator made them."""
         return isinstance(self.network, AlternatingModule)
 
     @property
     def against_leakage(self) -> tuple[float, str]:
         """From where confounders are too close to the treatment, and what can be done about it."""
-        if self.is_as_found:
-            remedy = "Train with `solver='exact'`, whose confounders do not see the treatment."
+        if self.is_plug_in:
+            remedy = (
+                "Train with `solver='full_batch'`, whose confounders do not see the treatment."
+            )
             return HIGH_LEAKAGE, remedy
         if self.states is not None:
             return MAX_LEAKAGE, "Compare with `z_type='continuous'`."
@@ -135,8 +137,8 @@ class Inference:
         """Number of hidden classes, or of combinations of binary confounders."""
         if self.states is not None:
             return self.states.shape[1]
-        is_mixture = self.n_latent and not self.is_as_found
-        return self.study.classes.n_classes if is_mixture else 1
+        is_mixture = self.n_latent and not self.is_plug_in
+        return self.fit.classes.n_classes if is_mixture else 1
 
     def estimate(
         self, identification: str, is_control: NDArray | None, method: str
@@ -156,14 +158,14 @@ class Inference:
         key = (identification, method, None if controls is None else controls.tobytes())
         if key not in self._estimates:
             if self.states is not None:
-                estimates = estimate_by_states(self.study, self.states)
-            elif self.is_as_found:
-                estimates = estimate_as_found(self.study)
+                estimates = estimate_by_states(self.fit, self.states)
+            elif self.is_plug_in:
+                estimates = estimate_plug_in(self.fit)
             else:
-                estimates = estimate_effects(self.study, identification, controls)
+                estimates = estimate_effects(self.fit, identification, controls)
             if method == "aipw":
                 hidden = self.latents(self.cells, estimates)
-                estimates = doubly_robust(self.study, hidden, estimates)
+                estimates = doubly_robust(self.fit, hidden, estimates)
             self._estimates[key] = estimates
         return self._estimates[key]
 
@@ -176,27 +178,25 @@ class Inference:
     def table(self, arm: int, estimate: Estimate, genes: pd.Index) -> pd.DataFrame:
         """Return the effects of an arm, counted from 0, on all genes."""
         full = estimate.but(effect=self._of_all(estimate.effect), se=self._of_all(estimate.se))
-        naive, p_value = (self._of_all(values) for values in self._naive(arm))
-        return effects_table(full, naive, p_value, genes, self.reasons[arm])
+        unadjusted, p_value = (self._of_all(values) for values in self._unadjusted(arm))
+        return effects_table(full, unadjusted, p_value, genes, self.reasons[arm])
 
-    def _naive(self, arm: int) -> tuple[NDArray, NDArray]:
+    def _unadjusted(self, arm: int) -> tuple[NDArray, NDArray]:
         """Return effects of an arm without confounders, and p-values that know the donors."""
-        effect, se = (self.module.array(name)[arm] for name in ("naive", "naive_se"))
-        if self.study.donors is None:
+        effect, se = (self.module.array(name)[arm] for name in ("unadjusted", "unadjusted_se"))
+        if self.fit.donors is None:
             return effect, 2 * norm.sf(np.abs(effect) / se)
         return effect, self._plain[arm].p_value
 
     @cached_property
     def _plain(self) -> list[Estimate]:
         """Estimates of all arms without confounders."""
-        fit = fit_regression(self.study.blocks, self.cells.design)
+        fit = fit_regression(self.fit.blocks, self.cells.design)
         no_scores = np.zeros((len(self.cells), 0))
-        return estimate_effects(
-            replace(self.study, scores=no_scores, regression=fit), "randomised"
-        )
+        return estimate_effects(replace(self.fit, scores=no_scores, regression=fit), "randomised")
 
     def latents(
-        self, cells: Treated, estimates: list[Estimate], batch_size: int | None = None
+        self, cells: TreatmentData, estimates: list[Estimate], batch_size: int | None = None
     ) -> NDArray:
         """Return the confounders of cells, with the shift between the arms put back."""
         if self.states is not None:
@@ -204,31 +204,31 @@ class Inference:
             return self._states_of(cells, batch_size) @ bits
         if self.n_latent == 0:
             return np.zeros((len(cells), 0))
-        arms, scores = cells.arms(self.by_known), self._scores_of(cells, batch_size)
+        arms, scores = cells.arms(self.by_covariates), self._scores_of(cells, batch_size)
         shifted = scores + arms.residual @ np.stack([e.shift for e in estimates])
         if not any(e.by_class for e in estimates):
             return shifted
-        classes = self.study.classes
+        classes = self.fit.classes
         of_class = arms._replace(residual=arms.residual * [e.by_class for e in estimates])
         return classes.put_back(shifted, of_class, classes.assign(scores, arms))
 
-    def class_probabilities(self, cells: Treated) -> NDArray:
+    def class_probabilities(self, cells: TreatmentData) -> NDArray:
         """Return the class probabilities of cells, as if classes were as frequent in all arms."""
         if self.states is not None:
             return self._states_of(cells, None)
         if self.n_classes == 1:
             return np.ones((len(cells), 1))
-        classes, arms = self.study.classes, cells.arms(self.by_known)
+        classes, arms = self.fit.classes, cells.arms(self.by_covariates)
         probabilities = classes.assign(self._scores_of(cells, None), arms)
         return classes.equal_in_arms(probabilities, cells.level)
 
-    def treatment_probabilities(self, cells: Treated, estimates: list[Estimate]) -> NDArray:
-        """Return the probability of every arm by covariates and confounders."""
+    def propensity_scores(self, cells: TreatmentData, estimates: list[Estimate]) -> NDArray:
+        """Return the propensity scores by covariates and confounders."""
         train, asked = (self._predictors(some, estimates) for some in (self.cells, cells))
-        return treatment_probability(train, self.cells.level, asked)
+        return propensity_scores(train, self.cells.level, asked)
 
     def means(
-        self, cells: Treated, level: NDArray, estimates: list[Estimate], genes: NDArray
+        self, cells: TreatmentData, level: NDArray, estimates: list[Estimate], genes: NDArray
     ) -> NDArray:
         """Return mean counts with the confounders at their average, shape ``(n, n_genes)``.
 
@@ -243,69 +243,70 @@ class Inference:
         genes
             Genes in the order of the result, as columns.
         """
-        baseline = np.mean([e.baseline for e in estimates], 0) + sum(e.moved for e in estimates)
+        baseline = np.mean([e.baseline for e in estimates], 0) + sum(
+            e.baseline_shift for e in estimates
+        )
         effects = np.stack([np.zeros(baseline.shape[1]), *(e.effect for e in estimates)])
         values = np.empty((len(cells), len(genes)), np.float32)
         for start in range(0, len(cells), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
             log_mean = np.tile(self.log_rate, (len(values[rows]), 1))
-            log_mean[:, self.fitted] = cells.known[rows] @ baseline + effects[level[rows]]
+            log_mean[:, self.fitted] = cells.covariates[rows] @ baseline + effects[level[rows]]
             values[rows] = np.exp(log_mean[:, genes]) * cells.size[rows, None]
         return values
 
     def treatment_deviance(self, estimates: list[Estimate]) -> float:
         """Return the share of the treatment's deviance that confounders explain, held out."""
         predictors, level = self._predictors(self.cells, estimates), self.cells.level
-        n_known = self.cells.known.shape[1] - 1
-        return treatment_deviance(predictors, n_known, level, self.seed)
+        n_covariates = self.cells.covariates.shape[1] - 1
+        return treatment_deviance(predictors, n_covariates, level, self.seed)
 
     def count_deviance(self) -> float:
         """Return the share of the counts' deviance that confounders explain, held out."""
-        q = self.cells.design.shape[1]
 
         def infer(blocks: CountBlocks, genes: NDArray) -> NDArray:
             part = self.regression.of_genes(genes)
             if self.states is None:
-                return project_scores(blocks, self.cells.design, part, q)
+                return project_scores(blocks, self.cells.design, part)
             return state_probabilities(blocks, self.cells.design, part, self.states.mean(0))
 
-        return count_deviance(self.study.blocks, self.cells.design, infer, self.seed)
+        return count_deviance(self.fit.blocks, self.cells.design, infer, self.seed)
 
     def leakage(self, estimates: list[Estimate]) -> float:
         """Return the largest correlation of a confounder with an arm, given the covariates."""
-        latents, known = self.latents(self.cells, estimates), self.cells.known
+        latents, covariates = self.latents(self.cells, estimates), self.cells.covariates
         if latents.shape[1] == 0:
             return 0.0
         z, d = (
-            v - known @ np.linalg.lstsq(known, v, rcond=None)[0]
+            v - covariates @ np.linalg.lstsq(covariates, v, rcond=None)[0]
             for v in (latents, self.cells.indicators)
         )
         norms = np.outer(np.linalg.norm(z, axis=0), np.linalg.norm(d, axis=0))
         return float(np.max(np.abs(z.T @ d) / np.maximum(norms, 1e-12)))
 
-    def _blocks(self, cells: Treated, dtype: torch.dtype, size: int | None) -> CountBlocks:
+    def _blocks(self, cells: TreatmentData, dtype: torch.dtype, size: int | None) -> CountBlocks:
         return cells.blocks(self.fitted, self.module.device, dtype, size)
 
-    def _scores_of(self, cells: Treated, batch_size: int | None) -> NDArray:
+    def _scores_of(self, cells: TreatmentData, batch_size: int | None) -> NDArray:
         """Return the most probable scores of cells, not shifted."""
         if self.network is not None:
             return scores_by_network(self.network, designed(cells, self.fitted))
         if self._projected is None or self._projected[0] is not cells:
             blocks, design = self._blocks(cells, torch.float64, batch_size), cells.design
-            scores = project_scores(blocks, design, self.regression, design.shape[1])
+            scores = project_scores(blocks, design, self.regression)
             self._projected = (cells, scores)
         return self._projected[1]
 
-    def _states_of(self, cells: Treated, batch_size: int | None) -> NDArray:
+    def _states_of(self, cells: TreatmentData, batch_size: int | None) -> NDArray:
         """Return the probabilities of all combinations of binary confounders."""
         if self.network is not None:
             return combinations(self._scores_of(cells, batch_size))
         blocks, frequencies = self._blocks(cells, torch.float64, batch_size), self.states.mean(0)
         return state_probabilities(blocks, cells.design, self.regression, frequencies)
 
-    def _predictors(self, cells: Treated, estimates: list[Estimate]) -> NDArray:
+    def _predictors(self, cells: TreatmentData, estimates: list[Estimate]) -> NDArray:
         """Covariates and confounders, without intercept; a column of zeros if there are none."""
-        columns = np.hstack([cells.known[:, 1:], self.latents(cells, estimates)])
+        columns = np.hstack([cells.covariates[:, 1:], self.latents(cells, estimates)])
         return columns if columns.shape[1] else np.zeros((len(cells), 1))
 
     def _of_all(self, values: NDArray) -> NDArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -52,7 +52,12 @@ from scovert.model.confounder._checks import (
     warn_about_controls,
     warn_about_leakage,
 )
-from scovert.model.confounder._data import TREATMENT_KEY, Treated, find_scale, treatment_levels
+from scovert.model.confounder._data import (
+    TREATMENT_KEY,
+    TreatmentData,
+    find_scale,
+    treatment_levels,
+)
 from scovert.model.confounder._design import check_design, warn_about_overlap
 from scovert.model.confounder._diagnostics import (
     deviance_fall_row,
@@ -71,7 +76,7 @@ from scovert.model.confounder._tables import (
 )
 from scovert.model.confounder.effects import Estimate
 from scovert.model.confounder.effects._identify import IDENTIFICATIONS
-from scovert.model.confounder.fit._full_batch import ExactFit, deviance_frame, find_device
+from scovert.model.confounder.fit._full_batch import FullBatchFit, deviance_frame, find_device
 from scovert.model.confounder.fit._networks import NetworkTraining, restored_network
 
 __all__ = ["LatentConfounder"]
@@ -126,6 +131,8 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
     >>> effects.attrs["reference"], effects.attrs["identification"]
     ('True v. False', 'classes')
     """
+
+    RENAMED_VALUES: ClassVar = {"solver_": {"exact": "full_batch"}}
 
     def __init__(
         self,
@@ -246,7 +253,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
 
     def train(
         self,
-        solver: Literal["exact", "amortized", "alternating"] = "exact",
+        solver: Literal["full_batch", "amortized", "alternating"] = "full_batch",
         *,
         max_epochs: int | None = None,
         batch_size: int | None = None,
@@ -260,9 +267,9 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         Parameters
         ----------
         solver
-            ``"exact"``: penalised maximum likelihood, all cells in every round. ``"amortized"``:
-            stochastic variational inference in minibatches, with a network that infers the
-            confounders of a cell; for more cells than the exact solver can take.
+            ``"full_batch"``: penalised maximum likelihood by Newton steps, all cells in every
+            round. ``"amortized"``: stochastic variational inference in minibatches, with a network
+            that infers the confounders of a cell; for more cells than memory can hold at once.
             ``"alternating"``: a generator that sees covariates, treatment and counts, and
             predictors of treatment and counts that judge it, trained in turn. It is here for
             comparison: with ``scale="mean"`` its confounders are copies of the treatment, and its
@@ -271,8 +278,8 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             Most rounds; of ``"amortized"`` the passes over the cells (default 10, or as many as
             make 600 steps), of ``"alternating"`` the rounds of the generator (default 40).
         batch_size
-            Cells in a minibatch (default 128 and 32). With ``"exact"`` cells in a block, on which
-            the result does not depend; `None` takes as many as a core's cache holds.
+            Cells in a minibatch (default 128 and 32). With ``"full_batch"`` cells in a block, on
+            which the result does not depend; `None` takes as many as a core's cache holds.
         precision
             Bits of numbers that there is one of for every cell and gene; sums over cells have 64.
             Networks have 32.
@@ -293,34 +300,36 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         UserWarning
             If a generator's confounder is close to a copy of the treatment, with the leakage.
         """
-        check_choice("solver", solver, ("exact", "amortized", "alternating"))
+        check_choice("solver", solver, ("full_batch", "amortized", "alternating"))
         check_choice("precision", precision, tuple(PRECISIONS))
         for name, value in (("max_epochs", max_epochs), ("batch_size", batch_size)):
             if value is not None:
                 check_number(name, value, 1, whole=True)
-        is_exact = solver == "exact"
+        is_full_batch = solver == "full_batch"
         asked = NetworkTraining(solver, max_epochs, batch_size, enable_progress_bar, solver_kwargs)
-        if is_exact:
-            check_known("train(solver='exact')", solver_kwargs, TRAIN_OPTIONS)
+        if is_full_batch:
+            check_known("train(solver='full_batch')", solver_kwargs, TRAIN_OPTIONS)
         else:
             asked.check(TRAIN_OPTIONS)
         check_unchanged(self, every_value=True)
         self._inferred = None
         self.seed_, self.precision_ = settings.seed or 0, precision
-        cells = Treated.read(self.adata, self.registry, self.scale_)
+        cells = TreatmentData.read(self.adata, self.registry, self.scale_)
         kept = cells.totals().sum(0) >= MIN_COUNTS
         if not kept.any():
             raise ValueError(f"No gene has {MIN_COUNTS} counts or more. Pass more cells or genes.")
         check_latents(self._n_latent, self.z_type_, int(kept.sum()) // 3)
-        device, size = find_device(accelerator), batch_size if is_exact else None
+        device, size = find_device(accelerator), batch_size if is_full_batch else None
         blocks = cells.blocks(kept, device, PRECISIONS[precision], size)
-        with tqdm(disable=not (enable_progress_bar and is_exact), unit="round") as bar:
-            exact = ExactFit(blocks, cells, self.seed_, max_epochs or MAX_ROUNDS, bar)
-            if is_exact:
-                tables, deviance = exact.run(self._n_latent, self.z_type_)
+        with tqdm(disable=not (enable_progress_bar and is_full_batch), unit="round") as bar:
+            full_batch = FullBatchFit(blocks, cells, self.seed_, max_epochs or MAX_ROUNDS, bar)
+            if is_full_batch:
+                tables, deviance = full_batch.run(self._n_latent, self.z_type_)
                 history, network = {"deviance": deviance_frame(deviance)}, None
             else:
-                tables, history, network = asked.run(exact, kept, self._n_latent, self.z_type_)
+                tables, history, network = asked.run(
+                    full_batch, kept, self._n_latent, self.z_type_
+                )
         self.module.keep(**tables)
         self.module.keep_network(network)
         self.module.to(device)
@@ -386,10 +395,10 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
     def get_treatment_probability(
         self, adata: AnnData | None = None, indices: ArrayLike | None = None
     ) -> pd.DataFrame:
-        """Return the probability of every arm by covariates and inferred confounders.
+        """Return the propensity scores of cells: probabilities of the arms.
 
-        A logistic regression with a ridge. It describes how the treatment depends on what was
-        measured and inferred; no effect rests on it.
+        A logistic regression with a ridge on covariates and inferred confounders. It describes how
+        the treatment depends on them; no effect rests on it.
 
         Parameters
         ----------
@@ -401,7 +410,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         DataFrame of cells x arms, the reference first; rows sum to one.
         """
         names, cells = self._query(adata, indices)
-        values = self._inference.treatment_probabilities(cells, self._estimate())
+        values = self._inference.propensity_scores(cells, self._estimate())
         return pd.DataFrame(values, index=names, columns=self.levels_)
 
     def get_treatment_effects(
@@ -545,7 +554,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         """Write the results into an AnnData, so that scanpy finds them.
 
         Writes ``obsm["X_confounder"]`` (inferred confounders), ``layers["confounder"]``
-        (deconfounded means), ``obs["confounder_propensity"]`` (probability of the arm; of several
+        (deconfounded means), ``obs["confounder_propensity"]`` (propensity scores; of several
         arms ``obsm``), ``obs["confounder_class"]`` (if there are two hidden classes or more),
         ``varm["confounder_effects"]`` (of several arms one each, ``..._<arm>``) and
         ``uns["confounder"]`` (parameters, what was assumed, versions, time).
@@ -592,10 +601,10 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             columns = genes.get_indexer(target.var_names)
             values[names["layer"]] = inference.means(cells, cells.level, estimates, columns)
         is_one_arm = len(self.levels_) == 2
-        chance = inference.treatment_probabilities(cells, estimates)
+        propensity = inference.propensity_scores(cells, estimates)
         arms = [self._arm_slots.get(level, level) for level in self.levels_]
         values[names["propensity"]] = (
-            chance[:, 1] if is_one_arm else pd.DataFrame(chance, cell_names, arms)
+            propensity[:, 1] if is_one_arm else pd.DataFrame(propensity, cell_names, arms)
         )
         if "class" in names:
             classes = inference.class_probabilities(cells)
@@ -726,7 +735,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
 
     def _infer(self) -> Inference:
         """Read the cells that were fitted, or refuse others."""
-        cells = Treated.read(self.adata, self.registry, self.scale_)
+        cells = TreatmentData.read(self.adata, self.registry, self.scale_)
         if cells.fingerprint() != self.cells_:
             raise ValueError(
                 "The AnnData of this model does not hold what it was trained with: it has other "
@@ -748,7 +757,9 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             dtype=PRECISIONS[self.precision_],
         )
 
-    def _query(self, adata: AnnData | None, indices: ArrayLike | None) -> tuple[pd.Index, Treated]:
+    def _query(
+        self, adata: AnnData | None, indices: ArrayLike | None
+    ) -> tuple[pd.Index, TreatmentData]:
         """Return names and data of the cells a method was asked about."""
         check_trained(self)
         if adata is None or adata is self.adata:
@@ -756,7 +767,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         else:
             check_query(adata, self.registry)
             check_size_factors(adata, self.registry["setup_args"]["size_factor_key"])
-            cells = Treated.read(adata, self.registry, self.scale_)
+            cells = TreatmentData.read(adata, self.registry, self.scale_)
         rows = select_rows(indices, len(cells))
         return adata.obs_names[rows], cells if indices is None else cells.take(rows)
 
@@ -772,11 +783,11 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
                 f"`identification={identification!r}` is for continuous confounders: binary ones "
                 "identify effects by their own states. Pass 'auto', or `z_type='continuous'`."
             )
-        if inference.is_as_found and identification != "auto":
+        if inference.is_plug_in and identification != "auto":
             raise ValueError(
                 f"`identification={identification!r}` is for confounders that are orthogonal to "
                 "the treatment, and the generator of `solver='alternating'` sees it. Pass 'auto', "
-                "or train with `solver='exact'`."
+                "or train with `solver='full_batch'`."
             )
         if negative_controls is None and identification == "controls":
             raise ValueError(

@@ -15,10 +15,13 @@ TABLES = (
     "dispersion",
     "covariance",
     "sandwich",
-    "naive",
-    "naive_se",
+    "unadjusted",
+    "unadjusted_se",
     "scree",
 )
+RENAMED = {"naive": "unadjusted", "naive_se": "unadjusted_se"}
+"""Names of tables in files of earlier versions, and today's."""
+
 NETWORK = "network/"
 
 
@@ -33,7 +36,7 @@ class ConfounderModule(nn.Module):
         Probability of every combination of binary confounders, shape ``(n_cells, n_states)``.
     coefficients, dispersion, covariance, sandwich
         The regression, as in :class:`scovert.model.confounder.glm.Regression`.
-    naive, naive_se
+    unadjusted, unadjusted_se
         Coefficients of the arms in the regression without scores and their standard errors, shape
         ``(n_arms, n_genes)``.
     scree
@@ -77,6 +80,9 @@ class ConfounderModule(nn.Module):
         return getattr(self, name).cpu().numpy()
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
+        for before, name in RENAMED.items():
+            if prefix + before in state:
+                state[prefix + name] = state.pop(prefix + before)
         for name in TABLES:
             if prefix + name in state:
                 setattr(self, name, torch.empty_like(state[prefix + name]))

@@ -32,7 +32,7 @@ ASSUMPTIONS = {
     "sparse": "few genes respond: what most genes share is no effect",
     "controls": "the negative controls do not respond",
     "randomised": "unmeasured confounders are alike in both arms",
-    "as found": "the confounders are what the generator made of the treatment and the counts",
+    "plug-in": "the generator's confounders are the true ones",
 }
 
 
@@ -61,7 +61,11 @@ def reasons(totals: NDArray, names: Sequence[object]) -> NDArray:
 
 
 def effects_table(
-    estimate: Estimate, naive: NDArray, naive_p: NDArray, genes: pd.Index, reason: NDArray
+    estimate: Estimate,
+    unadjusted: NDArray,
+    unadjusted_p: NDArray,
+    genes: pd.Index,
+    reason: NDArray,
 ) -> pd.DataFrame:
     """Return the effects of one arm on the log2 scale.
 
@@ -69,7 +73,7 @@ def effects_table(
     ----------
     estimate
         The estimate, of all genes; those with a `reason` become NaN.
-    naive, naive_p
+    unadjusted, unadjusted_p
         Effects without latent confounders, natural log scale, and their p-values.
     genes
         Names of the genes.
@@ -85,12 +89,12 @@ def effects_table(
     put("log2_fc", estimate.effect / np.log(2))
     put("se", estimate.se / np.log(2))
     nothing = np.full(len(genes), np.nan)
-    put("z", nothing if estimate.refused else estimate.effect / estimate.se)
-    put("p_value", nothing if estimate.refused else estimate.p_value)
+    put("z", nothing if estimate.not_identified else estimate.effect / estimate.se)
+    put("p_value", nothing if estimate.not_identified else estimate.p_value)
     table["q_value"] = _q_values(table["p_value"])
-    put("log2_fc_naive", naive / np.log(2))
-    table["q_value_naive"] = _q_values(pd.Series(np.where(tested, naive_p, np.nan), genes))
-    table["reason"] = np.where(tested, estimate.refused, reason)
+    put("log2_fc_naive", unadjusted / np.log(2))
+    table["q_value_naive"] = _q_values(pd.Series(np.where(tested, unadjusted_p, np.nan), genes))
+    table["reason"] = np.where(tested, estimate.not_identified, reason)
     return table
 
 
@@ -141,7 +145,7 @@ def say_what_was_assumed(estimate: Estimate, comparison: str, n_latent: int) -> 
 
 def warn_of_doubts(estimate: Estimate, comparison: str) -> None:
     """Warn of what speaks against that which identifies the effects."""
-    if estimate.refused:
+    if estimate.not_identified:
         warnings.warn(
             f"{comparison}: small effects are everywhere, and nothing in the data tells them from "
             "a shift of unmeasured confounders: p-values are refused (NaN), and the estimates are "

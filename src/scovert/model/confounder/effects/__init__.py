@@ -1,29 +1,29 @@
 """Treatment effects that hold although something unmeasured differs between the arms."""
 
+from scovert.model.confounder.effects._confounder_fit import ConfounderFit, Estimate
 from scovert.model.confounder.effects._deviance import (
     count_deviance,
+    propensity_scores,
     treatment_deviance,
-    treatment_probability,
 )
 from scovert.model.confounder.effects._donors import Donors
 from scovert.model.confounder.effects._identify import (
-    estimate_as_found,
     estimate_by_states,
     estimate_effects,
+    estimate_plug_in,
 )
 from scovert.model.confounder.effects._mixture import Arms, Classes
-from scovert.model.confounder.effects._study import Estimate, Study
 
 __all__ = [
     "Arms",
     "Classes",
     "Donors",
     "Estimate",
-    "Study",
+    "ConfounderFit",
     "count_deviance",
-    "estimate_as_found",
+    "estimate_plug_in",
     "estimate_by_states",
     "estimate_effects",
     "treatment_deviance",
-    "treatment_probability",
+    "propensity_scores",
 ]

@@ -12,13 +12,13 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from scovert.model.confounder.glm import CountBlocks, fit_regression, gene_deviance
 
-__all__ = ["count_deviance", "treatment_deviance", "treatment_probability"]
+__all__ = ["count_deviance", "treatment_deviance", "propensity_scores"]
 
 N_FOLDS = 5
 
 
-def treatment_probability(train: NDArray, level: NDArray, predictors: NDArray) -> NDArray:
-    """Return the probability of every arm by a logistic regression with a ridge of one.
+def propensity_scores(train: NDArray, level: NDArray, predictors: NDArray) -> NDArray:
+    """Return propensity scores, those of every arm, by a logistic regression with a ridge of one.
 
     Parameters
     ----------
@@ -39,14 +39,14 @@ def treatment_probability(train: NDArray, level: NDArray, predictors: NDArray) -
     return _ridge().fit(_not_empty(train), level).predict_proba(_not_empty(predictors))
 
 
-def treatment_deviance(predictors: NDArray, n_known: int, level: NDArray, seed: int) -> float:
+def treatment_deviance(predictors: NDArray, n_covariates: int, level: NDArray, seed: int) -> float:
     """Return the share of the treatment's deviance that the last predictors take away.
 
     Parameters
     ----------
     predictors
         Covariates, then confounders, shape ``(n_cells, n_predictors)``.
-    n_known
+    n_covariates
         Number of covariates.
     level
         Treatment of the cells.
@@ -59,7 +59,7 @@ def treatment_deviance(predictors: NDArray, n_known: int, level: NDArray, seed: 
             level,
             cross_val_predict(_ridge(), _not_empty(x), level, cv=folds, method="predict_proba"),
         )
-        for x in (predictors, predictors[:, :n_known])
+        for x in (predictors, predictors[:, :n_covariates])
     )
     return float(1 - with_all / without)
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scovert.model.confounder.effects._confounder_fit import ConfounderFit, Estimate
 from scovert.model.confounder.effects._overlap import unmatched
 from scovert.model.confounder.effects._robust import Calibration, Shift, calibrate
-from scovert.model.confounder.effects._study import Estimate, Study
 
-__all__ = ["IDENTIFICATIONS", "estimate_as_found", "estimate_by_states", "estimate_effects"]
+__all__ = ["IDENTIFICATIONS", "estimate_plug_in", "estimate_by_states", "estimate_effects"]
 
 SEPARATED = 0.4
 """Share of the variance of a direction that is between classes, from which classes identify it."""
@@ -30,16 +30,16 @@ MAX_CELLS = 10_000
 MAX_FACTOR = 1.5
 """Factor of the errors from which the bulk of the genes does not look like no effect."""
 
-MAX_ALONE = 0.02
-"""Share of cells without a counterpart that needs no word."""
+MAX_UNMATCHED_SHARE = 0.02
+"""No warning up to this share of cells without overlap."""
 
 NOT_IDENTIFIED = "dense effects, not identified"
 DENSE = (
     "dense effects; confounding within classes is assumed away. The effects hold if unmeasured "
     "confounders differ between the arms only by the hidden classes (`get_class_probabilities()`)"
 )
-LIMITS_OF_STATES = {"one_arm_share": MAX_ALONE}
-LIMITS_OF_ARMS = {**LIMITS_OF_STATES, "unmatched_share": MAX_ALONE}
+LIMITS_OF_STATES = {"one_arm_share": MAX_UNMATCHED_SHARE}
+LIMITS_OF_ARMS = {**LIMITS_OF_STATES, "unmatched_share": MAX_UNMATCHED_SHARE}
 LIMITS_OF_CLASSES = {"heterogeneity": HETEROGENEITY, **LIMITS_OF_ARMS}
 EVERYWHERE = (
     "small effects are everywhere, so that many genes respond or the confounders were not found: "
@@ -49,13 +49,13 @@ EVERYWHERE = (
 
 
 def estimate_effects(
-    study: Study, identification: str, controls: NDArray | None = None
+    fit: ConfounderFit, identification: str, controls: NDArray | None = None
 ) -> list[Estimate]:
     """Estimate the effects of every arm.
 
     Parameters
     ----------
-    study
+    fit
         The fit.
     identification
         One of `IDENTIFICATIONS`.
@@ -66,79 +66,77 @@ def estimate_effects(
     -------
     One estimate for each arm.
     """
-    arms = range(1, study.arms.n_levels)
+    arms = range(1, fit.arms.n_levels)
     if identification == "controls":
-        return [by_controls(study, arm, controls) for arm in arms]
-    return [IDENTIFICATIONS[identification](study, arm) for arm in arms]
+        return [by_controls(fit, arm, controls) for arm in arms]
+    return [IDENTIFICATIONS[identification](fit, arm) for arm in arms]
 
 
-def by_randomisation(study: Study, arm: int) -> Estimate:
+def by_randomisation(fit: ConfounderFit, arm: int) -> Estimate:
     """Take the confounders to differ between the arms by chance only."""
-    shift = _by_chance(study, arm)
-    estimate = study.adjusted(arm, study.scores, study.regression, shift)
+    shift = _zero_mean_shift(fit, arm)
+    estimate = fit.adjusted(arm, fit.scores, fit.regression, shift)
     return estimate.but(choice="randomised", facts={"shift": 0.0})
 
 
-def _by_chance(study: Study, arm: int) -> Shift:
+def _zero_mean_shift(fit: ConfounderFit, arm: int) -> Shift:
     """Return a shift of zero with the covariance that chance gives it.
 
     The scores are orthogonal to the treatment, so that the regression cannot see by how much the
     arms differ by chance: that of a difference of means, between cells or between donors.
     """
-    residual, scores = study.arms.residual, study.scores
+    residual, scores = fit.arms.residual, fit.scores
     weight = residual @ np.linalg.inv(residual.T @ residual)[:, arm - 1]
-    pulls = scores * weight[:, None]
-    if study.donors is not None:
-        codes = study.donors.codes
-        pulls = np.stack([pulls[codes == code].sum(0) for code in np.unique(codes)])
-    return Shift(np.zeros(scores.shape[1]), pulls.T @ pulls)
+    influence = scores * weight[:, None]
+    if fit.donors is not None:
+        codes = fit.donors.codes
+        influence = np.stack([influence[codes == code].sum(0) for code in np.unique(codes)])
+    return Shift(np.zeros(scores.shape[1]), influence.T @ influence)
 
 
-def by_sparsity(study: Study, arm: int) -> Estimate:
+def by_sparsity(fit: ConfounderFit, arm: int) -> Estimate:
     """Take most genes to have no effect: the shift is what they have in common."""
-    fit, among = study.regression, study.is_tested[arm - 1]
-    shift = study.shift(arm, fit, among)
-    estimate = study.adjusted(arm, study.scores, fit, shift)
-    found = _calibrated(study, arm, estimate).but(facts={"shift": _norm(shift.mean)})
+    regression, among = fit.regression, fit.is_tested[arm - 1]
+    shift = fit.shift(arm, regression, among)
+    estimate = fit.adjusted(arm, fit.scores, regression, shift)
+    found = _calibrated(fit, arm, estimate).but(facts={"shift": _norm(shift.mean)})
     return found.but(warning=EVERYWHERE) if found.exceeds("tau") else found
 
 
-def by_controls(study: Study, arm: int, controls: NDArray) -> Estimate:
+def by_controls(fit: ConfounderFit, arm: int, controls: NDArray) -> Estimate:
     """Take the controls to have no effect: the shift is what they have in common."""
-    fit, among = study.regression, study.is_tested[arm - 1] & controls
-    shift = study.shift(arm, fit, among, correct_noise=False)
-    estimate = study.adjusted(arm, study.scores, fit, shift)
+    regression, among = fit.regression, fit.is_tested[arm - 1] & controls
+    shift = fit.shift(arm, regression, among, correct_noise=False)
+    estimate = fit.adjusted(arm, fit.scores, regression, shift)
     facts = {"shift": _norm(shift.mean), "n_controls": float(among.sum())}
     return estimate.but(choice="controls", facts=facts)
 
 
-def by_classes(study: Study, arm: int) -> Estimate:
+def by_classes(fit: ConfounderFit, arm: int) -> Estimate:
     """Take the confounders to differ only in how frequent hidden classes are."""
-    if study.scores.shape[1] == 0:
-        return by_randomisation(study, arm).but(choice="classes", facts={"n_classes": 1.0})
-    return study.by_classes(arm).but(facts=_Look(study, arm).facts(), limits=LIMITS_OF_CLASSES)
+    if fit.scores.shape[1] == 0:
+        return by_randomisation(fit, arm).but(choice="classes", facts={"n_classes": 1.0})
+    return fit.by_classes(arm).but(facts=_Look(fit, arm).facts(), limits=LIMITS_OF_CLASSES)
 
 
-def by_rule(study: Study, arm: int) -> Estimate:
+def by_rule(fit: ConfounderFit, arm: int) -> Estimate:
     """Choose by what the scores look like: classes if there are any, else sparsity."""
-    if study.scores.shape[1] == 0:
-        return by_randomisation(study, arm)
-    look = _Look(study, arm)
+    if fit.scores.shape[1] == 0:
+        return by_randomisation(fit, arm)
+    look = _Look(fit, arm)
     limits = {**look.sparse.limits, **LIMITS_OF_ARMS}
-    if study.classes.n_classes == 1:
-        return _refused_if_dense(look.sparse).but(facts=look.facts(), limits=limits)
+    if fit.classes.n_classes == 1:
+        return _not_identified_if_dense(look.sparse).but(facts=look.facts(), limits=limits)
     if look.classes_are_doubtful:
         return look.sparse.but(facts=look.facts(), limits=limits)
     if look.is_dense:
-        return study.by_classes(arm).but(
-            facts=look.facts(), limits=LIMITS_OF_CLASSES, warning=DENSE
-        )
+        return fit.by_classes(arm).but(facts=look.facts(), limits=LIMITS_OF_CLASSES, warning=DENSE)
     within = look.within_classes()
     if within is None:
-        return study.by_classes(arm).but(facts=look.facts(), limits=LIMITS_OF_CLASSES)
-    refused = _refused_if_dense(within)
+        return fit.by_classes(arm).but(facts=look.facts(), limits=LIMITS_OF_CLASSES)
+    checked = _not_identified_if_dense(within)
     facts, limits = look.facts() | within.facts, {**within.limits, **LIMITS_OF_CLASSES}
-    return refused.but(choice="hybrid", by_class=True, facts=facts, limits=limits)
+    return checked.but(choice="hybrid", by_class=True, facts=facts, limits=limits)
 
 
 IDENTIFICATIONS: dict[str, Callable] = {
@@ -154,14 +152,14 @@ IDENTIFICATIONS: dict[str, Callable] = {
 class _Look:
     """What the classes and the robust shift say of one arm."""
 
-    study: Study
+    fit: ConfounderFit
     arm: int
 
     def __post_init__(self) -> None:
-        study, classes = self.study, self.study.classes
-        self.sparse = by_sparsity(study, self.arm)
+        fit, classes = self.fit, self.fit.classes
+        self.sparse = by_sparsity(fit, self.arm)
         frequency = classes.probabilities.mean(0)
-        means = classes.probabilities.T @ study.shifted_scores
+        means = classes.probabilities.T @ fit.shifted_scores
         means /= classes.probabilities.sum(0)[:, None]
         centred = means - frequency @ means
         share, axes = np.linalg.eigh((centred.T * frequency) @ centred)
@@ -176,10 +174,10 @@ class _Look:
 
     def _compare_shifts(self) -> tuple[float, float]:
         """Distance of the shifts by classes and by sparsity: chi-square per degree, and norm."""
-        if self.study.classes.n_classes == 1 or self.separated.shape[1] == 0:
+        if self.fit.classes.n_classes == 1 or self.separated.shape[1] == 0:
             return np.nan, np.nan
-        at, classes, axes = self.arm - 1, self.study.classes, self.separated
-        robust = self.study.shift(self.arm, self.study.regression, self.study.is_tested[at])
+        at, classes, axes = self.arm - 1, self.fit.classes, self.separated
+        robust = self.fit.shift(self.arm, self.fit.regression, self.fit.is_tested[at])
         difference = axes.T @ (classes.shift[at] - robust.mean)
         covariance = axes.T @ (np.linalg.inv(classes.precision[at]) + robust.covariance) @ axes
         chi_square = difference @ np.linalg.solve(covariance, difference)
@@ -202,17 +200,17 @@ class _Look:
         A class of two types of cells that differ in frequency between the arms looks like that;
         so do donors.
         """
-        if self.study.donors is not None:
+        if self.fit.donors is not None:
             return False
         uneven = self.heterogeneity > UNEVEN or self.are_apart
         return uneven and self.sparse.facts["tau"] < NO_SPREAD
 
     def within_classes(self) -> Estimate | None:
         """Return effects with a robust shift where classes are blind, if there is such a shift."""
-        study, fit = self.study, self.study.score_regression
+        fit, regression = self.fit, self.fit.score_regression
         if self.blind.shape[1] == 0:
             return None
-        shift = study.shift(self.arm, fit, study.is_tested[self.arm - 1], self.blind)
+        shift = fit.shift(self.arm, regression, fit.is_tested[self.arm - 1], self.blind)
         within, covariance = (self.blind.T @ v for v in (shift.mean, shift.covariance))
         self.within = _norm(within)
         chi_square = within @ np.linalg.solve(covariance @ self.blind, within)
@@ -220,26 +218,26 @@ class _Look:
         if self.within <= WITHIN_SHIFT or self.within_z <= WITHIN_Z:
             return None
         return _calibrated(
-            study, self.arm, study.adjusted(self.arm, study.shifted_scores, fit, shift)
+            fit, self.arm, fit.adjusted(self.arm, fit.shifted_scores, regression, shift)
         )
 
     def _unmatched_share(self) -> float:
         """Share of the cells of both arms without a neighbour in the other one."""
-        level = self.study.arms.level
+        level = self.fit.arms.level
         rows = np.flatnonzero((level == 0) | (level == self.arm))
         if len(rows) > MAX_CELLS:
-            rows = np.random.default_rng(self.study.seed).permutation(rows)[:MAX_CELLS]
+            rows = np.random.default_rng(self.fit.seed).permutation(rows)[:MAX_CELLS]
         treated = level[rows] == self.arm
-        return float(unmatched(self.study.shifted_scores[rows], treated).mean())
+        return float(unmatched(self.fit.shifted_scores[rows], treated).mean())
 
     def facts(self) -> dict[str, float]:
         """Return all that the choice rests on."""
-        study = self.study
-        share = study.classes.share(self.arm)
-        overall = study.classes.overall
+        fit = self.fit
+        share = fit.classes.share(self.arm)
+        overall = fit.classes.overall
         is_pure = ((share < PURE) | (share > 1 - PURE)) & (overall > MIN_FREQUENCY)
         return {
-            "n_classes": float(study.classes.n_classes),
+            "n_classes": float(fit.classes.n_classes),
             "between_share": float(self.share.mean()),
             "heterogeneity": self.heterogeneity,
             "disagreement": self.disagreement,
@@ -253,19 +251,19 @@ class _Look:
         }
 
 
-def _zero_shift(study: Study) -> Shift:
+def _zero_shift(fit: ConfounderFit) -> Shift:
     """Return the shift of confounders that are known as they are."""
-    k = study.scores.shape[1]
+    k = fit.scores.shape[1]
     return Shift(np.zeros(k), np.zeros((k, k)))
 
 
-def _calibrated(study: Study, arm: int, estimate: Estimate) -> Estimate:
+def _calibrated(fit: ConfounderFit, arm: int, estimate: Estimate) -> Estimate:
     """Widen the errors to what the bulk of the genes shows."""
-    among = study.is_tested[arm - 1]
+    among = fit.is_tested[arm - 1]
     found = calibrate(estimate.effect[among], estimate.se[among])
     facts = {"tau": found.spread, "lambda": found.factor}
     limits = {"tau": max(SPREAD, SPREAD_BY_GENES / np.sqrt(len(among)))}
-    if study.donors is not None:  # their errors hold without
+    if fit.donors is not None:  # their errors hold without
         return estimate.but(facts=facts, limits=limits)
     limits["lambda"] = MAX_FACTOR
     return estimate.but(se=_widen(estimate.se, found), facts=facts, limits=limits)
@@ -275,30 +273,30 @@ def _widen(se: NDArray, found: Calibration) -> NDArray:
     return found.factor * np.sqrt(se**2 + found.spread**2)
 
 
-def _refused_if_dense(estimate: Estimate) -> Estimate:
+def _not_identified_if_dense(estimate: Estimate) -> Estimate:
     """Refuse p-values where small effects are everywhere, which sparsity excludes."""
-    return estimate.but(refused=NOT_IDENTIFIED) if estimate.exceeds("tau") else estimate
+    return estimate.but(not_identified=NOT_IDENTIFIED) if estimate.exceeds("tau") else estimate
 
 
 def _norm(vector: NDArray) -> float:
     return float(np.linalg.norm(vector))
 
 
-def estimate_by_states(study: Study, states: NDArray) -> list[Estimate]:
+def estimate_by_states(fit: ConfounderFit, states: NDArray) -> list[Estimate]:
     """Estimate the effects of every arm given binary confounders, whose states identify them.
 
     Parameters
     ----------
-    study
+    fit
         The fit, with the probabilities of the confounders for scores.
     states
         Probability of every combination of them, shape ``(n_cells, n_states)``.
     """
-    level, zero = study.arms.level, _zero_shift(study)
-    known, found = study.known.shape[1], []
-    for arm in range(1, study.arms.n_levels):
-        estimate = study.adjusted(arm, study.scores, study.regression, zero)
-        at_mean = study.scores.mean(0) @ study.regression.coefficients[study.n_fixed :]
+    level, zero = fit.arms.level, _zero_shift(fit)
+    n_covariates, found = fit.covariates.shape[1], []
+    for arm in range(1, fit.arms.n_levels):
+        estimate = fit.adjusted(arm, fit.scores, fit.regression, zero)
+        at_mean = fit.scores.mean(0) @ fit.regression.coefficients[fit.n_design :]
         baseline = estimate.baseline.copy()
         baseline[0] += at_mean
         frequency = np.stack([states[level == v].mean(0) for v in (0, arm)])
@@ -309,22 +307,22 @@ def estimate_by_states(study: Study, states: NDArray) -> list[Estimate]:
             "one_arm_share": float(states.mean(0)[is_pure].sum()),
         }
         stated = estimate.but(choice="classes", facts=facts, limits=LIMITS_OF_STATES)
-        found.append(stated.but(baseline=baseline[:known]))
+        found.append(stated.but(baseline=baseline[:n_covariates]))
     return found
 
 
-def estimate_as_found(study: Study) -> list[Estimate]:
+def estimate_plug_in(fit: ConfounderFit) -> list[Estimate]:
     """Estimate the effects of every arm given confounders that are taken for the truth.
 
     Parameters
     ----------
-    study
+    fit
         The fit, with confounders for scores that need not be orthogonal to the treatment.
     """
-    zero, found = _zero_shift(study), []
-    for arm in range(1, study.arms.n_levels):
-        estimate = study.adjusted(arm, study.scores, study.regression, zero)
+    zero, found = _zero_shift(fit), []
+    for arm in range(1, fit.arms.n_levels):
+        estimate = fit.adjusted(arm, fit.scores, fit.regression, zero)
         baseline = estimate.baseline.copy()
-        baseline[0] += study.scores.mean(0) @ study.regression.coefficients[study.n_fixed :]
-        found.append(estimate.but(choice="as found", baseline=baseline))
+        baseline[0] += fit.scores.mean(0) @ fit.regression.coefficients[fit.n_design :]
+        found.append(estimate.but(choice="plug-in", baseline=baseline))
     return found

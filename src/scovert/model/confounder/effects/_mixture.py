@@ -290,8 +290,8 @@ def _maximise(
     precision = weights.sum(0)
     weighted = np.einsum("caij,caj->cai", weights, slopes)
     shift = np.linalg.solve(precision, weighted.sum(0)[..., None])[..., 0]
-    pulled = np.einsum("caij,caj->cai", weights, slopes - shift)
-    class_shift = shift + CLASS_SD**2 * pulled
+    deviation = np.einsum("caij,caj->cai", weights, slopes - shift)
+    class_shift = shift + CLASS_SD**2 * deviation
     means = u_means + np.einsum("ca,cak->ck", d_means, class_shift)
     level_sizes = np.bincount(arms.level, minlength=arms.n_levels)
     frequency = _means_by_level(probabilities, arms)

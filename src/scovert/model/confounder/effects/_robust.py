@@ -79,15 +79,15 @@ def robust_shift(
             break
     residual = effect - loadings @ shift
     inverse = np.linalg.inv(gram) * _flattening(residual * np.sqrt(base), base)
-    pulls = loadings * (weight * residual)[:, None]
+    influence = loadings * (weight * residual)[:, None]
     few = len(effect) / max(len(effect) - k, 1)
-    return Shift(shift, inverse @ (pulls.T @ pulls) @ inverse * few)
+    return Shift(shift, inverse @ (influence.T @ influence) @ inverse * few)
 
 
 def _flattening(z: NDArray, base: NDArray) -> float:
-    r"""Ratio of the sums of weights :math:`\psi(z) / z` and slopes :math:`\psi'(z)`, over one.
+    r"""Sensitivity correction of the M-estimator's covariance.
 
-    The estimate moves with the slopes, of which there is less than of weights.
+    The mean of :math:`\psi(z) / z` over the mean of :math:`\psi'(z)`.
     """
     u2 = _in_tukeys(z) ** 2
     weight, slope = (1 - u2) ** 2, (1 - u2) * (1 - 5 * u2)
@@ -104,7 +104,7 @@ def _weights(z: NDArray, *, tukey: bool) -> NDArray:
 
 
 def _in_tukeys(z: NDArray) -> NDArray:
-    """Sizes of residuals by that from which they count nothing."""
+    """Residuals in units of Tukey's cut-off (4.685 robust SDs); from 1 on the weight is 0."""
     size = np.abs(z)
     return size / max(np.median(size) / norm.ppf(0.75), 1e-12) / TUKEY
 

@@ -1,4 +1,4 @@
-"""Stochastic variational inference of confounders, for more cells than an exact fit can take."""
+"""Stochastic variational inference of confounders, for more cells than memory can hold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pyro.infer import TraceEnum_ELBO, TraceMeanField_ELBO
 from scvi.model.base import PyroSviTrainMixin
 from scvi.train import LowLevelPyroTrainingPlan
 
-from scovert.core._compat import without_host_noise
+from scovert.core._compat import without_scvi_noise
 from scovert.core.dataloaders._cells import Cells, CellTensors
 from scovert.model.confounder._designed import LOG_SIZE, DesignedData, design_of
 from scovert.model.confounder.fit._amortized_module import AmortizedModule
@@ -35,7 +35,7 @@ BLOCK = 1024
 
 
 class AmortizedFit(NamedTuple):
-    """What came out.
+    """Result of the fit.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class AmortizedFit(NamedTuple):
 class AmortizedPlan(LowLevelPyroTrainingPlan):
     """Adam with a rate that falls to 0, so that the coefficients come to rest.
 
-    Weights of the network decay, else it learns single cells by heart.
+    Weights of the network decay, otherwise it overfits single cells.
 
     Takes the parameters from the module and not from Pyro's global store, in which the parameters
     of two models would share their names. Binary confounders are summed over exactly, the
@@ -73,8 +73,8 @@ class AmortizedPlan(LowLevelPyroTrainingPlan):
     """
 
     def __init__(self, module: AmortizedModule, *, n_steps: int, lr: float) -> None:
-        exact = TraceEnum_ELBO(max_plate_nesting=1) if module.is_binary else TraceMeanField_ELBO()
-        super().__init__(module, loss_fn=exact, optim_kwargs={"lr": lr})
+        bound = TraceEnum_ELBO(max_plate_nesting=1) if module.is_binary else TraceMeanField_ELBO()
+        super().__init__(module, loss_fn=bound, optim_kwargs={"lr": lr})
         self.n_steps = n_steps
 
     def configure_optimizers(self) -> dict:
@@ -91,8 +91,8 @@ class AmortizedPlan(LowLevelPyroTrainingPlan):
         }
 
 
-class _Host(PyroSviTrainMixin):
-    """What the host's training needs of a model: a module, and what its data come from."""
+class _SviModel(PyroSviTrainMixin):
+    """What scvi-tools' training needs of a model: a module, and what its data come from."""
 
     _data_splitter_cls = DesignedData
 
@@ -156,14 +156,14 @@ def fit_amortized(
         module = AmortizedModule(cells.n_genes, design.shape[1], n_latent, z_type=z_type)
         start = _start(cells, design, module, seed)
         module.warm_start(start.coefficients, start.dispersion)
-        host, n_batches = _Host(module, cells), math.ceil(len(design) / batch_size)
+        model, n_batches = _SviModel(module, cells), math.ceil(len(design) / batch_size)
         options = {
             "batch_size": batch_size,
             "training_plan": AmortizedPlan(module, n_steps=max_epochs * n_batches, lr=lr),
             "log_every_n_steps": 1,
         }
-        with without_host_noise():
-            host.train(max_epochs, **options | train_kwargs)
+        with without_scvi_noise():
+            model.train(max_epochs, **options | train_kwargs)
     scores = scores_by_network(module, cells)
     if not np.isfinite(scores).all():
         raise FloatingPointError(
@@ -173,7 +173,7 @@ def fit_amortized(
     if not module.is_binary:
         module.make_orthogonal(scores, design)
         scores = scores_by_network(module, cells)
-    loss = host.history_["elbo_train"].astype(float).set_axis(["train_loss"], axis=1)
+    loss = model.history_["elbo_train"].astype(float).set_axis(["train_loss"], axis=1)
     return AmortizedFit(module, scores, {"train_loss": loss})
 
 

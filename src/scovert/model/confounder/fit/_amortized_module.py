@@ -113,10 +113,10 @@ class AmortizedModule(PyroBaseModuleClass):
         dispersion
             Variance is mean + dispersion x mean squared, shape ``(n_genes,)``.
         """
-        known, loadings = torch.from_numpy(coefficients).split(
+        slopes, loadings = torch.from_numpy(coefficients).split(
             [len(self.coefficients), self.n_latent]
         )
-        self.coefficients.copy_(known)
+        self.coefficients.copy_(slopes)
         self.loadings.copy_(loadings)
         self.log_theta.copy_(-torch.from_numpy(dispersion).log())
 

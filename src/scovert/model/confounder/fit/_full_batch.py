@@ -1,4 +1,4 @@
-"""The exact solver: all cells in every round."""
+"""The full-batch solver: all cells in every round."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from scovert.core._checks import check_choice
-from scovert.model.confounder._data import Treated
+from scovert.model.confounder._data import TreatmentData
 from scovert.model.confounder.glm import (
     CountBlocks,
     Factors,
@@ -23,13 +23,13 @@ from scovert.model.confounder.glm import (
     fit_states,
 )
 
-__all__ = ["MAX_BITS", "ExactFit", "deviance_frame", "find_device"]
+__all__ = ["MAX_BITS", "FullBatchFit", "deviance_frame", "find_device"]
 
 MAX_BITS = 4
 
 
 @dataclass(frozen=True)
-class ExactFit:
+class FullBatchFit:
     """One fit of all tables of a `ConfounderModule`.
 
     Attributes
@@ -47,7 +47,7 @@ class ExactFit:
     """
 
     blocks: CountBlocks
-    cells: Treated
+    cells: TreatmentData
     seed: int
     max_rounds: int
     bar: tqdm
@@ -95,7 +95,7 @@ class ExactFit:
             As in :class:`~scovert.model.confounder._module.ConfounderModule`.
         """
         design = self.cells.design
-        arms = slice(self.cells.known.shape[1], design.shape[1])
+        arms = slice(self.cells.covariates.shape[1], design.shape[1])
         plain = fit_regression(self.blocks, design)
         variances = [plain.variance(one) for one in np.eye(design.shape[1])[arms]]
         return {
@@ -106,8 +106,8 @@ class ExactFit:
             "covariance": regression.covariance,
             "sandwich": regression.sandwich,
             "scree": scree,
-            "naive": plain.coefficients[arms],
-            "naive_se": np.sqrt(variances),
+            "unadjusted": plain.coefficients[arms],
+            "unadjusted_se": np.sqrt(variances),
         }
 
     def _on_round(self, _: int, deviance: float) -> None:

@@ -15,12 +15,12 @@ from scovert.core._arguments import check_known
 from scovert.core._checks import check_choice, check_number
 from scovert.core._compat import TRAINER_OPTIONS
 from scovert.core.dataloaders._cells import Cells
-from scovert.model.confounder._data import Treated
+from scovert.model.confounder._data import TreatmentData
 from scovert.model.confounder._designed import designed_cells
 from scovert.model.confounder._module import ConfounderModule
 from scovert.model.confounder.fit._amortized import AmortizedFit, fit_amortized
 from scovert.model.confounder.fit._amortized_module import AmortizedModule
-from scovert.model.confounder.fit._full_batch import MAX_BITS, ExactFit, deviance_frame
+from scovert.model.confounder.fit._full_batch import MAX_BITS, FullBatchFit, deviance_frame
 from scovert.model.confounder.glm import fit_regression
 from scovert.model.confounder.variants._alternating import (
     AlternatingFit,
@@ -73,7 +73,7 @@ class NetworkTraining(NamedTuple):
 
     def run(
         self,
-        exact: ExactFit,
+        full_batch: FullBatchFit,
         fitted: NDArray,
         n_latent: int | Literal["auto"],
         z_type: Literal["continuous", "binary"],
@@ -82,36 +82,36 @@ class NetworkTraining(NamedTuple):
 
         Parameters
         ----------
-        exact
-            The exact solver, which counts the confounders and regresses on them.
+        full_batch
+            The full-batch solver, which counts the confounders and regresses on them.
         fitted
             Genes that are fitted, shape ``(n_genes,)``.
         n_latent, z_type
             As in the model.
         """
-        n_latent, scree, _ = exact.count(n_latent)
+        n_latent, scree, _ = full_batch.count(n_latent)
         if n_latent == 0:
-            tables, deviance = exact.run(0, z_type)
+            tables, deviance = full_batch.run(0, z_type)
             history = {"deviance": deviance_frame(deviance)}
             return tables | {"scree": scree}, history, None
         n_latent = min(n_latent, MAX_BITS) if z_type == "binary" else n_latent
-        fit = self._fit(exact, designed(exact.cells, fitted), n_latent, z_type)
-        columns = np.hstack([exact.cells.design, fit.scores])
+        fit = self._fit(full_batch, designed(full_batch.cells, fitted), n_latent, z_type)
+        columns = np.hstack([full_batch.cells.design, fit.scores])
         has_states = self.solver == "amortized" and z_type == "binary"
         states = combinations(fit.scores) if has_states else None
-        regression = fit_regression(exact.blocks, columns)
-        return exact.tables(regression, fit.scores, states, scree), fit.history, fit.module
+        regression = fit_regression(full_batch.blocks, columns)
+        return full_batch.tables(regression, fit.scores, states, scree), fit.history, fit.module
 
     def _fit(
-        self, exact: ExactFit, cells: Cells, n_latent: int, z_type: str
+        self, full_batch: FullBatchFit, cells: Cells, n_latent: int, z_type: str
     ) -> AmortizedFit | AlternatingFit:
-        batch_size, device = self.batch_size or SIZES[self.solver], exact.blocks.device
+        batch_size, device = self.batch_size or SIZES[self.solver], full_batch.blocks.device
         if self.solver == "amortized":
             return fit_amortized(
                 cells,
                 n_latent=n_latent,
                 z_type=z_type,
-                seed=exact.seed,
+                seed=full_batch.seed,
                 max_epochs=self.max_epochs,
                 batch_size=batch_size,
                 accelerator="gpu" if device.type == "cuda" else "cpu",
@@ -126,16 +126,16 @@ class NetworkTraining(NamedTuple):
         )
         return fit_alternating(
             cells,
-            fit_regression(exact.blocks, exact.cells.design),
+            fit_regression(full_batch.blocks, full_batch.cells.design),
             n_latent=n_latent,
             options=options,
             device=device,
-            seed=exact.seed,
+            seed=full_batch.seed,
             show_progress=self.show_progress,
         )
 
 
-def designed(cells: Treated, fitted: NDArray) -> Cells:
+def designed(cells: TreatmentData, fitted: NDArray) -> Cells:
     """Return cells as minibatches are made of them, with the genes that are fitted."""
     n_arms = cells.n_levels - 1
     return designed_cells(cells.counts[:, fitted], cells.design, n_arms, np.log(cells.size))

@@ -15,7 +15,7 @@ from scovert.model.confounder.glm._regression import ETA, GeneSums, Regression
 __all__ = ["ClusterVariance", "cluster_variance"]
 
 MIN_REST = 0.02
-"""Least share of a cluster's residual that the fit is taken to leave."""
+"""Lower bound of 1 - leverage of a cluster."""
 
 
 class ClusterVariance(NamedTuple):
@@ -66,15 +66,15 @@ def cluster_variance(
     root = torch.linalg.cholesky(covariance)  # covariance = root root'
     weights = blocks.double(contrast)
     aim = root.mT @ weights  # (n_genes, n_columns)
-    pulls = []
+    contributions = []
     for rows in _rows_by_cluster(clusters):
         information, score = _cluster_sums(blocks, design, fit, rows)
         hat = root.mT @ information @ root
         share, axes = torch.linalg.eigh(hat)
         widened = (1 - share).clamp(min=MIN_REST).rsqrt()
         adjusted = (axes * widened[:, None]) @ (axes.mT @ aim[..., None])  # (n_genes, n, 1)
-        pulls.append((score * (root @ adjusted)[..., 0]).sum(1))
-    robust = torch.stack(pulls).square().sum(0)
+        contributions.append((score * (root @ adjusted)[..., 0]).sum(1))
+    robust = torch.stack(contributions).square().sum(0)
     model = aim.square().sum(1)
     return ClusterVariance(*(v.cpu().numpy() for v in (model, robust)))
 

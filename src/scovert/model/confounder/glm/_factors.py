@@ -1,4 +1,4 @@
-"""Factor model of counts: latent scores of the cells, orthogonal to the known covariates."""
+"""Factor model of counts: latent scores of the cells, orthogonal to the design."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def fit_factors(
     blocks
         Counts and size factors.
     design
-        Known covariates :math:`C`, the intercept in column 0, shape ``(n_cells, n_columns)``.
+        Covariates and arms :math:`C`, the intercept in column 0, shape ``(n_cells, n_columns)``.
     n_factors
         Number of scores, possibly 0.
     start
@@ -163,7 +163,7 @@ class _State:
     """Scores, coefficients and dispersions on their way."""
 
     def __init__(self, blocks: CountBlocks, design: NDArray, start: Factors) -> None:
-        self.blocks, self.n_known = blocks, design.shape[1]
+        self.blocks, self.n_columns = blocks, design.shape[1]
         self.design = blocks.tensor(design)
         self.basis = torch.linalg.qr(blocks.double(design))[0]
         self.weights = torch.linalg.pinv(blocks.double(design))  # (n_columns, n_cells)
@@ -171,7 +171,7 @@ class _State:
         self.coefficients = blocks.double(start.coefficients.copy())
         self.dispersion = blocks.double(start.dispersion)
         n_factors = self.scores.shape[1]
-        self.penalties = blocks.double([RIDGE] * self.n_known + [LOADING_PENALTY] * n_factors)
+        self.penalties = blocks.double([RIDGE] * self.n_columns + [LOADING_PENALTY] * n_factors)
         self.make_orthogonal()
         for _ in range(FIRST_STEPS):
             x = torch.cat([self.design, self.scores], 1)
@@ -181,16 +181,16 @@ class _State:
     def next_round(self, *, with_dispersion: bool) -> tuple[float, float]:
         """Step all scores, then all genes; return the mean change of a score and the deviance."""
         before = self.scores.clone()
-        blocks, n_known = self.blocks, self.n_known
+        blocks, n_columns = self.blocks, self.n_columns
         b, alpha = self.coefficients.to(blocks.dtype), self.dispersion.to(blocks.dtype)
         sums = GeneSums(len(b), blocks)
-        cell_step = ScoreStep(b[n_known:])
+        cell_step = ScoreStep(b[n_columns:])
         for rows, y in blocks:
-            known = self.design[rows]
-            fixed = torch.addmm(blocks.offset[rows], known, b[:n_known])
-            self.scores[rows] = u = cell_step(self.scores[rows], y, fixed, alpha)
-            eta = torch.addmm(fixed, u, b[n_known:]).clamp_(*ETA)
-            sums.add(torch.cat([known, u], 1), y, eta, alpha)
+            x = self.design[rows]
+            at_zero = torch.addmm(blocks.offset[rows], x, b[:n_columns])
+            self.scores[rows] = u = cell_step(self.scores[rows], y, at_zero, alpha)
+            eta = torch.addmm(at_zero, u, b[n_columns:]).clamp_(*ETA)
+            sums.add(torch.cat([x, u], 1), y, eta, alpha)
         deviance = sums.deviance(blocks, self.dispersion)
         self.step_genes(sums, with_dispersion=with_dispersion)
         self.make_orthogonal()
@@ -206,13 +206,13 @@ class _State:
 
     def make_orthogonal(self) -> None:
         """Make the scores orthogonal to the covariates and white, without changing the means."""
-        scores, n_known = self.scores.double(), self.n_known
-        loadings = self.coefficients[n_known:]
-        self.coefficients[:n_known] += (self.weights @ scores) @ loadings
+        scores, n_columns = self.scores.double(), self.n_columns
+        loadings = self.coefficients[n_columns:]
+        self.coefficients[:n_columns] += (self.weights @ scores) @ loadings
         scores = scores - self.basis @ (self.basis.T @ scores)
         identity = torch.eye(scores.shape[1], dtype=torch.float64, device=scores.device)
         root = torch.linalg.cholesky(scores.T @ scores / len(scores) + 1e-8 * identity)
-        self.coefficients[n_known:] = root.T @ loadings
+        self.coefficients[n_columns:] = root.T @ loadings
         white = torch.linalg.solve_triangular(root, scores.T, upper=False).T
         self.scores = white.to(self.blocks.dtype).contiguous()
 
@@ -233,9 +233,9 @@ class ScoreStep:
         self.products = (loadings[self.pairs[0]] * loadings[self.pairs[1]]).T.contiguous()
         self.identity = torch.eye(k, dtype=loadings.dtype, device=loadings.device)
 
-    def __call__(self, u: Tensor, y: Tensor, fixed: Tensor, alpha: Tensor) -> Tensor:
-        """Return the next scores of cells with counts `y` and log means `fixed` at score 0."""
-        mean = torch.addmm(fixed, u, self.loadings).clamp_(*ETA).exp_()
+    def __call__(self, u: Tensor, y: Tensor, at_zero: Tensor, alpha: Tensor) -> Tensor:
+        """Return the next scores of cells with counts `y` and log means `at_zero` at score 0."""
+        mean = torch.addmm(at_zero, u, self.loadings).clamp_(*ETA).exp_()
         v = torch.mul(mean, alpha).add_(1).reciprocal_()
         gradient = torch.sub(y, mean).mul_(v) @ self.loadings.T - u
         triangle = mean.mul_(v) @ self.products
@@ -247,29 +247,28 @@ class ScoreStep:
         return (u + step.clamp_(-LONGEST_STEP, LONGEST_STEP)).clamp_(-SCORE_RANGE, SCORE_RANGE)
 
 
-def project_scores(blocks: CountBlocks, fixed: NDArray, fit: Regression, n_known: int) -> NDArray:
+def project_scores(blocks: CountBlocks, design: NDArray, fit: Regression) -> NDArray:
     """Return the most probable scores of cells that need not have been fitted.
 
     Parameters
     ----------
     blocks
         Their counts and size factors.
-    fixed
-        Their known covariates, shape ``(n_cells, n_known)``.
+    design
+        Their covariates and arms, shape ``(n_cells, n_columns)``.
     fit
-        Regression on known covariates and scores.
-    n_known
-        Number of known covariates.
+        Regression on the design and scores.
 
     Returns
     -------
     Array of shape ``(n_cells, n_factors)``.
     """
     b, alpha = blocks.tensor(fit.coefficients), blocks.tensor(fit.dispersion)
-    known, cell_step = blocks.tensor(fixed), ScoreStep(b[n_known:])
-    scores = known.new_zeros(blocks.n_cells, len(b) - n_known)
+    x, n_columns = blocks.tensor(design), design.shape[1]
+    cell_step = ScoreStep(b[n_columns:])
+    scores = x.new_zeros(blocks.n_cells, len(b) - n_columns)
     for rows, y in blocks:
-        at_zero = torch.addmm(blocks.offset[rows], known[rows], b[:n_known])
+        at_zero = torch.addmm(blocks.offset[rows], x[rows], b[:n_columns])
         for _ in range(PROJECTION_STEPS):
             scores[rows] = cell_step(scores[rows], y, at_zero, alpha)
     return scores.double().cpu().numpy()
@@ -279,7 +278,7 @@ def _start_from_few(blocks: CountBlocks, design: NDArray, n_factors: int, seed: 
     """Find the loadings of some of the cells, and the scores of all by them."""
     rows = np.random.default_rng(seed).permutation(blocks.n_cells)[:N_START_CELLS]
     few = fit_factors(blocks.subset(rows), design[rows], n_factors, seed=seed).regression
-    scores = project_scores(blocks, design, few, design.shape[1])
+    scores = project_scores(blocks, design, few)
     return Factors(scores, few.coefficients, few.dispersion)
 
 

@@ -265,8 +265,8 @@ class GeneSums:
         newton = -gradient / torch.where(is_peak, curvature, -1.0)
         step = torch.where(is_peak, newton, gradient.sign()).clamp(-1.5, 1.5)
         low, high = DISPERSION
-        moved = (r.log() + step).clamp(-np.log(high), -np.log(low))
-        return torch.exp(-moved), moved - r.log()
+        log_r = (r.log() + step).clamp(-np.log(high), -np.log(low))
+        return torch.exp(-log_r), log_r - r.log()
 
     def deviance(self, blocks: CountBlocks, dispersion: Tensor) -> float:
         """Minus twice the log-likelihood per cell."""

@@ -70,7 +70,7 @@ def fit_states(
     blocks
         Counts and size factors.
     design
-        Known covariates :math:`C`, the intercept in column 0, shape ``(n_cells, n_columns)``.
+        Covariates and arms :math:`C`, the intercept in column 0, shape ``(n_cells, n_columns)``.
     n_bits
         Number of binary confounders, from 1.
     tolerance
@@ -108,12 +108,14 @@ class _State:
     """Probabilities of the states, coefficients and dispersions on their way."""
 
     def __init__(self, blocks: CountBlocks, design: NDArray, n_bits: int, seed: int) -> None:
-        self.blocks, self.n_known = blocks, design.shape[1]
+        self.blocks, self.n_columns = blocks, design.shape[1]
         self.design = blocks.tensor(design)
         self.bits = _bits(n_bits, blocks)
         start = start_from_residuals(blocks, design, n_bits, seed)
-        chance = torch.sigmoid(START_SLOPE * blocks.tensor(independent_components(start.scores)))
-        each = torch.where(self.bits.bool(), chance[:, None], 1 - chance[:, None])
+        probability = torch.sigmoid(
+            START_SLOPE * blocks.tensor(independent_components(start.scores))
+        )
+        each = torch.where(self.bits.bool(), probability[:, None], 1 - probability[:, None])
         self.posterior = each.prod(2)  # (n_cells, n_states)
         self.coefficients = blocks.double(start.coefficients)
         self.dispersion = blocks.double(start.dispersion)
@@ -135,9 +137,9 @@ class _State:
         log_prior = _log_prior(self.bits, self.posterior.mean(0))
         total = torch.zeros((), dtype=torch.float64, device=blocks.device)
         for rows, y in blocks:
-            known = torch.addmm(blocks.offset[rows], self.design[rows], b[: self.n_known])
-            shifts = self.bits @ b[self.n_known :]
-            joint = log_prior + _log_likelihoods(y, known, shifts, alpha)
+            at_zero = torch.addmm(blocks.offset[rows], self.design[rows], b[: self.n_columns])
+            shifts = self.bits @ b[self.n_columns :]
+            joint = log_prior + _log_likelihoods(y, at_zero, shifts, alpha)
             evidence = torch.logsumexp(joint, 1)
             self.posterior[rows] = (joint - evidence[:, None]).exp()
             total += evidence.double().sum()
@@ -202,9 +204,9 @@ def state_probabilities(
     blocks
         Their counts and size factors.
     design
-        Their known covariates, shape ``(n_cells, n_known)``.
+        Their covariates and arms, shape ``(n_cells, n_columns)``.
     fit
-        Regression on known covariates and binary confounders.
+        Regression on the design and binary confounders.
     frequencies
         Frequency of every combination of bits, shape ``(n_states,)``.
 
@@ -212,14 +214,14 @@ def state_probabilities(
     -------
     Array of shape ``(n_cells, n_states)``.
     """
-    b, alpha, known = (blocks.tensor(v) for v in (fit.coefficients, fit.dispersion, design))
-    n_known = known.shape[1]
-    bits = _bits(len(b) - n_known, blocks)
+    b, alpha, x = (blocks.tensor(v) for v in (fit.coefficients, fit.dispersion, design))
+    n_columns = x.shape[1]
+    bits = _bits(len(b) - n_columns, blocks)
     log_prior = _log_prior(bits, blocks.tensor(frequencies))
-    joint = known.new_empty(blocks.n_cells, len(bits))
+    joint = x.new_empty(blocks.n_cells, len(bits))
     for rows, y in blocks:
-        fixed = torch.addmm(blocks.offset[rows], known[rows], b[:n_known])
-        joint[rows] = log_prior + _log_likelihoods(y, fixed, bits @ b[n_known:], alpha)
+        at_zero = torch.addmm(blocks.offset[rows], x[rows], b[:n_columns])
+        joint[rows] = log_prior + _log_likelihoods(y, at_zero, bits @ b[n_columns:], alpha)
     return torch.softmax(joint.double(), 1).cpu().numpy()
 
 
@@ -230,15 +232,15 @@ def _bits(n_bits: int, blocks: CountBlocks) -> Tensor:
 
 def _log_prior(bits: Tensor, frequencies: Tensor) -> Tensor:
     """Log prior probability of every combination of independent bits."""
-    chance = (frequencies @ bits).clamp(*PRIOR_RANGE)
-    return (bits * chance.log() + (1 - bits) * (1 - chance).log()).sum(1)
+    probability = (frequencies @ bits).clamp(*PRIOR_RANGE)
+    return (bits * probability.log() + (1 - bits) * (1 - probability).log()).sum(1)
 
 
-def _log_likelihoods(y: Tensor, known: Tensor, shifts: Tensor, alpha: Tensor) -> Tensor:
+def _log_likelihoods(y: Tensor, at_zero: Tensor, shifts: Tensor, alpha: Tensor) -> Tensor:
     """Log-likelihood of cells in every state, shape ``(n, n_states)``, but for constants."""
     columns = []
     for shift in shifts:
-        eta = (known + shift).clamp_(*ETA)
+        eta = (at_zero + shift).clamp_(*ETA)
         log_v = -torch.log1p(eta.exp().mul_(alpha))
         columns.append((eta.add_(log_v).mul_(y) + log_v / alpha).sum(1))
     return torch.stack(columns, 1)

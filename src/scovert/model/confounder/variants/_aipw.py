@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scovert.model.confounder.effects._deviance import treatment_probability
-from scovert.model.confounder.effects._study import Estimate, Study
+from scovert.model.confounder.effects._confounder_fit import ConfounderFit, Estimate
+from scovert.model.confounder.effects._deviance import propensity_scores
 from scovert.model.confounder.glm import CountBlocks, fit_regression
 
 __all__ = ["doubly_robust"]
@@ -21,7 +21,9 @@ RIDGE = 1.0
 MIN_MEAN = 1e-3
 
 
-def doubly_robust(study: Study, hidden: NDArray, estimates: list[Estimate]) -> list[Estimate]:
+def doubly_robust(
+    fit: ConfounderFit, hidden: NDArray, estimates: list[Estimate]
+) -> list[Estimate]:
     r"""Return cross-fitted doubly robust effects of all arms :cite:p:`Robins94`.
 
     The logarithm of the ratio of :math:`E[Y(1)/s]` and :math:`E[Y(0)/s]`, from a negative binomial
@@ -31,33 +33,33 @@ def doubly_robust(study: Study, hidden: NDArray, estimates: list[Estimate]) -> l
 
     Parameters
     ----------
-    study
+    fit
         The fit.
     hidden
         Confounders, with the shift between the arms put back, shape ``(n_cells, n_latent)``.
     estimates
         Effects by regression, whose identification these keep.
     """
-    return [_effect(study, hidden, estimate, arm) for arm, estimate in enumerate(estimates, 1)]
+    return [_effect(fit, hidden, estimate, arm) for arm, estimate in enumerate(estimates, 1)]
 
 
-def _effect(study: Study, hidden: NDArray, estimate: Estimate, arm: int) -> Estimate:
-    rows = np.flatnonzero(np.isin(study.arms.level, (0, arm)))
-    treated = (study.arms.level[rows] == arm).astype(float)
-    columns = np.hstack([study.known, hidden])[rows]
-    fold = np.random.default_rng(study.seed).permutation(len(rows)) % N_FOLDS
-    moments = _Moments(study, rows)
+def _effect(fit: ConfounderFit, hidden: NDArray, estimate: Estimate, arm: int) -> Estimate:
+    rows = np.flatnonzero(np.isin(fit.arms.level, (0, arm)))
+    treated = (fit.arms.level[rows] == arm).astype(float)
+    columns = np.hstack([fit.covariates, hidden])[rows]
+    fold = np.random.default_rng(fit.seed).permutation(len(rows)) % N_FOLDS
+    moments = _Moments(fit, rows)
     for number in range(N_FOLDS):
         train, test = fold != number, fold == number
         columns_test = columns[test]
-        chance = treatment_probability(columns[train][:, 1:], treated[train], columns_test[:, 1:])
-        weight = np.clip(chance[:, 1], CLIP, 1 - CLIP)
+        scores = propensity_scores(columns[train][:, 1:], treated[train], columns_test[:, 1:])
+        propensity = np.clip(scores[:, 1], CLIP, 1 - CLIP)
         design = np.hstack([columns, treated[:, None]])
         penalty = [1e-4] + [RIDGE] * (design.shape[1] - 1)
-        fit = fit_regression(study.blocks.subset(rows[train]), design[train], penalty=penalty)
-        held_out = study.blocks.subset(rows[test])
+        regression = fit_regression(fit.blocks.subset(rows[train]), design[train], penalty=penalty)
+        held_out = fit.blocks.subset(rows[test])
         for part, values in _influence(
-            held_out, columns_test, treated[test], weight, fit.coefficients
+            held_out, columns_test, treated[test], propensity, regression.coefficients
         ):
             moments.add(np.flatnonzero(test)[part], values)
     effect, se, df = moments.effect()
@@ -70,18 +72,18 @@ class _Moments:
 
     Parameters
     ----------
-    study
+    fit
         The fit.
     rows
         Cells that are compared.
     """
 
-    def __init__(self, study: Study, rows: NDArray) -> None:
-        blocks, self.n_cells, self.by_donor = study.blocks, len(rows), None
+    def __init__(self, fit: ConfounderFit, rows: NDArray) -> None:
+        blocks, self.n_cells, self.by_donor = fit.blocks, len(rows), None
         self.sums = blocks.double(np.zeros((2, blocks.n_genes)))
         self.products = blocks.double(np.zeros((3, blocks.n_genes)))
-        if study.donors is not None:
-            names, codes = np.unique(study.donors.codes[rows], return_inverse=True)
+        if fit.donors is not None:
+            names, codes = np.unique(fit.donors.codes[rows], return_inverse=True)
             self.codes = torch.as_tensor(codes, device=blocks.device)
             self.by_donor = blocks.double(np.zeros((len(names), 2, blocks.n_genes)))
 
@@ -109,14 +111,16 @@ class _Moments:
 
 
 def _influence(
-    blocks: CountBlocks, columns: NDArray, treated: NDArray, chance: NDArray, b: NDArray
+    blocks: CountBlocks, columns: NDArray, treated: NDArray, propensity: NDArray, b: NDArray
 ) -> Iterator[tuple[slice, Tensor]]:
     """Influence values of both means, of blocks of cells."""
-    x, d, chance, b = (blocks.double(v) for v in (columns, treated[:, None], chance[:, None], b))
+    x, d, propensity, b = (
+        blocks.double(v) for v in (columns, treated[:, None], propensity[:, None], b)
+    )
     for rows, y in blocks:
         rate = y.double() / blocks.offset[rows].double().exp()
         without = (x[rows] @ b[:-1]).clamp(-20, 12).exp()
         with_it = without * b[-1].exp()
-        one = with_it + d[rows] / chance[rows] * (rate - with_it)
-        zero = without + (1 - d[rows]) / (1 - chance[rows]) * (rate - without)
+        one = with_it + d[rows] / propensity[rows] * (rate - with_it)
+        zero = without + (1 - d[rows]) / (1 - propensity[rows]) * (rate - without)
         yield rows, torch.stack([one, zero])

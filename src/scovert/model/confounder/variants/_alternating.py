@@ -82,7 +82,7 @@ class AlternatingOptions:
 
 
 class AlternatingFit(NamedTuple):
-    """What came out.
+    """Result of the fit.
 
     Attributes
     ----------

@@ -88,9 +88,9 @@ class AlternatingModule(nn.Module):
         dispersion
             Variance is mean + dispersion x mean squared, shape ``(n_genes,)``.
         """
-        intercept, known = torch.from_numpy(coefficients).split([1, len(coefficients) - 1])
+        intercept, slopes = torch.from_numpy(coefficients).split([1, len(coefficients) - 1])
         self.outcome_head.bias.copy_(intercept[0])
-        self.outcome_head.weight[:, : len(known)] = known.T
+        self.outcome_head.weight[:, : len(slopes)] = slopes.T
         self.log_theta.copy_(-torch.from_numpy(dispersion).log())
         self.first_theta.copy_(self.log_theta.exp())
 

@@ -15,7 +15,7 @@ from scovert.model.confounder.effects._mixture import Arms, Classes, find_classe
 from scovert.model.confounder.effects._robust import Shift, robust_shift
 from scovert.model.confounder.glm import CountBlocks, Regression, fit_regression
 
-__all__ = ["Estimate", "Study"]
+__all__ = ["Estimate", "ConfounderFit"]
 
 RIDGE = 1e-4
 CLASS_RIDGE = 0.1
@@ -38,20 +38,20 @@ class Estimate:
         What identified them: ``"classes"``, ``"hybrid"``, ``"sparse"``, ``"controls"`` or
         ``"randomised"``.
     baseline
-        Log mean of the genes in the reference, for each cell linear in the known covariates, but
-        for `moved`: coefficients of shape ``(n_known, n_genes)``.
+        Log mean of the genes in the reference, for each cell linear in the covariates, but
+        for `baseline_shift`: coefficients of shape ``(1 + n_covariates, n_genes)``.
     facts
         What was looked at before choosing, and what was found.
     limits
         Of the facts that the choice rests on: above them, they speak against it.
     shift
         Shift of the scores between the arm and the reference, shape ``(n_factors,)``.
-    moved
+    baseline_shift
         What the shift of this arm adds to the baseline at the average of what was hidden, of the
         same shape; 0 for nothing.
     by_class
         Whether every class has its own shift besides.
-    refused
+    not_identified
         Why there are no p-values; empty if there are.
     warning
         What to keep in mind; empty if nothing.
@@ -64,9 +64,9 @@ class Estimate:
     baseline: NDArray
     facts: dict[str, float]
     shift: NDArray
-    moved: NDArray | float = 0.0
+    baseline_shift: NDArray | float = 0.0
     by_class: bool = False
-    refused: str = ""
+    not_identified: str = ""
     warning: str = ""
     limits: Mapping[str, float] = field(default_factory=dict)
 
@@ -87,15 +87,15 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Study:
-    """Counts, treatment and latent scores of cells.
+class ConfounderFit:
+    """A fit of latent scores, with the counts, treatment and covariates that it was made of.
 
     Attributes
     ----------
     blocks
         Counts and size factors.
-    known
-        Intercept and covariates, shape ``(n_cells, n_known)``.
+    covariates
+        Intercept and covariates, shape ``(n_cells, 1 + n_covariates)``.
     arms
         Treatment of the cells.
     scores
@@ -111,7 +111,7 @@ class Study:
     """
 
     blocks: CountBlocks
-    known: NDArray
+    covariates: NDArray
     arms: Arms
     scores: NDArray
     regression: Regression
@@ -120,19 +120,21 @@ class Study:
     seed: int = 0
 
     @property
-    def n_fixed(self) -> int:
+    def n_design(self) -> int:
         """Columns before the scores."""
-        return self.known.shape[1] + self.arms.n_levels - 1
+        return self.covariates.shape[1] + self.arms.n_levels - 1
 
     @cached_property
-    def fixed(self) -> NDArray:
-        """Covariates and indicators of the arms, shape ``(n_cells, n_fixed)``."""
-        return np.hstack([self.known, np.eye(self.arms.n_levels)[self.arms.level][:, 1:]])
+    def design(self) -> NDArray:
+        """Covariates and indicators of the arms, shape ``(n_cells, n_design)``."""
+        return np.hstack([self.covariates, np.eye(self.arms.n_levels)[self.arms.level][:, 1:]])
 
     @cached_property
-    def by_known(self) -> NDArray:
-        """Coefficients of the arms' linear prediction by the covariates, ``(n_known, n_arms)``."""
-        return np.linalg.lstsq(self.known, self.fixed[:, self.known.shape[1] :], rcond=None)[0]
+    def by_covariates(self) -> NDArray:
+        """Coefficients of the arms' linear prediction by the covariates, one column for each."""
+        return np.linalg.lstsq(
+            self.covariates, self.design[:, self.covariates.shape[1] :], rcond=None
+        )[0]
 
     @cached_property
     def classes(self) -> Classes:
@@ -149,8 +151,8 @@ class Study:
     @cached_property
     def class_regression(self) -> Regression:
         """Of the counts on covariates, arms and classes."""
-        penalty = [RIDGE] * self.n_fixed + [CLASS_RIDGE] * self.class_columns.shape[1]
-        columns = np.hstack([self.fixed, self.class_columns])
+        penalty = [RIDGE] * self.n_design + [CLASS_RIDGE] * self.class_columns.shape[1]
+        columns = np.hstack([self.design, self.class_columns])
         return fit_regression(self.blocks, columns, penalty=penalty)
 
     @cached_property
@@ -161,17 +163,17 @@ class Study:
     @cached_property
     def score_regression(self) -> Regression:
         """Of the counts on covariates, arms and the scores with their shift."""
-        columns = np.hstack([self.fixed, self.shifted_scores])
+        columns = np.hstack([self.design, self.shifted_scores])
         return fit_regression(self.blocks, columns)
 
     def column(self, arm: int) -> int:
         """Return the column of an arm, counted from 1, in the designs."""
-        return self.known.shape[1] + arm - 1
+        return self.covariates.shape[1] + arm - 1
 
     def shift(
         self,
         arm: int,
-        fit: Regression,
+        regression: Regression,
         among: NDArray,
         axes: NDArray | None = None,
         *,
@@ -183,7 +185,7 @@ class Study:
         ----------
         arm
             The arm, from 1.
-        fit
+        regression
             A regression with scores in its last columns.
         among
             Genes to take it from, shape ``(n_genes,)``.
@@ -193,16 +195,21 @@ class Study:
             Correct for the noise of the loadings. With few genes that inflates the shift in the
             directions in which they hardly differ.
         """
-        column, q = self.column(arm), self.n_fixed
+        column, q = self.column(arm), self.n_design
         axes = np.eye(self.scores.shape[1]) if axes is None else axes
-        effect, loadings = fit.coefficients[column, among], fit.coefficients[q:, among].T
-        noise = np.einsum("ia,pij,jb->pab", axes, fit.covariance[among, q:, q:], axes)
-        variance = np.maximum(fit.covariance, fit.sandwich)[among, column, column]
+        effect, loadings = (
+            regression.coefficients[column, among],
+            regression.coefficients[q:, among].T,
+        )
+        noise = np.einsum("ia,pij,jb->pab", axes, regression.covariance[among, q:, q:], axes)
+        variance = np.maximum(regression.covariance, regression.sandwich)[among, column, column]
         noise = noise if correct_noise else None
         found = robust_shift(effect, np.sqrt(variance), loadings @ axes, noise)
         return Shift(axes @ found.mean, axes @ found.covariance @ axes.T)
 
-    def adjusted(self, arm: int, columns: NDArray, fit: Regression, shift: Shift) -> Estimate:
+    def adjusted(
+        self, arm: int, columns: NDArray, regression: Regression, shift: Shift
+    ) -> Estimate:
         """Return the effects of an arm once the scores are shifted.
 
         Parameters
@@ -211,43 +218,46 @@ class Study:
             The arm, from 1.
         columns
             Scores in the last columns of `fit`, shape ``(n_cells, n_factors)``.
-        fit
+        regression
             A regression on covariates, arms and these scores.
         shift
             The shift of the scores that the regression does not know.
         """
-        q = self.n_fixed
-        contrast = np.zeros(len(fit.coefficients))
+        q = self.n_design
+        contrast = np.zeros(len(regression.coefficients))
         contrast[self.column(arm)] = 1
         contrast[q:] = -shift.mean
-        loadings = fit.coefficients[q:].T
+        loadings = regression.coefficients[q:].T
         extra = np.einsum("pi,ij,pj->p", loadings, shift.covariance, loadings)
-        se, df = self._errors(arm, np.hstack([self.fixed, columns]), fit, contrast, extra)
-        known = self.known.shape[1]
-        moved = np.outer(self.by_known[:, arm - 1], loadings @ shift.mean)
-        baseline, effect = fit.coefficients[:known], contrast @ fit.coefficients
-        return Estimate(effect, se, df, "sparse", baseline, {}, shift.mean, moved)
+        se, df = self._errors(arm, np.hstack([self.design, columns]), regression, contrast, extra)
+        n_covariates = self.covariates.shape[1]
+        baseline_shift = np.outer(self.by_covariates[:, arm - 1], loadings @ shift.mean)
+        baseline, effect = (
+            regression.coefficients[:n_covariates],
+            contrast @ regression.coefficients,
+        )
+        return Estimate(effect, se, df, "sparse", baseline, {}, shift.mean, baseline_shift)
 
     def by_classes(self, arm: int) -> Estimate:
         """Return the effects of an arm at equal classes."""
-        fit, q = self.class_regression, self.n_fixed
-        contrast = np.zeros(len(fit.coefficients))
+        regression, q = self.class_regression, self.n_design
+        contrast = np.zeros(len(regression.coefficients))
         contrast[self.column(arm)] = 1
         loadings = self.regression.coefficients[q:].T
         covariance = self.classes.shift_covariance(arm - 1)
         extra = np.einsum("pi,ij,pj->p", loadings, covariance, loadings)
-        columns = np.hstack([self.fixed, self.class_columns])
-        se, df = self._errors(arm, columns, fit, contrast, extra)
-        baseline = fit.coefficients[: self.known.shape[1]]
-        effect, none = contrast @ fit.coefficients, np.zeros(self.scores.shape[1])
+        columns = np.hstack([self.design, self.class_columns])
+        se, df = self._errors(arm, columns, regression, contrast, extra)
+        baseline = regression.coefficients[: self.covariates.shape[1]]
+        effect, none = contrast @ regression.coefficients, np.zeros(self.scores.shape[1])
         return Estimate(effect, se, df, "classes", baseline, {}, none, by_class=True)
 
     def _errors(
-        self, arm: int, design: NDArray, fit: Regression, contrast: NDArray, extra: NDArray
+        self, arm: int, design: NDArray, regression: Regression, contrast: NDArray, extra: NDArray
     ) -> tuple[NDArray, float]:
         if self.donors is None:
-            return np.sqrt(fit.variance(contrast) + extra), np.inf
+            return np.sqrt(regression.variance(contrast) + extra), np.inf
         n_clusters = self.donors.compared(self.arms, arm)
         return self.donors.errors(
-            self.blocks, design, fit, contrast, extra=extra, n_clusters=n_clusters
+            self.blocks, design, regression, contrast, extra=extra, n_clusters=n_clusters
         )
