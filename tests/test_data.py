@@ -275,7 +275,7 @@ def test_what_is_not_a_count_is_refused(toy: ad.AnnData, value: float) -> None:
     counts = toy.X.toarray()
     counts[41, 7] = value
     toy.X = counts
-    with pytest.raises(ValueError, match=r"holds .*cell 41.*gene 7.*Raw counts are accepted"):
+    with pytest.raises(ValueError, match=r"holds .*cell 41.*gene 7.*raw counts, non-negative"):
         two_batches(toy)
 
 
