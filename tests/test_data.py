@@ -289,5 +289,5 @@ def test_unusable_tables_are_refused(toy: ad.AnnData) -> None:
         two_batches(toy, labels_key="empty")
     with pytest.raises(ValueError, match="exists, but the result writes this column"):
         two_batches(two_batches(toy))
-    with pytest.raises(ValueError, match="is None"):
-        two_batches(ad.AnnData(obs=toy.obs))
+    with pytest.raises(ValueError, match="is empty"):
+        two_batches(ad.AnnData(obs=toy.obs, var=toy.var))

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.utils import gen_batches
 
-from scovert.core._counts import as_rows, is_in_memory
+from scovert.core._counts import as_rows, is_in_memory, row_slices
 
 __all__ = [
     "Rows",
@@ -103,7 +102,7 @@ def components_of(
     drawn = np.random.default_rng(seed).choice(x.shape[0], MAX_CELLS_TO_FIT, replace=False)
     _, axes = _fit(prepare(x[np.sort(drawn)]), n_components, clip, seed)
     components = np.empty((x.shape[0], axes.loadings.shape[1]), np.float32)
-    for block in gen_batches(x.shape[0], BLOCK):
+    for block in row_slices(x.shape[0], BLOCK):
         components[block] = axes.project(prepare(x[block]))
     return components
 

@@ -10,7 +10,6 @@ import scipy.sparse as sp
 from anndata import AnnData
 from anndata.abc import CSCDataset, CSRDataset
 from numpy.typing import NDArray
-from sklearn.utils import gen_batches
 
 __all__ = [
     "BLOCK",
@@ -23,6 +22,7 @@ __all__ = [
     "in_parts",
     "is_in_memory",
     "row_blocks",
+    "row_slices",
     "thin",
 ]
 
@@ -110,8 +110,13 @@ def is_in_memory(counts: object) -> bool:
 
 def row_blocks(counts: object, size: int = BLOCK) -> Iterator[tuple[int, NDArray | sp.csr_matrix]]:
     """Go through the rows: the first row of a block, and the block in memory."""
-    for rows in gen_batches(counts.shape[0], size):
+    for rows in row_slices(counts.shape[0], size):
         yield rows.start, as_rows(counts[rows])
+
+
+def row_slices(n_rows: int, size: int) -> Iterator[slice]:
+    """Cut rows into slices of `size`, the last one shorter; of no rows there are none."""
+    return (slice(start, min(n_rows, start + size)) for start in range(0, n_rows, size))
 
 
 def in_parts(rows: NDArray, size: int) -> list[NDArray]:
