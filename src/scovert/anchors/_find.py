@@ -14,7 +14,6 @@ from scovert.anchors._guard import consistency
 from scovert.anchors._match import N_OWN_NEIGHBORS, Dataset, match_all
 from scovert.anchors._search import Index
 from scovert.anchors._space import (
-    blocks,
     by_row,
     components_of,
     harmony,
@@ -22,6 +21,7 @@ from scovert.anchors._space import (
     nudged,
     unit_rows,
 )
+from scovert.core._counts import row_slices
 
 __all__ = ["MIN_CONSISTENCY", "Anchors", "find_anchors"]
 
@@ -151,7 +151,7 @@ def _place(
     corrected = nudged(unit_rows(embed(components[matched], batch[matched])), seed)
     parts = np.split(corrected, np.cumsum([len(r) for r in rows])[:-1])
     space = components
-    for block in blocks(len(space), CELLS_AT_ONCE):  # in place, since it is large
+    for block in row_slices(len(space), CELLS_AT_ONCE):  # in place, since it is large
         space[block] = unit_rows(space[block])
     found = zip(rows, parts, strict=True)
     return [Dataset.build(r, Index(p, seed)) for r, p in found], space
@@ -175,7 +175,7 @@ def _lent(
     for b, data in enumerate(datasets):
         index = Index(space[data.rows], seed)
         others = np.setdiff1d(np.flatnonzero(batch == b), data.rows)
-        for block in blocks(len(others) if len(data) else 0, CELLS_AT_ONCE):
+        for block in row_slices(len(others) if len(data) else 0, CELLS_AT_ONCE):
             near = index.nearest(space[others[block]], N_OWN_NEIGHBORS)[0]
             yield others[block], data.rows[near].astype(np.int32)
 

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from scovert.anchors._search import Index
-from scovert.anchors._space import blocks
+from scovert.core._counts import row_slices
 
 __all__ = ["N_OWN_NEIGHBORS", "Dataset", "match_all"]
 
@@ -96,7 +96,7 @@ def _close(p: Dataset, c: Dataset, i: NDArray, j: NDArray) -> NDArray:
 def _confirmed(p: Dataset, c: Dataset, mutual: sp.csr_matrix, i: NDArray, j: NDArray) -> NDArray:
     """Whether enough pairs join the surroundings of `i` and `j`, of which `i` ascends."""
     own, score = p.neighbourhoods, np.empty(len(i), np.float32)
-    for block in blocks(len(i), PAIRS_AT_ONCE):
+    for block in row_slices(len(i), PAIRS_AT_ONCE):
         first, last = i[block][[0, -1]]
         around = own[first : last + 1] @ mutual  # (n_rows, n_c)
         around.sort_indices()  # or each of the next look-ups reads a whole row

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from scovert.core._counts import as_rows, is_in_memory
+from scovert.core._counts import as_rows, is_in_memory, row_slices
 
 __all__ = [
     "Rows",
-    "blocks",
     "by_row",
     "components_of",
     "harmony",
@@ -103,7 +102,7 @@ def components_of(
     drawn = np.random.default_rng(seed).choice(x.shape[0], MAX_CELLS_TO_FIT, replace=False)
     _, axes = _fit(prepare(x[np.sort(drawn)]), n_components, clip, seed)
     components = np.empty((x.shape[0], axes.loadings.shape[1]), np.float32)
-    for block in blocks(x.shape[0], BLOCK):
+    for block in row_slices(x.shape[0], BLOCK):
         components[block] = axes.project(prepare(x[block]))
     return components
 
@@ -136,11 +135,6 @@ def nudged(points: NDArray, seed: int) -> NDArray:
     noise = np.random.default_rng(seed).standard_normal(points.shape, np.float32)
     length = np.sqrt(np.square(points).sum(axis=1).mean())
     return points + points.dtype.type(NUDGE * length) * noise
-
-
-def blocks(n: int, size: int) -> Iterator[slice]:
-    """Cut ``n`` rows into slices of at most `size`."""
-    return (slice(start, min(n, start + size)) for start in range(0, n, size))
 
 
 @dataclass(frozen=True)

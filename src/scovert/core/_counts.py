@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,11 +15,14 @@ __all__ = [
     "BLOCK",
     "RAW",
     "StoredRows",
+    "as_csr",
     "as_rows",
     "find_matrix",
     "get_counts",
+    "in_parts",
     "is_in_memory",
     "row_blocks",
+    "row_slices",
     "thin",
 ]
 
@@ -91,6 +95,14 @@ def as_rows(counts: NDArray | sp.spmatrix) -> NDArray | sp.csr_matrix:
     return rows
 
 
+def as_csr(counts: object) -> sp.csr_matrix:
+    """Return counts as a CSR matrix in memory, whether they are there, dense or sparse, or not."""
+    if not is_in_memory(counts):
+        return sp.vstack([as_csr(block) for _, block in row_blocks(counts)], format="csr")
+    rows = as_rows(counts)
+    return sp.csr_matrix(rows.astype(np.float32) if rows.dtype == np.float16 else rows)
+
+
 def is_in_memory(counts: object) -> bool:
     """Whether counts are an array or a matrix, and not a dataset of a file."""
     return sp.issparse(counts) or isinstance(counts, np.ndarray)
@@ -98,8 +110,18 @@ def is_in_memory(counts: object) -> bool:
 
 def row_blocks(counts: object, size: int = BLOCK) -> Iterator[tuple[int, NDArray | sp.csr_matrix]]:
     """Go through the rows: the first row of a block, and the block in memory."""
-    for start in range(0, counts.shape[0], size):
-        yield start, as_rows(counts[start : start + size])
+    for rows in row_slices(counts.shape[0], size):
+        yield rows.start, as_rows(counts[rows])
+
+
+def row_slices(n_rows: int, size: int) -> Iterator[slice]:
+    """Cut rows into slices of `size`, the last one shorter; of no rows there are none."""
+    return (slice(start, min(n_rows, start + size)) for start in range(0, n_rows, size))
+
+
+def in_parts(rows: NDArray, size: int) -> list[NDArray]:
+    """Cut rows, in their order, into parts of nearly equal size, at most `size`."""
+    return np.array_split(rows, max(1, math.ceil(len(rows) / size)))
 
 
 def thin(

@@ -22,7 +22,8 @@ from scovert.core._checks import (
     select_rows,
 )
 from scovert.core._count_checks import check_counts
-from scovert.core._counts import get_counts
+from scovert.core._counts import get_counts, in_parts
+from scovert.core._registered import columns_of
 from scovert.core._registering import check_unchanged
 from scovert.core.dataloaders._cells import Cells, CellTensors
 from scovert.core.genes import are_positions
@@ -31,7 +32,6 @@ __all__ = [
     "check_new_genes",
     "check_query",
     "check_trained",
-    "find_target",
     "genes_of",
     "over_minibatches",
     "read_query",
@@ -63,16 +63,6 @@ def check_new_genes(adata: AnnData, genes: pd.Index) -> None:
         )
 
 
-def find_target(model: BaseModelClass, adata: AnnData | None) -> AnnData:
-    """Return the AnnData to annotate, once it was checked for what the model reads of it."""
-    if adata is None or adata is model.adata:
-        check_unchanged(model)
-        return model.adata
-    check_layer(adata, model.registry["setup_args"]["layer"])
-    check_new_genes(adata, genes_of(model.registry))
-    return adata
-
-
 def read_query(model: BaseModelClass, adata: AnnData | None) -> tuple[AnnData, Cells]:
     """Return the cells a method was asked about; foreign ones are checked first."""
     if adata is None or adata is model.adata:
@@ -93,10 +83,7 @@ def check_query(adata: AnnData, registry: dict) -> None:
 
 def _check_columns(adata: AnnData, registry: dict) -> None:
     """Refuse cells without the columns that a model reads, whichever these are."""
-    named = {}
-    for name, keys in registry["setup_args"].items():
-        if name.endswith(("_key", "_keys")) and keys is not None:
-            named |= dict.fromkeys([keys] if isinstance(keys, str) else keys, name)
+    named = columns_of(registry["setup_args"])
     for field in registry["field_registries"].values():
         state = field["state_registry"]
         for key in (*state.get("mappings", ()), *filter(None, [state.get("original_key")])):
@@ -145,7 +132,7 @@ def over_minibatches(
     result = None
     for places, first, last in cells.spans(rows):
         tensors = CellTensors(cells.block(first, last), model.device)
-        for at in np.array_split(places, -(-len(places) // size)):
+        for at in in_parts(places, size):
             minibatch = tensors[rows[at] - first]
             _check_counts_of(minibatch[REGISTRY_KEYS.X_KEY], adata.obs_names[rows[at]])
             values = compute(minibatch).cpu().numpy()

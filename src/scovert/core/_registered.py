@@ -5,8 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from numpy.typing import NDArray
 
-__all__ = ["check_registered", "check_seen"]
+__all__ = ["check_registered", "check_seen", "codes_of", "columns_of"]
+
+
+def columns_of(setup: dict[str, object]) -> dict[str, str]:
+    """Return the columns of ``obs`` that a set-up names, with the argument that names each."""
+    named = {}
+    for argument, given in setup.items():
+        if argument.endswith(("_key", "_keys")) and given is not None:
+            named |= dict.fromkeys([given] if isinstance(given, str) else given, argument)
+    return named
 
 
 def check_registered(adata: AnnData, registry: dict) -> None:
@@ -19,11 +29,8 @@ def check_registered(adata: AnnData, registry: dict) -> None:
     registry
         What scvi-tools kept of the AnnData that the model was fitted to.
     """
-    for argument, given in registry["setup_args"].items():
-        if not argument.endswith(("_key", "_keys")):
-            continue
-        for key in [given] if isinstance(given, str) else given or []:
-            _check_there(adata, key, argument)
+    for key, argument in columns_of(registry["setup_args"]).items():
+        _check_there(adata, key, argument)
     for key, categories in _categories(registry).items():
         check_seen(adata.obs[key], key, categories)
 
@@ -45,6 +52,20 @@ def _categories(registry: dict) -> dict[str, object]:
             found[state["original_key"]] = state["categorical_mapping"]
         found |= state.get("mappings", {})
     return found
+
+
+def codes_of(obs: pd.DataFrame, key: str, categories: object) -> NDArray:
+    """Return the number of each cell's category among those a model knows, shape ``(n_cells,)``.
+
+    Raises
+    ------
+    ValueError
+        If there are others.
+    """
+    codes = pd.Index(categories).get_indexer(np.asarray(obs[key]))
+    if (codes < 0).any():
+        check_seen(obs[key], key, categories)
+    return codes.astype(np.int64)
 
 
 def check_seen(column: pd.Series, key: str, categories: object) -> None:

@@ -11,13 +11,20 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 from scvi import REGISTRY_KEYS
-from scvi.data.fields import LayerField
+from scvi.data import AnnDataManager
+from scvi.data.fields import (
+    CategoricalJointObsField,
+    CategoricalObsField,
+    LayerField,
+    NumericalJointObsField,
+)
 from scvi.model.base import BaseModelClass
 
 from scovert.core._checks import check_layer, some_of
 from scovert.core._compat import SCVI_UUID_KEY
 from scovert.core._count_checks import NUMBERS, check_counts
 from scovert.core._counts import BLOCK, as_rows, get_counts, is_in_memory
+from scovert.core._registered import columns_of
 
 __all__ = [
     "CountsField",
@@ -25,9 +32,11 @@ __all__ = [
     "check_unchanged",
     "fingerprint",
     "give_identity",
-    "used_batches",
+    "register",
 ]
 
+CATEGORICAL, CONTINUOUS = "categorical_covariate_keys", "continuous_covariate_keys"
+"""Arguments of ``setup_anndata`` that name covariates."""
 MAX_BLOCKS = 256
 """Blocks in memory that are compared: those of a million cells, of more evenly spaced ones."""
 BLOCKS_OF_FILE, ROWS_OF_FILE = 16, 64
@@ -52,11 +61,64 @@ def give_identity(cls: type[BaseModelClass], adata: AnnData) -> None:
         del adata.uns[SCVI_UUID_KEY]
 
 
-def used_batches(adata: AnnData, batch_key: str) -> dict:
-    """Return a registry of the datasets that have cells; an unused category is none."""
-    used = adata.obs[batch_key].astype("category").cat.remove_unused_categories().cat.categories
-    state = {"categorical_mapping": used.to_numpy(copy=True), "original_key": batch_key}
-    return {"field_registries": {REGISTRY_KEYS.BATCH_KEY: {"state_registry": state}}}
+def register(
+    cls: type[BaseModelClass],
+    adata: AnnData,
+    categories: dict[str, str],
+    registry: dict | None,
+    *,
+    layer: str | None,
+    **arguments: object,
+) -> None:
+    """Register with scvi-tools an AnnData that was checked: the end of every ``setup_anndata``.
+
+    Parameters
+    ----------
+    cls
+        Model that it is set up for.
+    adata
+        What is set up.
+    categories
+        Columns of ``obs`` with categories that the model reads, by their keys in the registry,
+        for example ``{"batch": batch_key}``. Categories without cells are none.
+    registry
+        That of a saved model; `None` makes a new one.
+    layer
+        Layer with the counts; `None` for ``X``, ``"raw"`` also for ``adata.raw``.
+    **arguments
+        The other arguments of ``setup_anndata``. Every column that one ending in ``_key`` or
+        ``_keys`` names must stay as it is. The model reads those of
+        ``categorical_covariate_keys`` and ``continuous_covariate_keys``, if it has these.
+    """
+    give_identity(cls, adata)
+    fields = [CountsField(adata, layer, list(columns_of(arguments)))]
+    fields += [CategoricalObsField(name, key) for name, key in categories.items()]
+    covariates = arguments.get(CATEGORICAL)
+    if CATEGORICAL in arguments:
+        fields.append(CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, covariates))
+        fields.append(NumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, arguments[CONTINUOUS]))
+    given = cls._get_setup_method_args(cls=cls, adata=adata, layer=layer, **arguments)
+    manager = AnnDataManager(fields=fields, setup_method_args=given)
+    manager.register_fields(adata, registry or _used_categories(adata, categories, covariates))
+    cls.register_manager(manager)
+
+
+def _used_categories(
+    adata: AnnData, categories: dict[str, str], covariates: Sequence[str] | None
+) -> dict:
+    """Return a registry of the categories that have cells."""
+    states = {
+        name: {"categorical_mapping": _used(adata.obs[key]), "original_key": key}
+        for name, key in categories.items()
+    }
+    if covariates:
+        used = {key: _used(adata.obs[key]) for key in covariates}
+        states[REGISTRY_KEYS.CAT_COVS_KEY] = {"mappings": used, "field_keys": list(covariates)}
+    return {"field_registries": {k: {"state_registry": state} for k, state in states.items()}}
+
+
+def _used(column: pd.Series) -> NDArray:
+    return np.array(pd.Categorical(column).remove_unused_categories().categories)
 
 
 def fingerprint(adata: AnnData, layer: str | None) -> str:
@@ -75,17 +137,17 @@ class CountsField(LayerField):
     layer
         Layer with the counts; `None` for ``X``, ``"raw"`` also for ``adata.raw``.
     keys
-        Columns of ``obs`` that are read too; `None` among them is skipped.
+        Columns of ``obs`` that are read too.
     """
 
-    def __init__(self, adata: AnnData, layer: str | None, keys: Sequence[str | None]) -> None:
+    def __init__(self, adata: AnnData, layer: str | None, keys: Sequence[str]) -> None:
         super().__init__(
             REGISTRY_KEYS.X_KEY,
             layer if layer in adata.layers else None,  # scvi-tools does not know adata.raw
             is_count_data=False,
             correct_data_format=False,
         )
-        self.layer, self.keys = layer, [key for key in keys if key is not None]
+        self.layer, self.keys = layer, keys
 
     def validate_field(self, adata: AnnData) -> None:
         """Trust the counts, which the model has looked at."""

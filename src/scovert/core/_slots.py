@@ -11,7 +11,7 @@ from anndata import AnnData
 
 __all__ = [
     "check_free",
-    "check_layer_fits",
+    "check_genes_known",
     "check_memory",
     "slot_name",
     "slot_names",
@@ -21,7 +21,7 @@ __all__ = [
 
 
 def check_free(
-    adata: AnnData, key: str, slots: list[tuple[str, str]], model: str, *, overwrite: bool
+    adata: AnnData, key: str, slots: Sequence[tuple[str, str]], model: str, *, overwrite: bool
 ) -> None:
     """Refuse a name that no file can hold, and slots that something else wrote.
 
@@ -47,7 +47,9 @@ def check_free(
         )
 
 
-def taken_slots(adata: AnnData, key: str, slots: list[tuple[str, str]], model: str) -> list[str]:
+def taken_slots(
+    adata: AnnData, key: str, slots: Sequence[tuple[str, str]], model: str
+) -> list[str]:
     """Return those of some slots that are there and the model did not write under this name."""
     record = adata.uns.get(key, {})
     is_own = isinstance(record, dict) and record.get("model") == model
@@ -94,8 +96,8 @@ def slot_names(labels: Sequence[object]) -> list[str]:
     return names
 
 
-def check_layer_fits(adata: AnnData, genes: pd.Index, layer: str) -> None:
-    """Refuse a dense layer with genes without values, or that is too large for the free memory."""
+def check_genes_known(adata: AnnData, genes: pd.Index, layer: str) -> None:
+    """Refuse a layer of an AnnData with genes for which there are no values."""
     extra = adata.var_names.difference(genes)
     if len(extra):
         raise ValueError(
@@ -103,8 +105,6 @@ def check_layer_fits(adata: AnnData, genes: pd.Index, layer: str) -> None:
             f"so there are no values for them in `layers[{layer!r}]`. Pass `write_layer=False`, "
             "or annotate `adata[:, model.adata.var_names].copy()`."
         )
-    remedy = "ask for what you need: `model.get_normalized_expression(gene_list=[...])`."
-    check_memory(adata, [layer], f"Pass `write_layer=False`, and {remedy}")
 
 
 def check_memory(adata: AnnData, layers: list[str], remedy: str) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse
 
-from scovert.core._checks import check_categorical
-from scovert.core._counts import thin
+from scovert.core._checks import check_categorical, check_layer
+from scovert.core._count_checks import check_counts
+from scovert.core._counts import as_csr, get_counts, thin
 
 __all__ = ["two_batches"]
 
@@ -100,12 +100,15 @@ def two_batches(
             '`adata.obs["batch"]` exists, but the result writes this column. Rename it: '
             '`adata.obs = adata.obs.rename(columns={"batch": "sample"})`.'
         )
+    where = check_layer(adata, None)
+    check_counts(get_counts(adata, None), where, adata, may_be_zero=True)
     labels = _labels(adata, labels_key)
     absent = _absent(missing or {}, names, labels)
     rng = np.random.default_rng(seed)
     split = _split(labels, share, rng)
     capture = _capture(adata.var_names, thinning, capture_sd, rng)
-    counts = thin(_raw_counts(adata), capture[["first", "second"]].to_numpy(), split, rng)
+    counts = as_csr(get_counts(adata, None))  # sorted: the seed alone decides
+    counts = thin(counts, capture[["first", "second"]].to_numpy(), split, rng)
     obs = adata.obs.assign(batch=pd.Categorical.from_codes(split, categories=list(names)))
     pairs = pd.MultiIndex.from_arrays([obs["batch"].astype(str), labels])
     keep = ~pairs.isin(pd.MultiIndex.from_frame(absent))
@@ -194,21 +197,3 @@ def _capture(
     log_ratio = np.log(thinning) + capture_sd * rng.standard_normal(len(genes))
     first, second = np.exp(np.minimum(0, -log_ratio)), np.exp(np.minimum(0, log_ratio))
     return pd.DataFrame({"log_ratio": log_ratio, "first": first, "second": second}, index=genes)
-
-
-def _raw_counts(adata: AnnData) -> sparse.csr_matrix:
-    if adata.X is None:
-        raise ValueError("`adata.X` is None. Raw counts are accepted: put them into `adata.X`.")
-    counts = sparse.csr_matrix(adata.X, copy=True)
-    counts.sum_duplicates()  # also sorts, so that the seed alone decides, not the storage order
-    whole = np.isfinite(counts.data) & (counts.data == np.rint(counts.data))
-    bad = np.flatnonzero(~(whole & (counts.data >= 0)))
-    if len(bad):
-        cell = np.searchsorted(counts.indptr, bad[0], side="right") - 1
-        gene = counts.indices[bad[0]]
-        raise ValueError(
-            f"`adata.X` holds {counts.data[bad[0]]:.4g} (cell {adata.obs_names[cell]!r}, gene "
-            f"{adata.var_names[gene]!r}). Raw counts are accepted: whole numbers of at least 0. "
-            'Put them back, for example `adata.X = adata.layers["counts"]`.'
-        )
-    return counts

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from scovert.core._counts import as_rows, get_counts, is_in_memory, row_blocks
 from scovert.core._losses import SparseCounts, dense_counts
-from scovert.core._registered import check_seen
+from scovert.core._registered import codes_of
 
 __all__ = ["CELLS_KEY", "WINDOW", "CellTensors", "Cells"]
 
@@ -166,12 +166,7 @@ def _column(obs: pd.DataFrame, state: dict) -> NDArray | None:
 
 
 def _codes(obs: pd.DataFrame, mappings: dict[str, NDArray]) -> NDArray:
-    codes = []
-    for key, categories in mappings.items():
-        codes.append(pd.Index(categories).get_indexer(np.asarray(obs[key])))
-        if (codes[-1] < 0).any():
-            check_seen(obs[key], key, categories)
-    return np.stack(codes, axis=1).astype(np.int64)
+    return np.stack([codes_of(obs, key, known) for key, known in mappings.items()], axis=1)
 
 
 class CellTensors:

@@ -11,12 +11,11 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scvi import REGISTRY_KEYS, settings
-from scvi.data import AnnDataManager
-from scvi.data.fields import CategoricalObsField
 from scvi.model.base import BaseModelClass
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
+from scovert.core._annotating import Slot, annotate
 from scovert.core._arguments import knows_its_arguments
 from scovert.core._checks import (
     UNKNOWN,
@@ -30,9 +29,8 @@ from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
 from scovert.core._diagnostics import check_table
 from scovert.core._minibatch import check_trained, genes_of
-from scovert.core._registering import CountsField, check_set_up, check_unchanged, give_identity
+from scovert.core._registering import check_set_up, check_unchanged, register
 from scovert.core._save_load import SaveLoadMixin
-from scovert.core._slots import check_free, check_memory, write_slots
 from scovert.core.genes import GeneNames, has_left_out_prefix
 from scovert.model.bulk._checks import (
     check_condition,
@@ -185,23 +183,16 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             warn_about_types(reference.obs, labels_key)
             for key in (labels_key, batch_key, subject_key):
                 warn_about_spelling(reference.obs, key)
-        give_identity(cls, reference)
-        manager = AnnDataManager(
-            fields=[
-                CountsField(reference, layer, [labels_key, batch_key, subject_key]),
-                CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
-            ],
-            setup_method_args=cls._get_setup_method_args(
-                cls=cls,
-                adata=reference,
-                labels_key=labels_key,
-                batch_key=batch_key,
-                subject_key=subject_key,
-                layer=layer,
-            ),
+        register(
+            cls,
+            reference,
+            {REGISTRY_KEYS.LABELS_KEY: labels_key},
+            _registry,
+            labels_key=labels_key,
+            batch_key=batch_key,
+            subject_key=subject_key,
+            layer=layer,
         )
-        manager.register_fields(reference, _registry)
-        cls.register_manager(manager)
 
     def train(self, *, enable_progress_bar: bool = True) -> None:
         """Learn the profiles of the reference's types.
@@ -489,25 +480,30 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         check_condition(bulk.obs, condition_key)
         if write_layer:
             layers = layer_names(self.types if result is None else types_of(result), key_added)
-            remedy = "`get_cell_type_expression` returns one profile per condition."
-            check_memory(bulk, list(layers), f"Pass `write_layer=False`: {remedy}")
-        wanted = [*slots.values(), *(("layers", name) for name in layers)]
-        check_free(bulk, key_added, wanted, "BulkDeconvolution", overwrite=overwrite)
-        result = self.deconvolve(bulk, **options) if result is None else result
-        values = {slot: in_slot(getattr(result, name)) for name, slot in slots.items()}
-        if write_layer:
-            found = find_expression(replace(result, obs=bulk.obs), condition_key)
-            written = found.layers(bulk.var_names, key_added)
+
+        def compute() -> tuple[dict[Slot, object], dict]:
+            found = self.deconvolve(bulk, **options) if result is None else result
+            values = {slot: in_slot(getattr(found, name)) for name, slot in slots.items()}
+            if not write_layer:
+                return values, found.record()
+            expression = find_expression(replace(found, obs=bulk.obs), condition_key)
+            written = expression.layers(bulk.var_names, key_added)
+            is_known = bulk.var_names.isin(expression.expression.columns)
+            about = {"layers": layers, "n_genes_without_profile": int((~is_known).sum())}
             values |= {("layers", name): table for name, table in written.items()}
-        params = self.init_params_["non_kwargs"] | {
-            k: v for k, v in options.items() if isinstance(v, (str, int, float))
-        }
-        write_slots(bulk, key_added, values, "BulkDeconvolution", params)
-        record = result.record()
-        if write_layer:
-            is_known = bulk.var_names.isin(found.expression.columns)
-            record |= {"layers": layers, "n_genes_without_profile": int((~is_known).sum())}
-        bulk.uns[key_added] |= record
+            return values, found.record() | about
+
+        annotate(
+            self,
+            bulk,
+            key_added,
+            [*slots.values(), *(("layers", name) for name in layers)],
+            compute,
+            options={k: v for k, v in options.items() if isinstance(v, (str, int, float))},
+            overwrite=overwrite,
+            remedy="Pass `write_layer=False`: `get_cell_type_expression` returns one profile per "
+            "condition.",
+        )
 
     def check(self) -> pd.DataFrame:
         """Return a table of what of the reference deserves a second look.

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scovert.core._counts import get_counts, is_in_memory, row_blocks
+from scovert.core._counts import as_csr, get_counts
 from scovert.model.bulk._checks import check_studies
 from scovert.model.bulk._signature import Signature
 from scovert.model.bulk._states import find_states
@@ -40,8 +39,8 @@ def find_signatures(
     They hold the genes that are kept. A type with too few cells in a study is left out of its
     signature.
     """
-    stored_counts = get_counts(adata, setup["layer"])
-    counts = _in_memory(stored_counts)
+    counts = as_csr(get_counts(adata, setup["layer"]))
+    counts = counts.astype(np.result_type(counts.dtype, np.float32), copy=False)
     counts, genes = counts[:, is_kept], adata.var_names[is_kept]
     labels = adata.obs[setup["labels_key"]].astype(str).to_numpy()
     batch, subject = (
@@ -72,17 +71,6 @@ def find_signatures(
         prefix = f"{name}/" if len(studies) > 1 else ""
         history |= {prefix + k: v.set_axis([prefix + k], axis=1) for k, v in fit.history.items()}
     return signatures, history
-
-
-def _in_memory(counts: object) -> sp.csr_matrix:
-    if is_in_memory(counts):
-        return _sparse(counts)
-    return sp.vstack([_sparse(block) for _, block in row_blocks(counts)], "csr")
-
-
-def _sparse(counts: NDArray | sp.csr_matrix) -> sp.csr_matrix:
-    """Return a sparse matrix of a type that scipy has, which is not float16."""
-    return sp.csr_matrix(counts, dtype=np.result_type(counts.dtype, np.float32))
 
 
 def stored(signatures: dict[str, Signature]) -> dict[str, NDArray]:

@@ -13,9 +13,9 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scvi import REGISTRY_KEYS
 
-from scovert.core._counts import as_rows, get_counts, is_in_memory, row_blocks
+from scovert.core._counts import as_csr, get_counts, row_blocks
 from scovert.core._minibatch import genes_of
-from scovert.core._registered import check_seen
+from scovert.core._registered import codes_of
 from scovert.model.confounder.effects import Arms
 from scovert.model.confounder.glm import CountBlocks
 
@@ -73,12 +73,12 @@ class TreatmentData:
             As `find_scale` returns it for the cells of the model.
         """
         setup = registry["setup_args"]
-        counts = _sparse(get_counts(adata, setup["layer"]))
+        counts = as_csr(get_counts(adata, setup["layer"]))
         genes = genes_of(registry)
         if not adata.var_names.equals(genes):
             counts = counts[:, adata.var_names.get_indexer(genes)]
         levels = treatment_levels(registry)
-        level = _codes(adata.obs, setup["treatment_key"], levels)
+        level = codes_of(adata.obs, setup["treatment_key"], levels)
         covariates = _covariates(adata.obs, registry, scale[:, 1:])
         if setup["size_factor_key"] is not None:
             size = adata.obs[setup["size_factor_key"]].to_numpy(float)
@@ -132,26 +132,6 @@ class TreatmentData:
         )
 
 
-def _sparse(counts: object) -> sp.csr_matrix:
-    """Return counts in memory, as CSR."""
-    if is_in_memory(counts):
-        return _csr(as_rows(counts))
-    return sp.vstack([_csr(block) for _, block in row_blocks(counts)], format="csr")
-
-
-def _csr(rows: NDArray | sp.csr_matrix) -> sp.csr_matrix:
-    if rows.dtype == np.float16:  # which scipy does not have
-        rows = rows.astype(np.float32)
-    return sp.csr_matrix(rows)
-
-
-def _codes(obs: pd.DataFrame, key: str, levels: list[object]) -> NDArray:
-    codes = pd.Index(levels).get_indexer(np.asarray(obs[key]))
-    if (codes < 0).any():
-        check_seen(obs[key], key, levels)
-    return codes
-
-
 def find_scale(adata: AnnData, registry: dict) -> NDArray:
     """Return the mean total count, and means and standard deviations of numeric covariates.
 
@@ -181,7 +161,7 @@ def _covariates(obs: pd.DataFrame, registry: dict, scale: NDArray) -> NDArray:
     columns = [np.ones((len(obs), 1))]
     categories = fields[REGISTRY_KEYS.CAT_COVS_KEY]["state_registry"]
     for key, levels in categories.get("mappings", {}).items():
-        codes = _codes(obs, key, np.asarray(levels).tolist())
+        codes = codes_of(obs, key, np.asarray(levels).tolist())
         columns.append(np.eye(len(levels))[codes][:, 1:])
     keys = setup["continuous_covariate_keys"]
     if keys:

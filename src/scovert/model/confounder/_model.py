@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -11,16 +12,11 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
-from scvi import REGISTRY_KEYS, settings
-from scvi.data import AnnDataManager
-from scvi.data.fields import (
-    CategoricalJointObsField,
-    CategoricalObsField,
-    NumericalJointObsField,
-)
+from scvi import settings
 from scvi.model.base import BaseModelClass
 from tqdm.auto import tqdm
 
+from scovert.core._annotating import Slot, annotate, find_target
 from scovert.core._arguments import check_known, knows_its_arguments
 from scovert.core._checks import (
     check_choice,
@@ -36,10 +32,10 @@ from scovert.core._checks import (
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
 from scovert.core._diagnostics import check_table, dispersion_row, finite_row
-from scovert.core._minibatch import check_query, check_trained, find_target, genes_of
-from scovert.core._registering import CountsField, check_set_up, check_unchanged, give_identity
+from scovert.core._minibatch import check_query, check_trained, genes_of
+from scovert.core._registering import check_set_up, check_unchanged, register
 from scovert.core._save_load import SaveLoadMixin
-from scovert.core._slots import check_free, check_layer_fits, slot_name, write_slots
+from scovert.core._slots import slot_name
 from scovert.model.confounder._checks import (
     check_clusters,
     check_controls,
@@ -227,29 +223,19 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             warn_about_file(adata, layer)
             if cluster_key is None:
                 warn_about_clusters(adata, treatment_key, others)
-        give_identity(cls, adata)
-        manager = AnnDataManager(
-            fields=[
-                CountsField(adata, layer, [treatment_key, *others]),
-                CategoricalObsField(TREATMENT_KEY, treatment_key),
-                CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical),
-                NumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, continuous),
-            ],
-            setup_method_args=cls._get_setup_method_args(
-                cls=cls,
-                adata=adata,
-                treatment_key=treatment_key,
-                layer=layer,
-                reference=levels[0],
-                categorical_covariate_keys=categorical,
-                continuous_covariate_keys=continuous,
-                size_factor_key=size_factor_key,
-                cluster_key=cluster_key,
-            ),
+        register(
+            cls,
+            adata,
+            {TREATMENT_KEY: treatment_key},
+            _registry,
+            treatment_key=treatment_key,
+            layer=layer,
+            reference=levels[0],
+            categorical_covariate_keys=categorical,
+            continuous_covariate_keys=continuous,
+            size_factor_key=size_factor_key,
+            cluster_key=cluster_key,
         )
-        used = _used_levels(adata, treatment_key, categorical)
-        manager.register_fields(adata, _registry or used)
-        cls.register_manager(manager)
 
     def train(
         self,
@@ -580,25 +566,26 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         MemoryError
             If the layer does not fit.
         """
-        check_trained(self)
-        target, genes = find_target(self, adata), genes_of(self.registry)
+        target = find_target(self, adata, layer=key_added if write_layer else None)
         names = self._slot_names(key_added, write_layer=write_layer)
-        if write_layer:
-            check_layer_fits(target, genes, key_added)
-        check_free(
-            target, key_added, list(names.values()), "LatentConfounder", overwrite=overwrite
-        )
         options = {
             "identification": identification,
             "negative_controls": negative_controls,
             "method": method,
         }
+        compute, slots = partial(self._results, target, names, options), list(names.values())
+        annotate(self, target, key_added, slots, compute, options=options, overwrite=overwrite)
+
+    def _results(
+        self, target: AnnData, names: dict[str, Slot], options: dict
+    ) -> tuple[dict[Slot, object], dict]:
+        """Return the values of slots, and what of the effects belongs into the record."""
         effects = self.get_treatment_effects(**options)
         inference, estimates = self._inference, self._estimate(**options)
         cell_names, cells = self._query(target, None)
         values = {names["latent"]: inference.latents(cells, estimates).astype(np.float32)}
-        if write_layer:
-            columns = genes.get_indexer(target.var_names)
+        if "layer" in names:
+            columns = genes_of(self.registry).get_indexer(target.var_names)
             values[names["layer"]] = inference.means(cells, cells.level, estimates, columns)
         is_one_arm = len(self.levels_) == 2
         propensity = inference.propensity_scores(cells, estimates)
@@ -613,9 +600,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         for arm in self.levels_[1:]:
             own = effects if is_one_arm else effects.loc[arm]
             values[names[f"effects {arm}"]] = for_genes(own, target.var_names)
-        params = self.init_params_["non_kwargs"] | options
-        write_slots(target, key_added, values, "LatentConfounder", params)
-        target.uns[key_added] |= self._record(effects.attrs)
+        return values, self._record(effects.attrs)
 
     def check(
         self,
@@ -655,7 +640,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             rows += identification_rows(comparison, choice, estimate)
         return check_table(rows)
 
-    def _slot_names(self, key: str, *, write_layer: bool) -> dict[str, tuple[str, str]]:
+    def _slot_names(self, key: str, *, write_layer: bool) -> dict[str, Slot]:
         """Return container and name of every slot of `annotate`."""
         arms = self.levels_[1:]
         places = {"latent": ("obsm", f"X_{key}")}
@@ -807,17 +792,3 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         if inference.is_news(is_control.tobytes()):
             warn_about_controls(int((is_control & tested).sum()))
         return inference.estimate("controls", is_control, method)
-
-
-def _used_levels(adata: AnnData, treatment_key: str, categorical: list[str] | None) -> dict:
-    """Return a registry of the levels that have cells; an unused category is none."""
-    used = {
-        key: np.asarray(pd.Categorical(adata.obs[key]).remove_unused_categories().categories)
-        for key in [treatment_key, *(categorical or [])]
-    }
-    levels = {"categorical_mapping": used.pop(treatment_key), "original_key": treatment_key}
-    registries = {TREATMENT_KEY: {"state_registry": levels}}
-    if categorical:
-        state = {"mappings": used, "field_keys": categorical}
-        registries[REGISTRY_KEYS.CAT_COVS_KEY] = {"state_registry": state}
-    return {"field_registries": registries}

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scovert.core._counts import in_parts
 from scovert.core.dataloaders._cells import WINDOW, Cells, CellTensors
 
 __all__ = ["PairedData", "split_cells"]
@@ -92,7 +93,7 @@ class _Windows:
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         rng = np.random.default_rng(int(torch.randint(2**62, ())))
         starts = rng.permutation(np.arange(0, len(self.data.cells), BLOCK))
-        windows = np.array_split(starts, -(-len(self.data.cells) // WINDOW))
+        windows = in_parts(starts, WINDOW // BLOCK)
         ends = np.linspace(0, len(self), len(windows) + 1).round().astype(int)
         for blocks, n_steps in zip(windows, np.diff(ends), strict=True):
             if n_steps:
@@ -116,7 +117,7 @@ class _InOrder:
     def __init__(self, data: PairedData, rows: NDArray) -> None:
         self.data = data
         self.spans = [
-            (np.array_split(rows[at], -(-len(at) // data.batch_size)), start, stop)
+            (in_parts(rows[at], data.batch_size), start, stop)
             for at, start, stop in data.cells.spans(rows)
         ]
 

@@ -16,15 +16,10 @@ import torch
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 from scvi import REGISTRY_KEYS, settings
-from scvi.data import AnnDataManager
-from scvi.data.fields import (
-    CategoricalJointObsField,
-    CategoricalObsField,
-    NumericalJointObsField,
-)
 from scvi.model.base import BaseModelClass
 
 from scovert.anchors import Anchors, find_anchors
+from scovert.core._annotating import Slot, annotate, find_target
 from scovert.core._arguments import check_known, knows_its_arguments
 from scovert.core._checks import (
     caller_level,
@@ -46,17 +41,9 @@ from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
 from scovert.core._designs import check_independent
 from scovert.core._diagnostics import check_table, dispersion_row, finite_row
-from scovert.core._minibatch import check_trained, find_target, genes_of, over_minibatches
-from scovert.core._registering import (
-    CountsField,
-    check_set_up,
-    check_unchanged,
-    fingerprint,
-    give_identity,
-    used_batches,
-)
+from scovert.core._minibatch import check_trained, genes_of, over_minibatches
+from scovert.core._registering import check_set_up, check_unchanged, fingerprint, register
 from scovert.core._save_load import SaveLoadMixin
-from scovert.core._slots import check_free, check_layer_fits, write_slots
 from scovert.core.dataloaders._cells import Cells
 from scovert.core.training._checkpoint import Resumable
 from scovert.core.training._plan import ACCEPTED
@@ -273,25 +260,16 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         totals = check_counts(counts, where, adata)
         warn_about_cells(adata, totals)
         warn_about_file(adata, layer)
-        give_identity(cls, adata)
-        manager = AnnDataManager(
-            fields=[
-                CountsField(adata, layer, [batch_key, *(categorical or []), *(continuous or [])]),
-                CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
-                CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical),
-                NumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, continuous),
-            ],
-            setup_method_args=cls._get_setup_method_args(
-                cls=cls,
-                adata=adata,
-                batch_key=batch_key,
-                layer=layer,
-                categorical_covariate_keys=categorical,
-                continuous_covariate_keys=continuous,
-            ),
+        register(
+            cls,
+            adata,
+            {REGISTRY_KEYS.BATCH_KEY: batch_key},
+            _registry,
+            batch_key=batch_key,
+            layer=layer,
+            categorical_covariate_keys=categorical,
+            continuous_covariate_keys=continuous,
         )
-        manager.register_fields(adata, _registry or used_batches(adata, batch_key))
-        cls.register_manager(manager)
 
     def train(
         self,
@@ -524,7 +502,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
                 f"Support comes from anchors, and this model has `alignment="
                 f"{self.module.alignment!r}`. Train one with `alignment='anchors'`."
             )
-        if not self._digest(self.adata).startswith(self.cells_digest_):
+        if not self._has_trained_on(self.adata):
             raise RuntimeError(
                 "Support is known for the cells the model was trained on, in their order, and "
                 "this AnnData holds others. Load the model with the AnnData it was trained on."
@@ -568,30 +546,28 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         MemoryError
             If the layer does not fit.
         """
-        check_trained(self)
-        target = find_target(self, adata)
+        target = find_target(self, adata, layer=key_added if write_layer else None)
+        options = {"transform_batch": transform_batch, "library_size": library_size}
         slots = [("obsm", f"X_{key_added}")]
-        has_support = (
-            target is self.adata
-            and self.support_ is not None
-            and self._digest(target).startswith(self.cells_digest_)
-        )
         if write_layer:
             slots.append(("layers", key_added))
-            check_layer_fits(target, genes_of(self.registry), key_added)
-        if has_support:
+        if target is self.adata and self.support_ is not None and self._has_trained_on(target):
             slots.append(("obs", f"{key_added}_support"))
-        check_free(target, key_added, slots, "PairedVAE", overwrite=overwrite)
-        values: list[object] = [self.get_latent_representation(adata)]
-        options = {"transform_batch": transform_batch, "library_size": library_size}
-        if write_layer:
-            genes = target.var_names
-            table = self.get_normalized_expression(adata, gene_list=genes, **options)
-            values.append(table.to_numpy())
-        if has_support:
-            values.append(self.get_support().max(axis=1).to_numpy())
-        params = self.init_params_["non_kwargs"] | options
-        write_slots(target, key_added, dict(zip(slots, values, strict=True)), "PairedVAE", params)
+        compute = partial(self._results, target, slots, options)
+        annotate(self, target, key_added, slots, compute, options=options, overwrite=overwrite)
+
+    def _results(
+        self, adata: AnnData, slots: list[Slot], options: dict
+    ) -> tuple[dict[Slot, object], dict]:
+        """Return the values of slots, and nothing else for the record."""
+        getters = {
+            "obsm": self.get_latent_representation,
+            "layers": partial(
+                self.get_normalized_expression, gene_list=adata.var_names, **options
+            ),
+            "obs": lambda _: self.get_support().max(axis=1),
+        }
+        return {slot: np.asarray(getters[slot[0]](adata)) for slot in slots}, {}
 
     def check(self) -> pd.DataFrame:
         """Return a table of what of the fit deserves a second look.
@@ -620,6 +596,9 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
     def _digest(self, adata: AnnData) -> str:
         """Return what tells the cells; files of old models have only the part of the names."""
         return fingerprint(adata, self.registry["setup_args"]["layer"])
+
+    def _has_trained_on(self, adata: AnnData) -> bool:
+        return self._digest(adata).startswith(self.cells_digest_)
 
     @property
     def _datasets(self) -> NDArray:

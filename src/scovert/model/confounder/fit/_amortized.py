@@ -14,6 +14,7 @@ from scvi.model.base import PyroSviTrainMixin
 from scvi.train import LowLevelPyroTrainingPlan
 
 from scovert.core._compat import without_scvi_noise
+from scovert.core._counts import in_parts
 from scovert.core.dataloaders._cells import Cells, CellTensors
 from scovert.model.confounder._designed import LOG_SIZE, DesignedData, design_of
 from scovert.model.confounder.fit._amortized_module import AmortizedModule
@@ -180,7 +181,7 @@ def fit_amortized(
 def scores_by_network(module: AmortizedModule | AlternatingModule, cells: Cells) -> NDArray:
     """Return the confounders of cells, trained on or new, shape ``(n_cells, n_latent)``."""
     tensors, n_cells = CellTensors(cells, module.device), cells.counts.shape[0]
-    blocks = np.array_split(np.arange(n_cells), -(-n_cells // BLOCK))
+    blocks = in_parts(np.arange(n_cells), BLOCK)
     return torch.cat([module.scores(tensors[rows]) for rows in blocks]).double().cpu().numpy()
 
 
