@@ -53,7 +53,7 @@ def test_every_row_of_check_is_explained(seed, monkeypatch, init):
 
 def averages_of(samples):
     """Disagreement and RMSE of several references, as the benchmark found them."""
-    results = (ROOT / "benchmarks" / "results" / "deconvolution.md").read_text()
+    results = (ROOT / "benchmarks" / "results" / "bulk.md").read_text()
     section = results.split("several references\n")[1].split("\n## ")[0]
     lines = [
         line.strip("| ").split(" | ") for line in section.splitlines() if " | joint | " in line

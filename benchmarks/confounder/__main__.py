@@ -1,0 +1,218 @@
+"""LatentConfounder and its peers, fitted to the same data; prints goals and tables in Markdown.
+
+    python -m benchmarks.confounder --quick                     # smoke run: two seeds
+    python -m benchmarks.confounder --jobs 2                    # continues a run that was stopped
+    python -m benchmarks.confounder --parts donors arms         # only these; the others stay
+    python -m benchmarks.confounder --methods auto oracle       # only these
+    python -m benchmarks.confounder --table                     # only renders what is stored
+
+Each finished fit is a line of the results file, and is not repeated: to fit it again, delete its
+line.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from functools import partial
+
+import pandas as pd
+
+from benchmarks.confounder.fits import fit
+from benchmarks.confounder.goals import GOALS, Results
+from benchmarks.confounder.methods import CAUSARRAY_VERSION, METHODS, make_causarray_environment
+from benchmarks.confounder.scaling import SIZES
+from benchmarks.confounder.scenarios import PARTS, SCENARIOS
+from benchmarks.data import is_missing
+from benchmarks.goals import goal_lines
+from benchmarks.runs import (
+    Task,
+    benchmark_parser,
+    finish,
+    header,
+    in_words,
+    markdown,
+    not_stored,
+    parsed,
+    run_facts,
+    run_tasks,
+)
+
+FIRST_SEED, QUICK_SEEDS, SCALING_SEEDS = 100, 2, 1
+FULL_BATCH = "full_batch"  # the method of the part on scaling
+PEERS = ("causarray", "causarray, tight")
+
+COLUMNS = {  # of the tables: heading and digits
+    "abs_r": ("r", 3),
+    "R": ("R", 3),
+    "auroc": ("AUROC", 4),
+    "rank_r": ("rank r", 3),
+    "sign": ("sign", 3),
+    "rmse": ("RMSE", 3),
+    "coverage": ("coverage", 3),
+    "called": ("called", 1),
+    "called_unadjusted": ("called, unadjusted", 1),
+    "fpr": ("FPR", 3),
+    "fdp": ("FDP", 3),
+    "power": ("power", 3),
+    "precision": ("precision", 3),
+    "recall": ("recall", 3),
+    "leakage": ("leakage", 3),
+    "dbpr_treatment": ("DBPR treatment", 4),
+    "dbpr_counts": ("DBPR counts", 4),
+    "n_latent": ("factors", 1),
+    "cpu": ("fit, s", 1),
+    "cpu_effects": ("effects, s", 1),
+    "wall": ("wall, s", 1),
+    "gib_before": ("GiB, data", 2),
+    "gib_train": ("GiB, fit", 2),
+    "gib_effects": ("GiB, effects", 2),
+    "distance_randomised": ("distance, se", 4),
+    "distance_randomised_worst": ("worst", 3),
+    "distance_auto": ("distance of auto, se", 4),
+    "distance_auto_worst": ("worst of auto", 3),
+}
+WORST_OF = ("called", "fdp")
+LEGEND = """\
+Means over the seeds; in brackets the worst seed. Effects and RMSE on the log2 scale. *called*:
+genes at 5 % by Benjamini-Hochberg; *FDP*: mean of the realised shares of false discoveries, 0
+without discoveries. *rank r*, *sign* (where the reference is 3 standard errors from zero),
+*precision* and *recall* are against the fit that knows the type, *oracle*. *leakage*: largest
+correlation of an inferred confounder with the treatment given the covariates and the true
+confounders. *DBPR*: held-out share of the deviance that the confounders explain. *coverage*: of
+the effect plus and minus 1.96 standard errors. *fit* and *effects*: CPU seconds of one thread.
+*choice*: what identified the effects, with the number of seeds.
+
+*auto* is `LatentConfounder` as it comes; *binary* has `n_latent=1, z_type="binary"`. *unadjusted*
+and *oracle* are `LatentConfounder(n_latent=0)`, the latter with the hidden label or the true
+confounders among the covariates. *Wilcoxon*: on log-normalised values. causarray is given the
+true number of confounders and the size factors; *tight* stops at `max_iters=300, rel_tol=1e-6,
+warmup=50, patience=20`.
+"""
+
+
+def tasks_of(args: argparse.Namespace) -> list[list[Task]]:
+    """List the fits that were asked for and can be done, by data set."""
+    return [list(group) for part in args.parts for group in _groups(part, args)]
+
+
+def _groups(part: str, args: argparse.Namespace) -> Iterator[list[Task]]:
+    if part == "scaling":
+        for name in SIZES:
+            for seed in range(FIRST_SEED, FIRST_SEED + SCALING_SEEDS):
+                yield [Task(name, FULL_BATCH, seed)]
+        return
+    for name, scenario in SCENARIOS.items():
+        if scenario.part != part or is_missing(name, scenario.file):
+            continue
+        n_seeds = min(scenario.n_seeds, args.n_seeds or scenario.n_seeds)
+        methods = [m for m in scenario.methods if m in args.methods]
+        for seed in range(FIRST_SEED, FIRST_SEED + n_seeds):
+            yield [Task(name, method, seed) for method in methods]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit what is missing, and return the number of failures."""
+    groups = not_stored(tasks_of(args), args.results)
+    if any(task.method in PEERS for group in groups for task in group):
+        make_causarray_environment()
+    made_with = run_facts("scipy") | {"causarray": CAUSARRAY_VERSION}
+    return run_tasks(
+        groups,
+        partial(fit, quick=args.quick),
+        args,
+        made_with=made_with | {"threads per fit": str(args.threads)},
+        summary=lambda result: f"{result.get('choice', '')}: {in_words(result, COLUMNS)}",
+    )
+
+
+def report(results: list[dict]) -> str:
+    """Goals and tables of all parts, in Markdown, with versions and machine in the header."""
+    texts = ["# Hidden confounders", header(results), LEGEND]
+    for part, title in PARTS.items():
+        rows = pd.DataFrame([r for r in results if r["part"] == part])
+        if len(rows):
+            texts += [f"## {title}", goals(part, rows), *tables(part, rows)]
+    return "\n\n".join(text.strip() for text in texts) + "\n"
+
+
+def goals(part: str, rows: pd.DataFrame) -> str:
+    return markdown(goal_lines(GOALS[part], Results(rows)))
+
+
+def tables(part: str, rows: pd.DataFrame) -> Iterator[str]:
+    """One table for each scenario; of the part on scaling one for all."""
+    if part == "scaling":
+        yield table(rows, "scenario", list(SIZES))
+        return
+    for name, scenario in SCENARIOS.items():
+        own = rows[rows["scenario"] == name]
+        if scenario.part == part and len(own):
+            yield f"### {name}: {scenario.about}"
+            yield knock_outs(own) if name == "knock-outs" else table(own, "method", METHODS)
+
+
+def table(rows: pd.DataFrame, by: str, order: list[str]) -> str:
+    """One line for each method, or each scenario."""
+    shown = [c for c in COLUMNS if c in rows and rows[c].notna().any()]
+    has_choice = "choice" in rows or "fake_choice" in rows
+    headings = [by, *(COLUMNS[c][0] for c in shown), *(["choice"] * has_choice), "seeds"]
+    lines = [headings]
+    for name in [n for n in order if n in set(rows[by])]:
+        own = rows[rows[by] == name]
+        line = [name, *(_number(own, c) for c in shown)]
+        choices = [_choices(own)] if has_choice else []
+        lines.append([*line, *choices, str(len(own))])
+    return markdown(lines)
+
+
+def _number(rows: pd.DataFrame, column: str) -> str:
+    values = rows[column].dropna().astype(float)
+    if values.empty:
+        return "-"
+    digits = COLUMNS[column][1]
+    worst = f" ({values.max():.{digits}f})" if column in WORST_OF and len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{worst}"
+
+
+def _choices(rows: pd.DataFrame) -> str:
+    """Say what identified the effects, where there was something to identify."""
+    if "fake_choice" in rows:
+        choice, has_latent = rows["fake_choice"], rows["n_latent"] > 0
+    else:
+        choice, has_latent = rows["choice"], rows.get("n_latent", 0) > 0
+    refused = rows["is_refused"] == True  # noqa: E712
+    words = choice.where(~refused, choice + ", refused").where(has_latent).dropna()
+    return ", ".join(f"{word} {n}" for word, n in words.value_counts().items()) or "-"
+
+
+def knock_outs(rows: pd.DataFrame) -> str:
+    """One line for each arm."""
+    found = rows.set_index("method")["arms"]
+    lines = [["arm", "unadjusted", *(f"{m}, kept" for m in found.index), "auto by"]]
+    for arm in sorted(found.iloc[0], key=lambda a: -found.iloc[0][a]["unadjusted"]):
+        kept = (f"{t[arm]['called']}, {t[arm]['kept']}" for t in found)
+        lines.append(
+            [arm, str(found.iloc[0][arm]["unadjusted"]), *kept, found["auto"][arm]["choice"]]
+        )
+    return markdown(lines)
+
+
+def arguments() -> argparse.Namespace:
+    parser = benchmark_parser(__doc__, "confounder", parts=PARTS, methods=METHODS)
+    parser.add_argument("--n-seeds", type=int, help="at most so many, from 100; default: all")
+    parser.add_argument("--quick", action="store_true", help="two seeds, few cells for scaling")
+    args = parsed(parser, "confounder")
+    if args.quick:
+        args.n_seeds = args.n_seeds or QUICK_SEEDS
+    return args
+
+
+def main() -> None:
+    args = arguments()
+    failures = 0 if args.table else run(args)
+    finish(args, report, failures)
+
+
+if __name__ == "__main__":
+    main()
