@@ -76,7 +76,7 @@ def by_randomisation(study: Study, arm: int) -> Estimate:
     """Take the confounders to differ between the arms by chance only."""
     shift = _by_chance(study, arm)
     estimate = study.adjusted(arm, study.scores, study.regression, shift)
-    return estimate.but(choice="randomised", facts={"shift": 0.0})
+    return estimate.replace(choice="randomised", facts={"shift": 0.0})
 
 
 def _by_chance(study: Study, arm: int) -> Shift:
@@ -99,8 +99,8 @@ def by_sparsity(study: Study, arm: int) -> Estimate:
     fit, among = study.regression, study.is_tested[arm - 1]
     shift = study.shift(arm, fit, among)
     estimate = study.adjusted(arm, study.scores, fit, shift)
-    found = _calibrated(study, arm, estimate).but(facts={"shift": _norm(shift.mean)})
-    return found.but(warning=EVERYWHERE) if found.exceeds("tau") else found
+    found = _calibrated(study, arm, estimate).replace(facts={"shift": _norm(shift.mean)})
+    return found.replace(warning=EVERYWHERE) if found.exceeds("tau") else found
 
 
 def by_controls(study: Study, arm: int, controls: NDArray) -> Estimate:
@@ -109,14 +109,14 @@ def by_controls(study: Study, arm: int, controls: NDArray) -> Estimate:
     shift = study.shift(arm, fit, among, correct_noise=False)
     estimate = study.adjusted(arm, study.scores, fit, shift)
     facts = {"shift": _norm(shift.mean), "n_controls": float(among.sum())}
-    return estimate.but(choice="controls", facts=facts)
+    return estimate.replace(choice="controls", facts=facts)
 
 
 def by_classes(study: Study, arm: int) -> Estimate:
     """Take the confounders to differ only in how frequent hidden classes are."""
     if study.scores.shape[1] == 0:
-        return by_randomisation(study, arm).but(choice="classes", facts={"n_classes": 1.0})
-    return study.by_classes(arm).but(facts=_Look(study, arm).facts(), limits=LIMITS_OF_CLASSES)
+        return by_randomisation(study, arm).replace(choice="classes", facts={"n_classes": 1.0})
+    return study.by_classes(arm).replace(facts=_Look(study, arm).facts(), limits=LIMITS_OF_CLASSES)
 
 
 def by_rule(study: Study, arm: int) -> Estimate:
@@ -126,19 +126,19 @@ def by_rule(study: Study, arm: int) -> Estimate:
     look = _Look(study, arm)
     limits = {**look.sparse.limits, **LIMITS_OF_ARMS}
     if study.classes.n_classes == 1:
-        return _refused_if_dense(look.sparse).but(facts=look.facts(), limits=limits)
+        return _refused_if_dense(look.sparse).replace(facts=look.facts(), limits=limits)
     if look.classes_are_doubtful:
-        return look.sparse.but(facts=look.facts(), limits=limits)
+        return look.sparse.replace(facts=look.facts(), limits=limits)
     if look.is_dense:
-        return study.by_classes(arm).but(
+        return study.by_classes(arm).replace(
             facts=look.facts(), limits=LIMITS_OF_CLASSES, warning=DENSE
         )
     within = look.within_classes()
     if within is None:
-        return study.by_classes(arm).but(facts=look.facts(), limits=LIMITS_OF_CLASSES)
+        return study.by_classes(arm).replace(facts=look.facts(), limits=LIMITS_OF_CLASSES)
     refused = _refused_if_dense(within)
     facts, limits = look.facts() | within.facts, {**within.limits, **LIMITS_OF_CLASSES}
-    return refused.but(choice="hybrid", by_class=True, facts=facts, limits=limits)
+    return refused.replace(choice="hybrid", by_class=True, facts=facts, limits=limits)
 
 
 IDENTIFICATIONS: dict[str, Callable] = {
@@ -266,9 +266,9 @@ def _calibrated(study: Study, arm: int, estimate: Estimate) -> Estimate:
     facts = {"tau": found.spread, "lambda": found.factor}
     limits = {"tau": max(SPREAD, SPREAD_BY_GENES / np.sqrt(len(among)))}
     if study.donors is not None:  # their errors hold without
-        return estimate.but(facts=facts, limits=limits)
+        return estimate.replace(facts=facts, limits=limits)
     limits["lambda"] = MAX_FACTOR
-    return estimate.but(se=_widen(estimate.se, found), facts=facts, limits=limits)
+    return estimate.replace(se=_widen(estimate.se, found), facts=facts, limits=limits)
 
 
 def _widen(se: NDArray, found: Calibration) -> NDArray:
@@ -277,7 +277,7 @@ def _widen(se: NDArray, found: Calibration) -> NDArray:
 
 def _refused_if_dense(estimate: Estimate) -> Estimate:
     """Refuse p-values where small effects are everywhere, which sparsity excludes."""
-    return estimate.but(refused=NOT_IDENTIFIED) if estimate.exceeds("tau") else estimate
+    return estimate.replace(refused=NOT_IDENTIFIED) if estimate.exceeds("tau") else estimate
 
 
 def _norm(vector: NDArray) -> float:
@@ -308,8 +308,8 @@ def estimate_by_states(study: Study, states: NDArray) -> list[Estimate]:
             "n_classes": float(states.shape[1]),
             "one_arm_share": float(states.mean(0)[is_pure].sum()),
         }
-        stated = estimate.but(choice="classes", facts=facts, limits=LIMITS_OF_STATES)
-        found.append(stated.but(baseline=baseline[:known]))
+        stated = estimate.replace(choice="classes", facts=facts, limits=LIMITS_OF_STATES)
+        found.append(stated.replace(baseline=baseline[:known]))
     return found
 
 
@@ -326,5 +326,5 @@ def estimate_as_found(study: Study) -> list[Estimate]:
         estimate = study.adjusted(arm, study.scores, study.regression, zero)
         baseline = estimate.baseline.copy()
         baseline[0] += study.scores.mean(0) @ study.regression.coefficients[study.n_fixed :]
-        found.append(estimate.but(choice="as found", baseline=baseline))
+        found.append(estimate.replace(choice="as found", baseline=baseline))
     return found
