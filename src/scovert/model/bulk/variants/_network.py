@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from torch.distributions import Dirichlet
 from torch.nn.utils import clip_grad_norm_
 
-from scovert.core._losses import dirichlet, kl_proportions
+from scovert.core._losses import dirichlet
 from scovert.model.bulk._joint_fit import OFFSET, Cohort
 
 __all__ = ["NetworkFit", "ShareNetwork", "fit_network"]
@@ -108,7 +107,6 @@ def fit_network(
     cohort: Cohort,
     state_type: NDArray,
     *,
-    loss: Literal["dirichlet", "kl"] = "dirichlet",
     seed: int = 0,
     n_steps: int = N_STEPS,
     on_step: Callable[[], object] | None = None,
@@ -121,10 +119,6 @@ def fit_network(
         Samples and profiles of states; every sample is read by itself.
     state_type
         Number of the type of every state, shape ``(n_states,)``.
-    loss
-        What the shares are trained with. ``"dirichlet"``: their likelihood. ``"kl"``: the
-        divergence of their mean from the truth; only the concentration is then trained with the
-        likelihood.
     seed
         Of the network and the mixtures.
     n_steps
@@ -139,9 +133,9 @@ def fit_network(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        mixtures = _Mixtures(cohort, state_type)
+        mixtures = SimulatedMixtures(cohort, state_type)
         network = ShareNetwork(cohort.profiles.shape[1], mixtures.n_types)
-        objective = _train(network, mixtures, _LOSSES[loss], n_steps, on_step)
+        objective = _train(network, mixtures, n_steps, on_step)
     with torch.no_grad():
         concentration = concentration_of(*network.eval()(mixtures.inputs(cohort.cpm)))
     return NetworkFit(concentration.double().cpu().numpy(), objective)
@@ -149,8 +143,7 @@ def fit_network(
 
 def _train(
     network: ShareNetwork,
-    mixtures: _Mixtures,
-    loss_of: Callable[[Tensor, Tensor, Tensor], Tensor],
+    mixtures: SimulatedMixtures,
     n_steps: int,
     on_step: Callable[[], object] | None,
 ) -> list[float]:
@@ -161,7 +154,7 @@ def _train(
         if step % STEPS_BETWEEN_POOLS == 0:
             mixtures.renew()
         x, shares = mixtures.draw(BATCH_SIZE)
-        loss = loss_of(*network(x), shares).mean()
+        loss = dirichlet(concentration_of(*network(x)), shares).mean()
         if not loss.isfinite():
             raise FloatingPointError(
                 f"The loss of the network became NaN or infinite in step {step}. Look for genes "
@@ -178,19 +171,7 @@ def _train(
     return objective
 
 
-def _by_likelihood(logits: Tensor, log_total: Tensor, shares: Tensor) -> Tensor:
-    return dirichlet(concentration_of(logits, log_total), shares)
-
-
-def _by_divergence(logits: Tensor, log_total: Tensor, shares: Tensor) -> Tensor:
-    spread = _by_likelihood(logits.detach(), log_total, shares)
-    return kl_proportions(logits, shares) + spread
-
-
-_LOSSES = {"dirichlet": _by_likelihood, "kl": _by_divergence}
-
-
-class _Mixtures:
+class SimulatedMixtures:
     """Simulated samples, and how a sample becomes the network's input."""
 
     def __init__(self, cohort: Cohort, state_type: NDArray) -> None:
