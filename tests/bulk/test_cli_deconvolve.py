@@ -154,7 +154,7 @@ def test_types_that_the_table_does_not_know_are_named(folder: Path, tmp_path: Pa
     assert "has no number for ['hepatocyte'], but for ['CD4 T cells', 'CD8 T']" in result.stderr
     assert "(a mapping), --cell-size reference for counts of all" in result.stderr
     types = ad.read_h5ad(tmp_path / "o.h5ad").uns["bulk"]["types"]
-    assert types["size_origin"].to_dict() == {
+    assert types["cell_size_origin"].to_dict() == {
         "CD4 T cells": "table", "CD8 T": "table", "hepatocyte": "reference"
     }  # fmt: skip
 

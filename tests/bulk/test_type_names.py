@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from anndata import AnnData
 
-from scovert.model.bulk._rna_content import RNA_PER_CELL
+from scovert.model.bulk._rna_per_cell import RNA_PER_CELL
 from scovert.model.bulk._type_names import match_types
 
 NAMES = {
