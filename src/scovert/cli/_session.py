@@ -125,7 +125,7 @@ def warn(text: str) -> None:
 
 
 def set_seed(seed: int) -> None:
-    """Seed every random number, and silence what the host says of its training."""
+    """Seed every random number, and silence what scvi-tools says of its training."""
     import scvi
 
     for name in ("lightning.pytorch", "lightning.fabric"):  # they set a level when imported

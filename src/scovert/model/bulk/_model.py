@@ -77,7 +77,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
     All samples are fitted together: every sample is a linear mixture of the profiles of the
     reference's types (several states each), a shift of every gene that the cohort shares takes
     what differs between bulk and single-cell protocols, and residuals are robust on a log scale.
-    Fractions of RNA become fractions of cells by the RNA content of the types. See
+    Fractions of RNA become fractions of cells by the RNA content per cell. See
     :doc:`/models/bulk` for the model, for what cannot be known from expression, and for what a few
     measured samples buy.
 

@@ -65,7 +65,7 @@ class BulkResult:
         Fractions of cells; rows sum to one.
     lower, upper
         Ends of the intervals; `None` if none were asked for. Most of their width is an error that
-        all samples share: RNA content, and how the reference differs from the bulk.
+        all samples share: RNA content per cell, and how the reference differs from the bulk.
     relative_lower, relative_upper
         Intervals without it: for comparisons of samples of this bulk with each other.
     mrna_fractions
