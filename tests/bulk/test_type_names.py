@@ -1,4 +1,4 @@
-"""Names of cell types: which are found in the table of RNA per cell, as what, and which are not."""
+"""Names of cell types: which of them are in the table of RNA per cell, as what, and which not."""
 
 from __future__ import annotations
 
