@@ -24,23 +24,42 @@ from torch.distributions import Dirichlet
 from torch.nn.utils import clip_grad_norm_
 
 from scovert.core._losses import dirichlet
-from scovert.model.bulk._joint_fit import OFFSET, Cohort
+from scovert.model.bulk._budget import BulkBudget
+from scovert.model.bulk._joint_fit import Cohort
+from scovert.model.bulk._signature import OFFSET
 
 __all__ = ["NetworkFit", "ShareNetwork", "fit_network"]
 
-N_STEPS, BATCH_SIZE, LEARNING_RATE, DECAY, MAX_NORM = 1000, 128, 3e-3, 1e-4, 5.0
-N_HIDDEN, DROPOUT_RATE, MIN_CONCENTRATION = 256, 0.2, 0.05
+BATCH_SIZE, LEARNING_RATE, DECAY, MAX_NORM = 128, 3e-3, 1e-4, 5.0
+"""Mixtures of a step; highest learning rate, weight decay and norm of the gradient of AdamW."""
+DROPOUT_RATE = 0.2
+"""Share of the hidden units that are left out, so that no few genes decide."""
+MIN_CONCENTRATION = 0.05
+"""Added to the concentration of every type, so that the likelihood of a type without cells is
+finite."""
 
-# Mixtures
-EVENNESS, LOWEST, ABSENT = (2.0, 60.0), 0.02, 0.1
+# Mixtures; standard deviations are on the natural log scale
+EVENNESS = (2.0, 60.0)
+"""Range of the concentration of shares: from samples of hardly more than one type to even ones."""
+LOWEST, ABSENT = 0.02, 0.1
+"""Least concentration of a type, and the share of the types that a sample lacks."""
 N_POOLS, STEPS_BETWEEN_POOLS = 32, 25
-JITTER_SD, SHIFT_SD, SCALE_SD = 0.3, 1.0, 0.3
-OUTLIERS, OUTLIER_SD, MISSING = 0.05, 1.5, 0.1
+"""Profiles of every type that samples are mixed of, and steps until they are drawn anew."""
+JITTER_SD = 0.3
+"""Largest standard deviation of a gene in one type: that between studies of the same types."""
+SHIFT_SD, SCALE_SD = 1.0, 0.3
+"""Largest standard deviation of the shifts of genes, beyond the .7 between two platforms; and that
+of the scale of a sample."""
+OUTLIERS, OUTLIER_SD = 0.05, 1.5
+"""Share of the genes with a large shift, and its standard deviation: those that a protocol loses or
+has several times over."""
+MISSING = 0.1
+"""Share of the genes that a sample lacks, so that the network needs no single one."""
 
 
 @dataclass(frozen=True)
 class NetworkFit:
-    """What the network says of the samples.
+    """Shares that the network reads off the samples.
 
     Attributes
     ----------
@@ -79,7 +98,7 @@ class ShareNetwork(nn.Module):
         Nodes in the first hidden layer; the second one has half as many.
     """
 
-    def __init__(self, n_genes: int, n_types: int, n_hidden: int = N_HIDDEN) -> None:
+    def __init__(self, n_genes: int, n_types: int, n_hidden: int = 256) -> None:
         super().__init__()
         self.hidden = nn.Sequential(
             nn.Linear(n_genes, n_hidden),
@@ -108,7 +127,7 @@ def fit_network(
     state_type: NDArray,
     *,
     seed: int = 0,
-    n_steps: int = N_STEPS,
+    n_steps: int = BulkBudget.n_network_steps,
     on_step: Callable[[], object] | None = None,
 ) -> NetworkFit:
     """Train on simulated mixtures of the profiles, and read the samples.
