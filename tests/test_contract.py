@@ -20,14 +20,13 @@ from anndata import AnnData
 from scipy import sparse
 
 from scovert.model import (
+    BulkBudget,
     BulkDeconvolution,
     BulkResult,
     LatentConfounder,
     PairedVAE,
     TypeExpression,
 )
-from scovert.model.bulk._bootstrap import bootstrap
-from scovert.model.bulk._joint_fit import fit_cohort
 
 COVARIATES = {
     "layer": "raw",
@@ -119,7 +118,19 @@ def bulk(setup: dict | None = None, options: dict | None = None, **init: object)
         getters={"get_proportions": 4, "get_mrna_fractions": 4, "get_fit_quality": None},
         slot="{}_proportions",
         query="make_bulk",
-        options={"kind": "counts", "cell_size": "reference", **(options or {})},
+        options={
+            "kind": "counts",
+            "cell_size": "reference",
+            "budget": BulkBudget(
+                n_steps=10,
+                n_bootstrap=3,
+                n_bootstrap_steps=5,
+                n_cohorts=1,
+                n_cohort_bootstrap=3,
+                n_cohort_bootstrap_steps=5,
+            ),
+            **(options or {}),
+        },
     )
 
 
@@ -230,14 +241,9 @@ def few_classes() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_steps() -> Iterator[None]:
-    """Take few steps and draws for bulks, to save time."""
+def few_epochs() -> Iterator[None]:
+    """Train prototypes for few epochs, to save time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(fit_cohort.__kwdefaults__, "n_steps", 10)
-        patch.setitem(bootstrap.__kwdefaults__, "n_draws", 3)
-        patch.setitem(bootstrap.__kwdefaults__, "n_steps", 5)
-        for name, value in (("N_COHORTS", 1), ("N_DRAWS_SIMULATED", 3), ("STEPS_SIMULATED", 5)):
-            patch.setattr(f"scovert.model.bulk._bootstrap.{name}", value)
         patch.setattr("scovert.model.bulk.variants._prototypes.MAX_EPOCHS", 30)
         yield
 

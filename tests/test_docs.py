@@ -83,7 +83,7 @@ def rows_of(facts, limits):
     """Rows of check() for an estimate with these facts and limits."""
     nothing = np.zeros(0)
     estimate = Estimate(nothing, nothing, np.inf, "classes", nothing, facts, nothing)
-    return identification_rows("b v. a", "classes", estimate.but(limits=limits))
+    return identification_rows("b v. a", "classes", estimate.replace(limits=limits))
 
 
 LIMITED = {name: rule for name, rule in rows_of_check().items() if rule.startswith("above")}

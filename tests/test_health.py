@@ -101,7 +101,7 @@ def model(few_classes: object) -> LatentConfounder:
 
 def advised(estimate: object) -> set[str]:
     """Facts of an estimate that are advised on, if all of them are as bad as can be."""
-    worst = estimate.but(facts=dict.fromkeys(EVERYTHING, 1e6), not_identified="", warning="")
+    worst = estimate.replace(facts=dict.fromkeys(EVERYTHING, 1e6), not_identified="", warning="")
     rows = identification_rows("b v. a", "any", worst)
     return {row.quantity.removeprefix("b v. a: ") for row in rows if row.verdict == "look"}
 
@@ -169,9 +169,9 @@ def test_limits_are_those_of_the_rules(model: LatentConfounder) -> None:
     assert sparse.limits == {"tau": 1.5 / np.sqrt(n_genes), "lambda": 1.5}
     (classes,) = model._estimate("classes")
     assert classes.limits["heterogeneity"] == _identify.HETEROGENEITY
-    at_limit = sparse.but(facts={"tau": sparse.limits["tau"]})
+    at_limit = sparse.replace(facts={"tau": sparse.limits["tau"]})
     assert not _identify._not_identified_if_dense(at_limit).not_identified
-    above = sparse.but(facts={"tau": sparse.limits["tau"] + 1e-9})
+    above = sparse.replace(facts={"tau": sparse.limits["tau"] + 1e-9})
     assert _identify._not_identified_if_dense(above).not_identified
     for estimate, verdict in ((at_limit, "ok"), (above, "look")):
         rows = {r.quantity: r for r in identification_rows("", "sparse", estimate)}
@@ -201,7 +201,7 @@ def test_a_copy_of_the_treatment_is_checked_from_where_training_warns(few_classe
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_what_is_warned_of_is_checked(model: LatentConfounder) -> None:
     (estimate,) = model._estimate()
-    doubted = estimate.but(warning="dense effects", not_identified="")
+    doubted = estimate.replace(warning="dense effects", not_identified="")
     assert identification_rows("b v. a", "classes", doubted)[0] == (
         "b v. a: identified by classes",
         1.0,

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.func import grad, hessian, jacfwd, vmap
 
 from scovert.model.bulk._bootstrap import FLOOR
-from scovert.model.bulk._joint_fit import MEAN_SD, OFFSET, SCALE_SD, Cohort, JointFit
+from scovert.model.bulk._joint_fit import MEAN_SD, SCALE_SD, Cohort, JointFit
 from scovert.model.bulk._residual import DF
+from scovert.model.bulk._signature import OFFSET
 
 __all__ = ["Density", "laplace", "laplace_at_mode", "t_loss"]
 

@@ -20,20 +20,21 @@ from benchmarks.runs import costs_of
 from scovert.model.bulk._bootstrap import (
     COVERAGE,
     FLOOR,
-    N_COHORTS,
+    MIN_LOG_SD,
     QUANTILE,
+    add_sample_errors,
+    add_shared_errors,
     bootstrap,
-    find_multiplier,
+    coverage_multiplier,
     simulate_cohort,
     widen,
-    with_own_errors,
-    with_shared_errors,
 )
-from scovert.model.bulk._content import Content, find_content
+from scovert.model.bulk._budget import BulkBudget
 from scovert.model.bulk._deconvolve import N_DRAWS
 from scovert.model.bulk._joint_fit import Cohort, JointFit, fit_cohort
-from scovert.model.bulk._rna_content import to_cells
+from scovert.model.bulk._rna_per_cell import RnaPerCell
 from scovert.model.bulk._samples import Samples
+from scovert.model.bulk._signature import sum_states
 
 __all__ = ["score_sampling"]
 
@@ -48,23 +49,22 @@ class Start:
     fit: JointFit
     types: list[str]
     state_type: NDArray
-    content: Content
+    rna_per_cell: RnaPerCell
 
     def by_type(self, weights: NDArray) -> NDArray:
-        return weights @ np.eye(len(self.types))[self.state_type]
+        return sum_states(weights, self.state_type)
 
 
 def start_of(case: Case) -> Start:
     """Fit as ``deconvolve`` does."""
     model = trained(case)
     (signature,) = model._signatures.values()
-    samples = Samples.read(case.bulk, None, case.kind, signature.genes)
+    samples = Samples.read(case.bulk, None, case.kind, model._gene_names)
     profiles, cpm, millions = samples.shared_with(signature, model._n_genes(signature))
-    at = profiles.informative
-    cohort = Cohort.of(cpm[:, at], profiles.shares[:, at], profiles.variance[:, at], millions)
-    content = find_content(profiles, signature.n_cells, case.cell_size)
+    cohort = Cohort.of_profiles(profiles, cpm, millions)
+    rna_per_cell = RnaPerCell.choose(profiles, signature.n_cells, case.cell_size)
     types = list(profiles.types)
-    return Start(cohort, fit_cohort(cohort), types, profiles.state_type, content)
+    return Start(cohort, fit_cohort(cohort), types, profiles.state_type, rna_per_cell)
 
 
 def by_bootstrap(cohort: Cohort, fit: JointFit, rng: np.random.Generator) -> tuple[NDArray, dict]:
@@ -97,8 +97,9 @@ def score_sampling(scenario: str, method: str, seed: int) -> dict:
     start, rng = start_of(case), np.random.default_rng(seed)
     name, _, rest = method.partition(" x ")
     (rna, facts), costs = costs_of(partial(draws_of, start, name, bool(rest), rng))
-    relative = to_cells(rna, start.content.sizes)
-    absolute = with_shared_errors(with_own_errors(relative, rng), start.content.groups, rng)
+    relative = start.rna_per_cell.to_cells(rna)
+    with_own = add_sample_errors(relative, rng)
+    absolute = add_shared_errors(with_own, start.rna_per_cell.error_groups, rng)
     found = {f"relative_{k}": v for k, v in scores_of(relative, start, case).items()}
     log_sd = np.log(rna + FLOOR).std(0)
     return {
@@ -130,7 +131,7 @@ def draws_of(
     if not is_widened:
         return rna, facts
     if name == "bootstrap":
-        factor = find_multiplier(start.cohort, start.fit, start.state_type, start.by_type, rng)
+        factor = coverage_multiplier(start.cohort, start.fit, start.state_type, rng)
     else:
         factor = multiplier_of(SAMPLERS[name], start, rng)
     centre = start.by_type(start.fit.weights)
@@ -138,13 +139,13 @@ def draws_of(
 
 
 def multiplier_of(sampler: Sampler, start: Start, rng: np.random.Generator) -> float:
-    """Factor by which errors exceed what the draws say, by the rule of `find_multiplier`."""
+    """Factor by which errors exceed what the draws say, by the rule of `coverage_multiplier`."""
     ratios = []
-    for _ in range(N_COHORTS):
+    for _ in range(BulkBudget.n_cohorts):
         simulated, truth = simulate_cohort(start.cohort, start.fit, start.state_type, rng)
         again = fit_cohort(simulated)
         draws, _ = sampler(simulated, again, rng)
         logs = (np.log(start.by_type(x) + FLOOR) for x in (truth, again.weights, draws))
         truth_log, found_log, draws_log = logs
-        ratios.append(np.abs(truth_log - found_log) / np.maximum(draws_log.std(0), 1e-3))
+        ratios.append(np.abs(truth_log - found_log) / np.maximum(draws_log.std(0), MIN_LOG_SD))
     return max(1.0, float(np.quantile(ratios, COVERAGE)) / QUANTILE)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from benchmarks.bulk.peers import Fractions, is_left_out
 from benchmarks.bulk.sets import Case
-from scovert.model.bulk._rna_content import RNA_PER_CELL
+from scovert.model.bulk._rna_per_cell import RNA_PER_CELL
 from scovert.model.bulk._type_names import match_types
 
 __all__ = ["cells_of"]

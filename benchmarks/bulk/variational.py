@@ -16,7 +16,6 @@ from pyro.infer.autoguide import AutoLowRankMultivariateNormal, AutoNormal, init
 from benchmarks.bulk.laplace import N_DRAWS, Density, t_loss
 from scovert.model.bulk._joint_fit import (
     MEAN_SD,
-    OFFSET,
     PRIOR_SD,
     SCALE_SD,
     SPREAD_RANGE,
@@ -24,6 +23,7 @@ from scovert.model.bulk._joint_fit import (
     JointFit,
 )
 from scovert.model.bulk._residual import DF
+from scovert.model.bulk._signature import OFFSET
 
 __all__ = ["GUIDES", "variational"]
 

@@ -1,4 +1,4 @@
-"""Names of cell types in the table of RNA content, under the path that scripts may import."""
+"""Names of cell types in the table of RNA per cell, under the path that scripts may import."""
 
 from scovert.model.bulk._type_names import match_types
 

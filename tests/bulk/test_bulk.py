@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,15 +16,22 @@ from numpy.typing import NDArray
 from scipy import optimize, sparse, stats
 
 from scovert.data import pbmc68k
-from scovert.model import BulkDeconvolution, BulkResult
-from scovert.model.bulk._bootstrap import bootstrap
-from scovert.model.bulk._joint_fit import fit_cohort
-from scovert.model.bulk._rna_content import RNA_PER_CELL
+from scovert.model import BulkBudget, BulkDeconvolution, BulkResult
+from scovert.model.bulk._rna_per_cell import RNA_PER_CELL
 from scovert.simulate import Platform
 from scovert.simulate import bulk as mix
 
 TYPES = ["B", "DC", "Mono/cyte", "NK", "T"]
-QUICK = {"kind": "counts", "cell_size": "reference"}
+FEW = BulkBudget(
+    n_bootstrap=10,
+    n_bootstrap_steps=60,
+    n_cohorts=1,
+    n_cohort_bootstrap=8,
+    n_cohort_bootstrap_steps=40,
+)
+SHORT = replace(FEW, n_steps=12)
+QUICK = {"kind": "counts", "cell_size": "reference", "budget": FEW}
+BRIEF = QUICK | {"budget": SHORT}  # where it matters only that two fits are the same
 NAMES = {
     "CD14+ Monocyte": "Mono/cyte",
     "CD19+ B": "B",
@@ -33,23 +40,6 @@ NAMES = {
 }
 
 pytestmark = pytest.mark.usefixtures("seed")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def few_draws() -> Iterator[None]:
-    """Take few draws for intervals, to save time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(bootstrap.__kwdefaults__, "n_draws", 10)
-        patch.setitem(bootstrap.__kwdefaults__, "n_steps", 60)
-        for name, value in (("N_COHORTS", 1), ("N_DRAWS_SIMULATED", 8), ("STEPS_SIMULATED", 40)):
-            patch.setattr(f"scovert.model.bulk._bootstrap.{name}", value)
-        yield
-
-
-@pytest.fixture
-def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take few steps, where it matters only that two fits are the same."""
-    monkeypatch.setitem(fit_cohort.__kwdefaults__, "n_steps", 12)
 
 
 @dataclass
@@ -97,9 +87,7 @@ def model(data: Data) -> BulkDeconvolution:
 
 @pytest.fixture(scope="module")
 def brief_result(model: BulkDeconvolution, data: Data) -> BulkResult:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(fit_cohort.__kwdefaults__, "n_steps", 12)
-        return model.deconvolve(data.bulk, **QUICK)
+    return model.deconvolve(data.bulk, **BRIEF)
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +208,7 @@ def test_the_scale_of_a_sample_does_not_matter(
     tpm.X = in_millions(tpm)
     shares = tpm.copy()
     shares.X = shares.X * np.random.default_rng(0).uniform(0.1, 30, (7, 1))
-    options = {"kind": "tpm", "cell_size": "reference"}
+    options = QUICK | {"kind": "tpm"}
     found = [model.get_proportions(b, **options) for b in (tpm, shares)]
     pd.testing.assert_frame_equal(found[0], found[1], atol=1e-4)
     # counts say how deep they are, which is all the difference
@@ -232,9 +220,8 @@ def in_millions(bulk: AnnData) -> NDArray:
     return counts / counts.sum(1, keepdims=True) * 1e6
 
 
-@pytest.mark.usefixtures("brief")
 def test_the_kind_is_told(model: BulkDeconvolution, data: Data, brief_result: BulkResult) -> None:
-    options = {"cell_size": "reference", "interval": None}
+    options = {"cell_size": "reference", "interval": None, "budget": SHORT}
     with pytest.warns(UserWarning, match="kind='counts'.*whole numbers"):
         found = model.deconvolve(data.bulk, **options)
     pd.testing.assert_frame_equal(found.proportions, brief_result.proportions)
@@ -244,7 +231,6 @@ def test_the_kind_is_told(model: BulkDeconvolution, data: Data, brief_result: Bu
         assert model.deconvolve(tpm, **options).quality.attrs["kind"] == "tpm"
 
 
-@pytest.mark.usefixtures("brief")
 def test_the_order_and_number_of_genes_do_not_matter(
     model: BulkDeconvolution, data: Data, brief_result: BulkResult
 ) -> None:
@@ -256,7 +242,7 @@ def test_the_order_and_number_of_genes_do_not_matter(
     )
     both = ad.concat([extra, data.bulk], axis=1, merge="first")
     both = both[:, rng.permutation(both.n_vars)].copy()
-    pd.testing.assert_frame_equal(model.get_proportions(both, **QUICK), brief_result.proportions)
+    pd.testing.assert_frame_equal(model.get_proportions(both, **BRIEF), brief_result.proportions)
 
 
 def test_samples_in_another_order(
@@ -277,7 +263,6 @@ FORMS = {
 }
 
 
-@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("form", FORMS)
 def test_any_matrix(
     model: BulkDeconvolution, data: Data, brief_result: BulkResult, form: str, tmp_path: Path
@@ -286,27 +271,25 @@ def test_any_matrix(
     bulk = data.bulk.copy()
     bulk.X = FORMS[form](counts)
     before = bulk.copy()
-    found = model.get_proportions(bulk, **QUICK)
+    found = model.get_proportions(bulk, **BRIEF)
     pd.testing.assert_frame_equal(found, brief_result.proportions)
     assert type(bulk.X) is type(before.X)
     if form in ("dense", "csr"):
         bulk.write_h5ad(tmp_path / "bulk.h5ad")
         backed = ad.read_h5ad(tmp_path / "bulk.h5ad", backed="r")
         pd.testing.assert_frame_equal(
-            model.get_proportions(backed, **QUICK), brief_result.proportions
+            model.get_proportions(backed, **BRIEF), brief_result.proportions
         )
 
 
-@pytest.mark.usefixtures("brief")
 def test_layers(model: BulkDeconvolution, data: Data, brief_result: BulkResult) -> None:
     bulk = data.bulk.copy()
     bulk.layers["counts"] = bulk.X.copy()
     bulk.X = np.log1p(in_millions(bulk))
-    found = model.get_proportions(bulk, layer="counts", **QUICK)
+    found = model.get_proportions(bulk, layer="counts", **BRIEF)
     pd.testing.assert_frame_equal(found, brief_result.proportions)
 
 
-@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.csc_matrix, np.asarray, "backed"])
 def test_any_reference(
     data: Data, brief_result: BulkResult, form: Callable | str, tmp_path: Path
@@ -323,20 +306,21 @@ def test_any_reference(
         reference.X = reference.X.log1p()
         model = train(reference, {"layer": "raw"})
     pd.testing.assert_frame_equal(
-        model.get_proportions(data.bulk, **QUICK), brief_result.proportions
+        model.get_proportions(data.bulk, **BRIEF), brief_result.proportions
     )
 
 
 # RNA content
 
 
-@pytest.mark.usefixtures("brief")
 def test_content_of_the_table(data: Data) -> None:
     reference = data.reference.copy()
     reference.obs["kind"] = reference.obs["kind"].replace({"Mono/cyte": "Monocytes"})
     model = train(reference)
-    table = model.deconvolve(data.bulk, kind="counts", interval=None)
-    rest = model.deconvolve(data.bulk, kind="counts", interval=None, cell_size="table")
+    table = model.deconvolve(data.bulk, kind="counts", interval=None, budget=SHORT)
+    rest = model.deconvolve(
+        data.bulk, kind="counts", interval=None, budget=SHORT, cell_size="table"
+    )
     pd.testing.assert_frame_equal(table.proportions, rest.proportions)
     assert table.quality.attrs["cell_size"] == "table"
     matched = {"B": "B", "DC": "DC", "Monocytes": "monocyte", "NK": "NK", "T": "T"}
@@ -346,45 +330,52 @@ def test_content_of_the_table(data: Data) -> None:
     np.testing.assert_allclose(table.cell_sizes, expected / stats.gmean(expected), rtol=0.005)
 
 
-@pytest.mark.usefixtures("brief")
 def test_content_as_given(model: BulkDeconvolution, data: Data, brief_result: BulkResult) -> None:
-    none = model.deconvolve(data.bulk, kind="counts", cell_size="none", interval=None)
+    none = model.deconvolve(
+        data.bulk, kind="counts", cell_size="none", interval=None, budget=SHORT
+    )
     pd.testing.assert_frame_equal(none.proportions, none.mrna_fractions)
     assert (none.cell_sizes == 1).all()
     given = dict(zip(TYPES, (1, 2, 3, 4, 5), strict=True))
-    found = model.deconvolve(data.bulk, kind="counts", cell_size=given, interval=None)
+    found = model.deconvolve(
+        data.bulk, kind="counts", cell_size=given, interval=None, budget=SHORT
+    )
     cells = none.mrna_fractions / pd.Series(given)
     cells = cells.div(cells.sum(axis=1), axis=0)
     np.testing.assert_allclose(found.proportions, cells, atol=1e-3)
     part = {"T": 1.0, "B": brief_result.cell_sizes["B"] / brief_result.cell_sizes["T"]}
     with pytest.warns(UserWarning, match=r"no number for \['DC', 'Mono/cyte', 'NK'\].*reference"):
-        found = model.get_proportions(data.bulk, kind="counts", cell_size=part)
+        found = model.get_proportions(
+            data.bulk, kind="counts", cell_size=part, interval=None, budget=SHORT
+        )
     pd.testing.assert_frame_equal(found, brief_result.proportions, atol=1e-3)
 
 
-@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("cell_size", ["auto", "table"])
 def test_content_of_two_kinds_is_said(data: Data, cell_size: str) -> None:
     reference = data.reference.copy()
     names = {"Mono/cyte": "CD14-positive monocyte", "DC": "APC", "NK": "innate", "T": "T cell"}
     reference.obs["kind"] = reference.obs["kind"].replace(names)
     model = train(reference)
-    options = {"kind": "counts", "interval": None, "cell_size": cell_size}
+    options = {"kind": "counts", "interval": None, "cell_size": cell_size, "budget": SHORT}
     known = ["B", "CD14-positive monocyte", "T cell"]
     message = rf"no number for \['APC', 'innate'\], but for {known}".replace("for [", r"for \[")
     message += r".*in the reference.*Pass a number for every type"
     with pytest.warns(UserWarning, match=message):
         found = model.deconvolve(data.bulk, **options, unknown=True)
     origins = {kind: "table" if kind in known else "reference" for kind in model.types}
-    assert found.quality.attrs["size_origins"] == origins | {"unknown": "mean of the types"}
+    assert found.quality.attrs["cell_size_origins"] == origins | {"unknown": "mean of the types"}
     assert found.counted_in_reference == ["APC", "innate"]
     assert "cell_size='table' but 'reference' for APC, innate\n" in repr(found)
-    assert found.record()["types"]["size_origin"].to_dict() == found.quality.attrs["size_origins"]
+    assert (
+        found.record()["types"]["cell_size_origin"].to_dict()
+        == found.quality.attrs["cell_size_origins"]
+    )
     sizes = dict.fromkeys(model.types, 1.0)
     with warnings.catch_warnings(action="error"):
         whole = model.deconvolve(data.bulk, **options | {"cell_size": sizes})
     assert whole.counted_in_reference == []
-    assert set(whole.quality.attrs["size_origins"].values()) == {"mapping"}
+    assert set(whole.quality.attrs["cell_size_origins"].values()) == {"mapping"}
 
 
 def test_references_with_content_of_two_kinds_are_said(
@@ -392,18 +383,17 @@ def test_references_with_content_of_two_kinds_are_said(
 ) -> None:
     quality = brief_result.quality.copy()
     origins = dict.fromkeys(model.types, "table")
-    quality.attrs = quality.attrs | {"cell_size": "table", "size_origins": origins}
+    quality.attrs = quality.attrs | {"cell_size": "table", "cell_size_origins": origins}
     with pytest.warns(UserWarning, match=r"RNA per cell from \['reference', 'table'\].*same num"):
         found = BulkResult.average([brief_result, replace(brief_result, quality=quality)])
-    assert set(found.quality.attrs["size_origins"].values()) == {"reference and table"}
+    assert set(found.quality.attrs["cell_size_origins"].values()) == {"reference and table"}
     assert found.counted_in_reference == model.types
     with warnings.catch_warnings(action="error"):
         alike = BulkResult.average([brief_result, brief_result])
-    assert set(alike.quality.attrs["size_origins"].values()) == {"reference"}
+    assert set(alike.quality.attrs["cell_size_origins"].values()) == {"reference"}
     assert alike.counted_in_reference == []
 
 
-@pytest.mark.usefixtures("brief")
 def test_content_that_is_not_known_comes_from_the_reference(
     data: Data, brief_result: BulkResult
 ) -> None:
@@ -411,7 +401,7 @@ def test_content_that_is_not_known_comes_from_the_reference(
     reference.obs["kind"] = reference.obs["kind"].replace({"T": "tumour", "DC": "stroma"})
     model = train(reference)
     with pytest.warns(UserWarning, match="'stroma', 'tumour'.*not in the table.*cell_size"):
-        found = model.deconvolve(data.bulk, kind="counts", interval=None)
+        found = model.deconvolve(data.bulk, kind="counts", interval=None, budget=SHORT)
     assert found.quality.attrs["cell_size"] == "reference"
     found = found.proportions.rename(columns={"tumour": "T", "stroma": "DC"})[TYPES]
     pd.testing.assert_frame_equal(found, brief_result.proportions, atol=1e-3)
@@ -481,7 +471,6 @@ def test_intervals_hold_what_is_there(result: BulkResult, data: Data) -> None:
     assert relative < 0.8 * (result.upper - result.lower).mean(axis=None)
 
 
-@pytest.mark.usefixtures("brief")
 def test_intervals_are_quantiles_of_the_draws(
     model: BulkDeconvolution, data: Data, brief_result: BulkResult
 ) -> None:
@@ -491,16 +480,15 @@ def test_intervals_are_quantiles_of_the_draws(
     low, high = np.quantile(result.draws, [0.05, 0.95], axis=0)
     np.testing.assert_allclose(result.lower, np.minimum(low, result.proportions))
     np.testing.assert_allclose(result.upper, np.maximum(high, result.proportions))
-    narrow = model.deconvolve(data.bulk, **QUICK, interval=0.5)
+    narrow = model.deconvolve(data.bulk, **BRIEF, interval=0.5)
     assert (narrow.upper - narrow.lower <= result.upper - result.lower + 1e-12).all(axis=None)
     np.testing.assert_array_equal(narrow.draws, result.draws)  # the same seed
 
 
-@pytest.mark.usefixtures("brief")
 def test_intervals_can_be_left_out(
     model: BulkDeconvolution, data: Data, brief_result: BulkResult
 ) -> None:
-    found = model.deconvolve(data.bulk, **QUICK, interval=None)
+    found = model.deconvolve(data.bulk, **BRIEF, interval=None)
     pd.testing.assert_frame_equal(found.proportions, brief_result.proportions)
     for name in ("lower", "upper", "relative_lower", "relative_upper", "draws"):
         assert getattr(found, name) is None, name
@@ -519,16 +507,15 @@ def test_negative_binomial_counts(model: BulkDeconvolution, data: Data) -> None:
     assert not np.allclose(found.proportions, robust, atol=1e-4)
 
 
-@pytest.mark.usefixtures("brief")
 def test_an_unknown_component(model: BulkDeconvolution, data: Data, result: BulkResult) -> None:
-    found = model.deconvolve(data.bulk, **QUICK, unknown=True)
+    found = model.deconvolve(data.bulk, **BRIEF, unknown=True)
     assert found.proportions.columns.tolist() == [*TYPES, "unknown"]
     assert found.lower.columns.tolist() == [*TYPES, "unknown"]
     assert found.draws.shape == (600, 7, 6)
     np.testing.assert_allclose(found.proportions.sum(axis=1), 1)
     assert np.isfinite(found.draws).all()
     measured = data.truth[:1]
-    corrected = model.get_proportions(data.bulk, **QUICK, unknown=True, measured=measured)
+    corrected = model.get_proportions(data.bulk, **BRIEF, unknown=True, measured=measured)
     pd.testing.assert_series_equal(corrected["unknown"], found.proportions["unknown"])
 
 
@@ -546,9 +533,7 @@ def studies(data: Data) -> AnnData:
 
 @pytest.fixture(scope="module")
 def singles(studies: AnnData, data: Data) -> list[BulkResult]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(fit_cohort.__kwdefaults__, "n_steps", 12)
-        return [m.deconvolve(data.bulk, **QUICK) for m in of_studies(studies)]
+    return [m.deconvolve(data.bulk, **BRIEF) for m in of_studies(studies)]
 
 
 def of_studies(studies: AnnData) -> list[BulkDeconvolution]:
@@ -564,10 +549,9 @@ def test_an_average_is_better_than_its_parts(studies: AnnData, data: Data) -> No
     assert error(average.proportions, data.truth) < np.mean([error(t, data.truth) for t in tables])
 
 
-@pytest.mark.usefixtures("brief")
 def test_studies_are_averaged(studies: AnnData, singles: list[BulkResult], data: Data) -> None:
     model = train(studies, {"batch_key": "study"}, min_cells_per_type=5)
-    found = model.deconvolve(data.bulk, **QUICK)
+    found = model.deconvolve(data.bulk, **BRIEF)
     expected = BulkResult.average(singles)
     for name in ("proportions", "lower", "upper", "mrna_fractions", "quality"):
         pd.testing.assert_frame_equal(getattr(found, name), getattr(expected, name))
@@ -576,9 +560,8 @@ def test_studies_are_averaged(studies: AnnData, singles: list[BulkResult], data:
     assert found.draws.shape == (1200, 7, 5)
 
 
-@pytest.mark.usefixtures("brief")
 def test_measured_types_that_a_study_lacks(studies: AnnData, data: Data) -> None:
-    options = {**QUICK, "interval": None}
+    options = BRIEF | {"interval": None}
     both = train(studies, {"batch_key": "study"}, min_cells_per_type=5)
     found = both.deconvolve(data.bulk, **options, measured=data.truth[:2])
     singles = []
@@ -658,12 +641,11 @@ def test_a_result_is_read_without_another_fit(
         model.get_proportions(result, cell_size="none")
 
 
-@pytest.mark.usefixtures("brief")
 def test_views_of_a_bulk(model: BulkDeconvolution, data: Data, brief_result: BulkResult) -> None:
     pd.testing.assert_frame_equal(
-        model.get_mrna_fractions(data.bulk, **QUICK), brief_result.mrna_fractions
+        model.get_mrna_fractions(data.bulk, **BRIEF), brief_result.mrna_fractions
     )
-    pd.testing.assert_frame_equal(model.get_fit_quality(data.bulk, **QUICK), brief_result.quality)
+    pd.testing.assert_frame_equal(model.get_fit_quality(data.bulk, **BRIEF), brief_result.quality)
 
 
 # Annotation
@@ -671,12 +653,11 @@ def test_views_of_a_bulk(model: BulkDeconvolution, data: Data, brief_result: Bul
 SLOTS = ["proportions", "lower", "upper", "mrna_fractions"]
 
 
-@pytest.mark.usefixtures("brief")
 def test_annotate_writes_the_result(
     model: BulkDeconvolution, data: Data, brief_result: BulkResult, tmp_path: Path
 ) -> None:
     bulk = data.bulk.copy()
-    assert model.annotate(bulk, **QUICK) is None
+    assert model.annotate(bulk, **BRIEF) is None
     for name in SLOTS:
         written = bulk.obsm[f"bulk_{name}"]
         expected = getattr(brief_result, name)
@@ -703,7 +684,6 @@ def test_annotate_writes_the_result(
     model.annotate(read, result=brief_result)  # its own slots, also after a file
 
 
-@pytest.mark.usefixtures("brief")
 def test_annotate_takes_a_result(
     model: BulkDeconvolution, data: Data, brief_result: BulkResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -721,7 +701,6 @@ def test_annotate_takes_a_result(
         model.annotate(bulk[::-1].copy(), result=brief_result)
 
 
-@pytest.mark.usefixtures("brief")
 def test_annotate_overwrites_only_its_own(
     model: BulkDeconvolution, data: Data, brief_result: BulkResult
 ) -> None:

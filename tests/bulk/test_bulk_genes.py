@@ -14,20 +14,20 @@ from anndata import AnnData
 from scipy import sparse
 
 from scovert.data import pbmc68k
-from scovert.model import BulkDeconvolution, BulkResult, LatentConfounder, PairedVAE
-from scovert.model.bulk._joint_fit import fit_cohort
+from scovert.model import (
+    BulkBudget,
+    BulkDeconvolution,
+    BulkResult,
+    LatentConfounder,
+    PairedVAE,
+)
 
-OPTIONS = {"kind": "counts", "cell_size": "none", "interval": None}
+SHORT = BulkBudget(n_steps=12)  # it matters only that two fits are the same
+OPTIONS = {"kind": "counts", "cell_size": "none", "interval": None, "budget": SHORT}
 TABLE = pd.read_csv(files("scovert.core.genes") / "housekeeping.csv", comment="#")
 N_SAMPLES, N_RIBOSOMAL = 7, 90
 
 pytestmark = pytest.mark.usefixtures("seed")
-
-
-@pytest.fixture
-def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take few steps, where it matters only that two fits are the same."""
-    monkeypatch.setitem(fit_cohort.__kwdefaults__, "n_steps", 12)
 
 
 class Cohort:
@@ -127,9 +127,7 @@ ALIKE = {
 
 @pytest.fixture(scope="module")
 def expected(cohort: Cohort) -> BulkResult:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(fit_cohort.__kwdefaults__, "n_steps", 12)
-        return ask(cohort.reference(cohort.symbols), cohort.bulk(cohort.symbols))[0]
+    return ask(cohort.reference(cohort.symbols), cohort.bulk(cohort.symbols))[0]
 
 
 def assert_same(result: BulkResult, expected: BulkResult) -> None:
@@ -145,7 +143,6 @@ def test_ribosomal_genes_are_left_out(cohort: Cohort, expected: BulkResult) -> N
     assert expected.quality.attrs["genes_matched_by"] == "var_names"
 
 
-@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("case", ALIKE)
 def test_fractions_do_not_depend_on_names(cohort: Cohort, expected: BulkResult, case: str) -> None:
     names, columns = ALIKE[case](cohort)
@@ -167,7 +164,6 @@ def test_what_cannot_be_known_is_said(cohort: Cohort) -> None:
     assert cohort.error(unknown) > 3 * cohort.error(known)
 
 
-@pytest.mark.usefixtures("brief")
 def test_names_of_the_bulk_tell_what_those_of_the_reference_do_not(
     cohort: Cohort, expected: BulkResult
 ) -> None:
@@ -227,7 +223,6 @@ MATCHED = {
 }
 
 
-@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("case", MATCHED)
 def test_genes_are_matched_by_other_names(cohort: Cohort, expected: BulkResult, case: str) -> None:
     ours, theirs, source = MATCHED[case]
@@ -250,7 +245,6 @@ def halves(adata: AnnData, names: pd.Index) -> AnnData:
     return AnnData(np.hstack([dense, half]), obs=adata.obs, var=var)
 
 
-@pytest.mark.usefixtures("brief")
 def test_genes_of_one_name_are_added_up(cohort: Cohort, expected: BulkResult) -> None:
     more = pd.Index([f"ENSG8{i:010d}" for i in range(20)])
     reference = cohort.reference(cohort.symbols)
@@ -267,7 +261,6 @@ def test_genes_of_one_name_are_added_up(cohort: Cohort, expected: BulkResult) ->
     assert "The counts of 20 genes are added" in said[0]
 
 
-@pytest.mark.usefixtures("brief")
 def test_layers_are_those_of_the_genes_of_the_bulk(cohort: Cohort) -> None:
     model = train(cohort.reference(cohort.symbols, gene_ids=cohort.identifiers))
     alike, other = cohort.bulk(cohort.symbols), cohort.bulk(cohort.identifiers + ".1")[:, ::-1]
@@ -283,7 +276,6 @@ def test_layers_are_those_of_the_genes_of_the_bulk(cohort: Cohort) -> None:
     assert "gene_ids" in other.uns["bulk"]["genes_matched_by"]
 
 
-@pytest.mark.usefixtures("brief")
 def test_references_of_other_names_are_averaged(cohort: Cohort) -> None:
     """Genes of a result go by the names of the bulk, whatever a reference calls them."""
     by_identifier = train(cohort.reference(cohort.identifiers))
@@ -301,7 +293,6 @@ def test_references_of_other_names_are_averaged(cohort: Cohort) -> None:
     ]
 
 
-@pytest.mark.usefixtures("brief")
 def test_a_saved_model_knows_the_names(cohort: Cohort, tmp_path: Path) -> None:
     reference = cohort.reference(cohort.symbols, gene_ids=cohort.identifiers)
     model = train(reference)
@@ -312,7 +303,6 @@ def test_a_saved_model_knows_the_names(cohort: Cohort, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(results[0].proportions, results[1].proportions)
 
 
-@pytest.mark.usefixtures("brief")
 def test_a_model_saved_before_keeps_its_genes(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,7 +316,6 @@ def test_a_model_saved_before_keeps_its_genes(
     old = train(cohort.reference(symbols))
     expected = old.deconvolve(cohort.bulk(symbols), **OPTIONS)
     monkeypatch.undo()
-    monkeypatch.setitem(fit_cohort.__kwdefaults__, "n_steps", 12)
     del old.is_kept_, old.gene_names_
     old.save(tmp_path / "old")
     again = BulkDeconvolution.load(tmp_path / "old", cohort.reference(symbols))
@@ -345,7 +334,6 @@ def test_other_names_without_a_way_are_refused(cohort: Cohort) -> None:
         model.deconvolve(cohort.bulk(cohort.identifiers), **OPTIONS)
 
 
-@pytest.mark.usefixtures("brief")
 def test_a_transposed_bulk_of_other_names(cohort: Cohort) -> None:
     model = train(cohort.reference(cohort.symbols, gene_ids=cohort.identifiers))
     with pytest.raises(ValueError, match="looks transposed.*are genes of the reference"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import anndata as ad
@@ -14,21 +14,14 @@ from anndata import AnnData
 
 from scovert.core._minibatch import check_new_genes
 from scovert.data import read_bulk
-from scovert.model import BulkDeconvolution, BulkResult
-from scovert.model.bulk._joint_fit import fit_cohort
+from scovert.model import BulkBudget, BulkDeconvolution, BulkResult
 
-OPTIONS = {"kind": "counts", "cell_size": "none", "interval": None}
+SHORT = BulkBudget(n_steps=10)
+OPTIONS = {"kind": "counts", "cell_size": "none", "interval": None, "budget": SHORT}
 TYPES = ["B", "T/CD4", "T/CD8", "tumour"]
 Make = Callable[[], AnnData]
 
 pytestmark = pytest.mark.usefixtures("seed")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def few_steps() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(fit_cohort.__kwdefaults__, "n_steps", 10)
-        yield
 
 
 def fit(adata: AnnData) -> BulkDeconvolution:

@@ -72,8 +72,21 @@ def run(folder: Path, output: Path, *arguments: object, source: object = "sample
     return CliRunner().invoke(app, ["deconvolve", *map(str, names)])
 
 
+def found_in(output: Path) -> pd.DataFrame:
+    return ad.read_h5ad(output).obsm["bulk_proportions"]
+
+
 def truth_of(folder: Path) -> pd.DataFrame:
     return ad.read_h5ad(folder / "bulk.h5ad").obsm["truth_proportions"]
+
+
+@pytest.fixture(scope="module")
+def plain(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, pd.DataFrame]:
+    """Run with no other option: what was said of it, and the proportions."""
+    output = tmp_path_factory.mktemp("plain") / "o.h5ad"
+    result = run(folder, output)
+    assert result.exit_code == 0, result.output
+    return result.output, found_in(output)
 
 
 def test_it_writes_what_the_model_finds(folder: Path, tmp_path: Path) -> None:
@@ -107,20 +120,18 @@ def test_it_writes_what_the_model_finds(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(again, proportions, atol=1e-6)
 
 
-def test_genes_are_found_by_other_names(folder: Path, tmp_path: Path) -> None:
+def test_genes_are_found_by_other_names(folder: Path, plain: tuple, tmp_path: Path) -> None:
     identifiers = [f"ENSG{g:011d}" for g in range(N_GENES)]
     reference = make_reference(1)
     reference.var["gene_ids"] = identifiers
     reference.write_h5ad(tmp_path / "reference.h5ad")
     table = pd.read_csv(folder / "samples.csv", index_col=0)
     table.set_axis(identifiers, axis=1).to_csv(tmp_path / "samples.csv")
-    same = run(folder, tmp_path / "same.h5ad")
     other = run(tmp_path, tmp_path / "other.h5ad", source=("reference.h5ad", "samples.csv"))
     assert other.exit_code == 0, other.output
     assert "matched by reference.var['gene_ids'] and bulk.var_names" in other.stderr
-    assert "matched by" not in same.output
-    found, expected = (ad.read_h5ad(tmp_path / f"{n}.h5ad").obsm for n in ("other", "same"))
-    pd.testing.assert_frame_equal(found["bulk_proportions"], expected["bulk_proportions"])
+    assert "matched by" not in plain[0]
+    pd.testing.assert_frame_equal(found_in(tmp_path / "other.h5ad"), plain[1])
 
 
 def test_it_says_what_was_assumed_and_found(folder: Path, tmp_path: Path) -> None:
@@ -154,22 +165,21 @@ def test_types_that_the_table_does_not_know_are_named(folder: Path, tmp_path: Pa
     assert "has no number for ['hepatocyte'], but for ['CD4 T cells', 'CD8 T']" in result.stderr
     assert "(a mapping), --cell-size reference for counts of all" in result.stderr
     types = ad.read_h5ad(tmp_path / "o.h5ad").uns["bulk"]["types"]
-    assert types["size_origin"].to_dict() == {
+    assert types["cell_size_origin"].to_dict() == {
         "CD4 T cells": "table", "CD8 T": "table", "hepatocyte": "reference"
     }  # fmt: skip
 
 
-def test_it_is_quiet_reproducible_and_takes_any_table(folder: Path, tmp_path: Path) -> None:
-    found = []
-    for source in ("samples.csv", "genes.tsv.gz", "bulk.h5ad"):
+def test_it_is_quiet_reproducible_and_takes_any_table(
+    folder: Path, plain: tuple, tmp_path: Path
+) -> None:
+    for source in ("genes.tsv.gz", "bulk.h5ad"):
         result = run(folder, tmp_path / f"{source}.h5ad", "--quiet", source=source)
         assert result.exit_code == 0, result.output
         assert result.output == ""
         written = ad.read_h5ad(tmp_path / f"{source}.h5ad")
         assert "bulk_lower" not in written.obsm
-        found.append(written.obsm["bulk_proportions"])
-    for other in found[1:]:
-        np.testing.assert_array_equal(other, found[0])
+        np.testing.assert_array_equal(written.obsm["bulk_proportions"], plain[1])
     assert "truth_proportions" in written.obsm  # what was there is kept
 
 
@@ -187,17 +197,13 @@ def test_progress_is_shown_unless_quiet(
     assert is_hidden == [bool(quiet)]
 
 
-def test_references_are_read_like_any_cells(folder: Path, tmp_path: Path) -> None:
-    plain = (folder / "ref1.h5ad").read_bytes()
-    (tmp_path / "ref.h5ad.gz").write_bytes(gzip.compress(plain))
+def test_references_are_read_like_any_cells(folder: Path, plain: tuple, tmp_path: Path) -> None:
+    packed = gzip.compress((folder / "ref1.h5ad").read_bytes())
+    (tmp_path / "ref.h5ad.gz").write_bytes(packed)
     files = (tmp_path / "ref.h5ad.gz", "samples.csv")
-    assert run(folder, tmp_path / "a.h5ad").exit_code == 0
-    result = run(folder, tmp_path / "b.h5ad", source=files)
+    result = run(folder, tmp_path / "o.h5ad", source=files)
     assert result.exit_code == 0, result.output
-    expected, found = (ad.read_h5ad(tmp_path / f"{name}.h5ad") for name in "ab")
-    pd.testing.assert_frame_equal(
-        found.obsm["bulk_proportions"], expected.obsm["bulk_proportions"]
-    )
+    pd.testing.assert_frame_equal(found_in(tmp_path / "o.h5ad"), plain[1])
 
 
 def test_samples_that_are_not_there_are_missed_before_the_fit(
@@ -220,16 +226,14 @@ def test_what_is_where_results_go_is_said_before_they_are_there(
     assert "error: The input holds ['obsm/bulk_proportions'] already" in result.stderr
 
 
-def test_several_references_are_averaged(folder: Path, tmp_path: Path) -> None:
-    single = []
-    for name in ("ref1.h5ad", "ref2.h5ad"):
-        assert run(folder, tmp_path / name, source=(name, "samples.csv")).exit_code == 0
-        single.append(ad.read_h5ad(tmp_path / name).obsm["bulk_proportions"])
+def test_several_references_are_averaged(folder: Path, plain: tuple, tmp_path: Path) -> None:
+    assert run(folder, tmp_path / "2.h5ad", source=("ref2.h5ad", "samples.csv")).exit_code == 0
+    single = plain[1], found_in(tmp_path / "2.h5ad")
     files = ("ref1.h5ad", "ref2.h5ad", "samples.csv")
     result = run(folder, tmp_path / "o.h5ad", "--save-model", tmp_path / "both", source=files)
     assert result.exit_code == 0, result.output
     mean = np.exp((np.log(single[0] + 0.001) + np.log(single[1] + 0.001)) / 2) - 0.001
-    found = ad.read_h5ad(tmp_path / "o.h5ad").obsm["bulk_proportions"]
+    found = found_in(tmp_path / "o.h5ad")
     np.testing.assert_allclose(found, mean.div(mean.sum(axis=1), axis=0), atol=1e-6)
     assert "The references disagree on" in result.stdout
     assert result.stderr.count("is taken as --kind counts") == 1
@@ -237,19 +241,16 @@ def test_several_references_are_averaged(folder: Path, tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "both").iterdir()} == {"ref1", "ref2"}
 
 
-def test_measured_samples_correct_the_others(folder: Path, tmp_path: Path) -> None:
-    # The simulated types do not differ in RNA as those of the table do
-    errors = []
-    for arguments in (
-        (),
-        ("--measured", folder / "measured.csv", "--group", "T=CD4 T cells, CD8 T")
-        + ("--group", "Mono=Monocytes"),
-    ):
-        result = run(folder, tmp_path / "o.h5ad", "--overwrite", *arguments)
-        assert result.exit_code == 0, result.output
-        found = ad.read_h5ad(tmp_path / "o.h5ad").obsm["bulk_proportions"]
-        errors.append((found - truth_of(folder)).iloc[2:]["Monocytes"].abs().mean())
-    assert errors[1] < 0.5 * errors[0]
+def test_measured_samples_correct_the_others(folder: Path, plain: tuple, tmp_path: Path) -> None:
+    """The simulated types do not differ in RNA as those of the table do."""
+    arguments = ("--measured", folder / "measured.csv", "--group", "T=CD4 T cells, CD8 T")
+    result = run(folder, tmp_path / "o.h5ad", *arguments, "--group", "Mono=Monocytes")
+    assert result.exit_code == 0, result.output
+    error, before = (
+        (found - truth_of(folder)).iloc[2:]["Monocytes"].abs().mean()
+        for found in (found_in(tmp_path / "o.h5ad"), plain[1])
+    )
+    assert error < 0.5 * before
 
 
 def test_empty_fields_were_not_measured(folder: Path, tmp_path: Path) -> None:
@@ -283,7 +284,7 @@ def test_sizes_can_come_from_a_file(folder: Path, tmp_path: Path) -> None:
     for size in (sizes, "none"):
         result = run(folder, tmp_path / "o.h5ad", "--overwrite", "--cell-size", size)
         assert result.exit_code == 0, result.output
-        shares.append(ad.read_h5ad(tmp_path / "o.h5ad").obsm["bulk_proportions"])
+        shares.append(found_in(tmp_path / "o.h5ad"))
     ratio = shares[0]["Monocytes"] / shares[0]["CD8 T"]
     expected = shares[1]["Monocytes"] / shares[1]["CD8 T"] / 4
     np.testing.assert_allclose(ratio, expected, rtol=0.01)
@@ -323,25 +324,20 @@ def test_names_are_text_in_all_tables(folder: Path, tmp_path: Path) -> None:
     assert "--measured has samples '1.10', '001', 'NA', of which 3 are unknown" in again.stderr
 
 
-def test_tables_with_identifiers_beside_symbols(folder: Path, tmp_path: Path) -> None:
+def test_tables_with_identifiers_beside_symbols(
+    folder: Path, plain: tuple, tmp_path: Path
+) -> None:
     table = pd.read_csv(folder / "samples.csv", index_col=0).T
     table.insert(0, "gene_id", [f"ENSG{g:011d}" for g in range(len(table))])
     table.set_index("gene_id", append=True).swaplevel().to_csv(
         tmp_path / "bulk.csv", index_label=["gene_id", "gene_name"]
     )
-    found = []
-    for name, arguments in (
-        (tmp_path / "bulk.csv", ()),
-        (tmp_path / "bulk.csv", ("--gene-column", "gene_name")),
-        ("samples.csv", ()),
-    ):
-        result = run(folder, tmp_path / "o.h5ad", "--overwrite", *arguments, source=name)
+    for arguments in ((), ("--gene-column", "gene_name")):
+        output, source = tmp_path / "o.h5ad", tmp_path / "bulk.csv"
+        result = run(folder, output, "--overwrite", *arguments, source=source)
         assert result.exit_code == 0, result.output
-        found.append(ad.read_h5ad(tmp_path / "o.h5ad").obsm["bulk_proportions"])
-        if name != "samples.csv":
-            assert "genes by column 'gene_name', descriptions of genes in 'gene" in result.stdout
-    pd.testing.assert_frame_equal(found[0], found[2])
-    pd.testing.assert_frame_equal(found[1], found[2])
+        assert "genes by column 'gene_name', descriptions of genes in 'gene" in result.stdout
+        pd.testing.assert_frame_equal(found_in(output), plain[1])
 
 
 def test_other_options_arrive(folder: Path, tmp_path: Path) -> None:
@@ -476,7 +472,7 @@ def test_it_refuses_with_one_line(
 
 
 def test_what_is_measured_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
-    """Nor the table of RNA content: all inputs stay."""
+    """Nor the table of RNA content per cell: all inputs stay."""
     for option in ("--measured", "--cell-size"):
         file = tmp_path / "p.csv"
         file.write_bytes((folder / "measured.csv").read_bytes())
@@ -525,16 +521,14 @@ def test_types_that_one_of_several_references_lacks(folder: Path, tmp_path: Path
     truth.to_csv(tmp_path / "types.csv")
     files = ("ref1.h5ad", tmp_path / "part.h5ad", "samples.csv")
     groups = ("--group", "T=CD4 T cells, CD8 T", "--group", "Mono=Monocytes")
-    for options in (
-        ("--cell-size", sizes),
-        ("--measured", tmp_path / "types.csv"),
-        ("--measured", folder / "measured.csv", *groups),
+    for options, sources in (
+        (("--cell-size", sizes), files),
+        (("--measured", tmp_path / "types.csv"), (files[1], files[0], files[2])),
+        (("--measured", folder / "measured.csv", *groups), files),
     ):
-        for sources in (files, (files[1], files[0], files[2])):
-            result = run(folder, tmp_path / "o.h5ad", "--overwrite", *options, source=sources)
-            assert result.exit_code == 0, result.output
-            found = ad.read_h5ad(tmp_path / "o.h5ad").obsm["bulk_proportions"]
-            assert set(found) == set(TYPES)
+        result = run(folder, tmp_path / "o.h5ad", "--overwrite", *options, source=sources)
+        assert result.exit_code == 0, result.output
+        assert set(found_in(tmp_path / "o.h5ad")) == set(TYPES)
     sizes.write_text("CD4 T cells,1\nDC,2\n")
     result = run(folder, tmp_path / "p.h5ad", "--cell-size", sizes, source=files)
     assert result.exit_code == 1

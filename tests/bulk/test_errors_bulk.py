@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import anndata as ad
@@ -14,20 +14,12 @@ import pytest
 from anndata import AnnData
 from scipy import sparse
 
-from scovert.model import BulkDeconvolution
-from scovert.model.bulk._joint_fit import fit_cohort
+from scovert.model import BulkBudget, BulkDeconvolution
 
 TYPES = ["B cells", "NK", "T/4", "tumour"]
 N_CELLS, N_GENES, N_SAMPLES = 137, 419, 6
 
 pytestmark = pytest.mark.usefixtures("seed")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def few_steps() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(fit_cohort.__kwdefaults__, "n_steps", 10)
-        yield
 
 
 def means() -> np.ndarray:
@@ -89,7 +81,8 @@ def model() -> BulkDeconvolution:
     return fit(make())
 
 
-QUIET = {"kind": "counts", "cell_size": "reference", "interval": None}
+SHORT = BulkBudget(n_steps=10)
+QUIET = {"kind": "counts", "cell_size": "reference", "interval": None, "budget": SHORT}
 
 
 # Refused when a reference is set up: what is done to it, the options, exception and message
@@ -775,11 +768,8 @@ def test_references_warn(adata: AnnData) -> None:
         fit(other)
 
 
-def test_many_cells_without_counts_change_little(
-    adata: AnnData, bulk: AnnData, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_cells_without_counts_change_little(adata: AnnData, bulk: AnnData) -> None:
     """They are no state of their own: profiles rest on the cells with counts."""
-    monkeypatch.setitem(fit_cohort.__kwdefaults__, "n_steps", 250)
     options = {"kind": "counts", "cell_size": "none"}
     expected = fit(adata.copy()).get_proportions(bulk, **options)
     dense = adata.X.toarray()

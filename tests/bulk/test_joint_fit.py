@@ -13,21 +13,21 @@ from scipy import optimize, sparse, stats
 from scipy.special import gammaln, softmax
 from sklearn.metrics import adjusted_rand_score
 
-from scovert.model.bulk import _bootstrap as _draws
+from scovert.model import BulkBudget
 from scovert.model.bulk import _joint_fit as _joint
 from scovert.model.bulk._bootstrap import (
+    add_sample_errors,
+    add_shared_errors,
     bootstrap,
-    find_multiplier,
+    coverage_multiplier,
     simulate_cohort,
     widen,
-    with_own_errors,
-    with_shared_errors,
 )
-from scovert.model.bulk._joint_fit import Cohort, JointFit, _Mixing, fit_cohort, refit_cohort
+from scovert.model.bulk._joint_fit import Cohort, JointFit, Mixture, fit_cohort, refit_cohort
 from scovert.model.bulk._measured import Measured
 from scovert.model.bulk._residual import robust_residual
-from scovert.model.bulk._rna_content import RNA_PER_CELL, size_groups, table_sizes, to_cells
-from scovert.model.bulk._signature import Profiles, Signature, _between_subjects
+from scovert.model.bulk._rna_per_cell import RNA_PER_CELL, RnaPerCell
+from scovert.model.bulk._signature import Profiles, Signature, _between_subjects, sum_states
 from scovert.model.bulk._states import find_states
 
 N_SAMPLES, N_TYPES, N_GENES = 9, 5, 127
@@ -143,13 +143,13 @@ def test_the_gradient_of_residuals() -> None:
 # The joint objective
 
 
-def random_mixing(seed: int, *, has_unknown: bool, n_fits: int = 2) -> _Mixing:
+def random_mixture(seed: int, *, has_unknown: bool, n_fits: int = 2) -> Mixture:
     torch.manual_seed(seed)
     logits = torch.zeros(3, 4 + has_unknown, dtype=torch.float64)
-    mixing = _Mixing(logits, 7, n_fits=n_fits, has_unknown=has_unknown)
-    for parameter in mixing.parameters():
+    mixture = Mixture(logits, 7, n_fits=n_fits, has_unknown=has_unknown)
+    for parameter in mixture.parameters():
         parameter.data.normal_(0, 0.4)
-    return mixing
+    return mixture
 
 
 @pytest.mark.parametrize("has_unknown", [False, True])
@@ -158,7 +158,7 @@ def test_the_prior_is_that_of_scipy(has_unknown: bool) -> None:
     variance = torch.rand(2, 1, 7, dtype=torch.float64)
     gene_weights = torch.rand(2, 1, 7, dtype=torch.float64)
 
-    def expected(m: _Mixing) -> float:
+    def expected(m: Mixture) -> float:
         p = {name: value.detach().numpy() for name, value in m.named_parameters()}
         sd = {k: p[f"log_sd.{k}"] for k in ("shift", "residual", "spread")}
         scale = np.sqrt(np.exp(2 * sd["shift"]) + variance.numpy())
@@ -174,18 +174,18 @@ def test_the_prior_is_that_of_scipy(has_unknown: bool) -> None:
             total += (gene_weights.numpy() * log_prob).sum()
         return -total
 
-    mixings = [random_mixing(seed, has_unknown=has_unknown) for seed in (0, 1)]
-    found = [m.log_prior(variance, gene_weights).item() for m in mixings]
-    wanted = [expected(m) for m in mixings]
+    drawn = [random_mixture(seed, has_unknown=has_unknown) for seed in (0, 1)]
+    found = [m.log_prior(variance, gene_weights).item() for m in drawn]
+    wanted = [expected(m) for m in drawn]
     assert found[0] - found[1] == pytest.approx(wanted[0] - wanted[1], rel=1e-9)
 
 
 def test_profiles_are_mixed_on_a_linear_scale() -> None:
-    mixing = random_mixing(0, has_unknown=True, n_fits=1)
+    mixture = random_mixture(0, has_unknown=True, n_fits=1)
     profiles = torch.rand(4, 7, dtype=torch.float64) * 100
-    found = mixing.mixed(profiles).detach().numpy()
-    unknown = (profiles.numpy().mean(0) + 10) * np.exp(mixing.unknown[0].detach().numpy())
-    weights = softmax(mixing.logits[0].detach().numpy(), -1)
+    found = mixture.mixed(profiles).detach().numpy()
+    unknown = (profiles.numpy().mean(0) + 10) * np.exp(mixture.unknown[0].detach().numpy())
+    weights = softmax(mixture.logits[0].detach().numpy(), -1)
     expected = weights @ np.concatenate([profiles.numpy(), unknown])
     np.testing.assert_allclose(found[0], expected)
 
@@ -194,12 +194,12 @@ def test_counts_are_negative_binomial() -> None:
     rng = np.random.default_rng(0)
     counts = rng.poisson(30, (3, 7))
     cohort = Cohort.of(counts / 2.0, rng.random((4, 7)), np.zeros((4, 7)), 2.0, torch.float64)
-    mixing = random_mixing(0, has_unknown=False)
+    mixture = random_mixture(0, has_unknown=False)
     weights = torch.rand(2, 1, 7, dtype=torch.float64)
-    mixed = mixing.mixed(torch.rand(4, 7, dtype=torch.float64) * 30)
-    found = _joint._count_term(cohort, weights)(mixing, mixed).item()
-    mean = 2 * (mixed * (mixing.shift + mixing.scale).exp()).detach().numpy() + 0.1
-    theta = np.exp(-2 * mixing.log_sd["residual"].detach().numpy())
+    mixed = mixture.mixed(torch.rand(4, 7, dtype=torch.float64) * 30)
+    found = _joint._count_term(cohort, weights)(mixture, mixed).item()
+    mean = 2 * (mixed * (mixture.shift + mixture.scale).exp()).detach().numpy() + 0.1
+    theta = np.exp(-2 * mixture.log_sd["residual"].detach().numpy())
     log_prob = stats.nbinom.logpmf(counts, theta, theta / (theta + mean))
     assert found == pytest.approx(-(weights.numpy() * log_prob).sum(), rel=1e-5)
 
@@ -210,8 +210,8 @@ def test_the_variance_of_a_mixture(drawn: Drawn) -> None:
     variance = rng.uniform(0, 0.01, drawn.profiles.shape)
     cohort = Cohort.of(drawn.cpm, drawn.profiles / 1e6, variance, 20.0, torch.float64)
     logits = torch.as_tensor(np.log(drawn.weights + 1e-5))
-    mixing = _Mixing(logits, N_GENES, n_fits=1, has_unknown=False)
-    descent = _joint._Descent(mixing, cohort, _joint._robust_term, torch.ones(1, 1, N_GENES))
+    mixture = Mixture(logits, N_GENES, n_fits=1, has_unknown=False)
+    descent = _joint._Descent(mixture, cohort, _joint._robust_term, torch.ones(1, 1, N_GENES))
     found = descent._profile_variance(cohort.profiles).numpy().ravel()
     noise = rng.normal(size=(2000, *variance.shape)) * np.sqrt(variance)
     mixed = (drawn.weights.mean(0)[:, None] * drawn.profiles * np.exp(noise)).sum(1)
@@ -482,11 +482,12 @@ def test_profiles_of_some_genes() -> None:
         drawn = summed + 200 * raw.mean(0)
         np.testing.assert_allclose(found, drawn / drawn.sum(1, keepdims=True), rtol=1e-4)
     np.testing.assert_allclose(profiles.variance, 1 / (counts + 1))
-    np.testing.assert_allclose(profiles.rna, of_type.sum(1) / 80)
+    np.testing.assert_allclose(profiles.rna_per_cell, of_type.sum(1) / 80)
     everything = np.array([signature.counts[signature.state_type == k].sum() for k in range(3)])
     np.testing.assert_allclose(profiles.covered, of_type.sum(1) / everything)
     by_pairs = profiles.shares[:, :1].reshape(3, 2).sum(1)
-    np.testing.assert_allclose(profiles.sum_states(profiles.shares[:, 0]), by_pairs)
+    summed = sum_states(profiles.shares[:, 0], profiles.state_type)
+    np.testing.assert_allclose(summed, by_pairs)
 
 
 def test_the_order_of_genes_does_not_matter() -> None:
@@ -496,7 +497,7 @@ def test_the_order_of_genes_does_not_matter() -> None:
     b = signature.restricted(pd.Index(["other", *signature.genes[order]]), 20)
     assert set(a.genes[a.informative]) == set(b.genes[b.informative])
     np.testing.assert_allclose(b.shares[:, b.genes.get_indexer(a.genes)], a.shares)
-    np.testing.assert_allclose(b.rna, a.rna)
+    np.testing.assert_allclose(b.rna_per_cell, a.rna_per_cell)
 
 
 def test_genes_with_hardly_a_count_are_left_out() -> None:
@@ -594,53 +595,79 @@ def profiles_of(types: list[str], rna: list[float], covered: list[float]) -> Pro
         type_shares=empty,
         variance=empty,
         informative=np.arange(3),
-        rna=np.array(rna),
+        rna_per_cell=np.array(rna),
         covered=np.array(covered),
     )
 
 
-def test_sizes_by_the_table() -> None:
-    """Two types in the table, 1 and 4 where the reference counts 100 and 900, and one without."""
+def rna_per_cell(profiles: Profiles, cell_size: str | dict[str, float]) -> RnaPerCell:
+    return RnaPerCell.choose(profiles, np.ones(len(profiles.types)), cell_size)
+
+
+@pytest.mark.filterwarnings("ignore:.*has no number")
+def test_a_type_without_a_number_is_counted_in_the_unit_of_the_others() -> None:
+    """Two types with 1 and 4 where the reference counts 100 and 900, and one without."""
     profiles = profiles_of(["p", "q", "r"], [50.0, 450.0, 120.0], [0.5, 0.5, 0.25])
-    found = table_sizes(profiles, {"p": 1.0, "q": 4.0})
+    found = rna_per_cell(profiles, {"p": 1.0, "q": 4.0})
     unit = np.sqrt((1 / 100) * (4 / 900))
-    np.testing.assert_allclose(found, [1 * 0.5, 4 * 0.5, 480 * unit * 0.25])
+    np.testing.assert_allclose(found.values, [1 * 0.5, 4 * 0.5, 480 * unit * 0.25])
+    assert found.origins == {"p": "mapping", "q": "mapping", "r": "reference"}
 
 
-def test_the_unit_of_a_table_does_not_matter() -> None:
+@pytest.mark.filterwarnings("ignore:.*has no number")
+def test_the_unit_of_a_mapping_does_not_matter() -> None:
     profiles = profiles_of(["p", "q", "r"], [50.0, 450.0, 120.0], [0.5, 0.6, 0.25])
-    weights = np.array([[0.2, 0.5, 0.3]])
-    tables = [{"p": f * 1.0, "q": f * 4.0} for f in (1, 1000)]
-    cells = [to_cells(weights, table_sizes(profiles, table)) for table in tables]
+    rna = np.array([[0.2, 0.5, 0.3]])
+    mappings = [{"p": f * 1.0, "q": f * 4.0} for f in (1, 1000)]
+    cells = [rna_per_cell(profiles, mapping).to_cells(rna) for mapping in mappings]
     np.testing.assert_allclose(cells[0], cells[1])
 
 
-def test_a_table_without_the_types_of_a_study_means_its_counts() -> None:
+@pytest.mark.filterwarnings("ignore:.*has no number")
+def test_a_mapping_without_the_types_of_a_study_means_its_counts() -> None:
     profiles = profiles_of(["p", "q"], [50.0, 450.0], [0.5, 0.6])
-    np.testing.assert_allclose(table_sizes(profiles, {"elsewhere": 3.0}), [50, 450])
+    np.testing.assert_allclose(rna_per_cell(profiles, {"elsewhere": 3.0}).values, [50, 450])
 
 
 def test_rna_becomes_cells() -> None:
-    found = to_cells(np.array([[0.5, 0.5, 0.0], [0.2, 0.2, 0.6]]), np.array([1.0, 4.0, 2.0]))
+    profiles = profiles_of(["p", "q", "r"], [1.0, 4.0, 2.0], [0.5, 0.6, 0.25])
+    content = rna_per_cell(profiles, "reference")
+    found = content.to_cells(np.array([[0.5, 0.5, 0.0], [0.2, 0.2, 0.6]]))
     np.testing.assert_allclose(found, [[0.8, 0.2, 0], [0.2 / 0.55, 0.05 / 0.55, 0.3 / 0.55]])
-    stack = to_cells(np.ones((7, 2, 3)), np.ones((7, 1, 3)))
-    np.testing.assert_allclose(stack, 1 / 3)
+    same = rna_per_cell(profiles, "none")
+    np.testing.assert_allclose(same.to_cells(np.ones((7, 2, 3))), 1 / 3)
+    unknown = content.with_unknown().to_cells(np.ones(4))  # as large as the mean type
+    np.testing.assert_allclose(unknown, np.array([4, 1, 2, 2]) / 9)
 
 
-def test_the_table_is_that_of_its_documents() -> None:
+def test_the_table_is_that_of_its_sources() -> None:
+    """Within the range of EPIC, quanTIseq and ABIS, by the types that each has."""
+    cd4 = {"EPIC": 0.395, "quanTIseq": 63.9, "ABIS": 14262}
+    sources = {
+        "CD8 T": {"EPIC": 0.395, "quanTIseq": 70.3, "ABIS": 10661},
+        "B": {"EPIC": 0.40, "quanTIseq": 65.7, "ABIS": 20838},
+        "NK": {"EPIC": 0.44, "quanTIseq": 117.7, "ABIS": 21457},
+        "monocyte": {"EPIC": 1.42, "quanTIseq": 130.7, "ABIS": 22824},
+        "neutrophil": {"EPIC": 0.13, "quanTIseq": 27.7, "ABIS": 9547},
+        "DC": {"quanTIseq": 140.8, "ABIS": 57322},
+    }
+    for kind, numbers in sources.items():
+        ratios = [number / cd4[source] for source, number in numbers.items()]
+        assert min(ratios) <= RNA_PER_CELL[kind] <= max(ratios), kind
     assert RNA_PER_CELL["CD4 T"] == 1
-    assert RNA_PER_CELL["monocyte"] == 2.13
-    assert RNA_PER_CELL["plasma"] == 13.2
-    assert RNA_PER_CELL["neutrophil"] == 0.43
 
 
 def test_types_that_are_wrong_together() -> None:
-    groups = size_groups(["CD8 T", "Tregs", "CD4 T", "memoryt", "NK", "ILC", "hepatocyte", "B"])
+    types = ["CD8 T", "Tregs", "CD4 T", "memoryt", "NK", "ILC", "hepatocyte", "B"]
+    profiles = profiles_of(types, [1.0] * 8, [1.0] * 8)
+    groups = rna_per_cell(profiles, "reference").error_groups
     same = groups[:, None] == groups
     expected = np.eye(8, dtype=bool)
     expected[1:4, 1:4] = True
     expected[4:6, 4:6] = True
     np.testing.assert_array_equal(same, expected)
+    each = rna_per_cell(profiles, dict.fromkeys(types, 1.0)).error_groups
+    assert len(set(each)) == 8  # numbers of the user's own are wrong on their own
 
 
 # Measured fractions
@@ -730,8 +757,8 @@ def test_groups_measured_less_often_are_less_certain() -> None:
     fractions = truth[:4].copy()
     fractions[1:, 0] = np.nan
     measured = Measured.of(np.arange(4), fractions, np.eye(3, dtype=bool))
-    draws = with_own_errors(np.tile(truth, (20_000, 1, 1)), rng)
-    logs = np.log(measured.correct(with_shared_errors(draws, np.arange(3), rng)))[:, 4]
+    draws = add_sample_errors(np.tile(truth, (20_000, 1, 1)), rng)
+    logs = np.log(measured.correct(add_shared_errors(draws, np.arange(3), rng)))[:, 4]
     found = [(logs[:, k] - logs[:, 2]).var() for k in (0, 1)]
     n = np.array([1, 4, 4])
     shrinkage = 0.35**2 / (0.35**2 + 0.25**2 * 8 / (8 + n - 1) / n)
@@ -789,9 +816,9 @@ def test_draws_carry_the_error_of_the_correction_and_of_a_sample() -> None:
     """Draws that have the errors of samples need no more: what all share is taken from them."""
     rng = np.random.default_rng(0)
     groups = np.arange(3)
-    draws = with_own_errors(np.tile([0.3, 0.3, 0.4], (5000, 2, 1)), rng)
+    draws = add_sample_errors(np.tile([0.3, 0.3, 0.4], (5000, 2, 1)), rng)
     measured = Measured(np.array([0]), np.array([[0.3, 0.3, 0.4]]), np.eye(3, dtype=bool))
-    drawn = measured.correct(with_shared_errors(draws, groups, rng))
+    drawn = measured.correct(add_shared_errors(draws, groups, rng))
     log_ratio = np.log(drawn[:, 1, 0] / drawn[:, 1, 1])
     left = 1 - 0.35**2 / (0.35**2 + 0.25**2)  # of the bias, as one measured sample is little
     moved = np.hypot(0.01, 0.005) / 0.3
@@ -826,20 +853,20 @@ def test_errors_are_as_large_as_documented() -> None:
     """By moments: log errors of a type, or of a group of types, and cells that moved."""
     rng = np.random.default_rng(0)
     cells = np.tile([0.2, 0.4, 0.4], (20_000, 2, 1))
-    shared = with_shared_errors(cells, np.array([0, 1, 1]), rng)
+    shared = add_shared_errors(cells, np.array([0, 1, 1]), rng)
     np.testing.assert_allclose(shared.sum(-1), 1)
     np.testing.assert_array_equal(shared[:, 0], shared[:, 1])  # the same in all samples
     logs = np.log(np.maximum(shared[:, 0], 1e-9))
     assert spread(logs[:, 0] - logs[:, 1]) == pytest.approx(0.4 * np.sqrt(2), rel=0.06)
     # Only what moved tells types of one group apart.
     assert spread(logs[:, 1] - logs[:, 2]) == pytest.approx(0.01 / 0.4 * np.sqrt(2), rel=0.1)
-    own = np.log(with_own_errors(cells, rng))
+    own = np.log(add_sample_errors(cells, rng))
     assert spread(own[:, 0, 0] - own[:, 0, 1]) == pytest.approx(0.18 * np.sqrt(2), rel=0.05)
     assert np.corrcoef(own[:, 0, 0], own[:, 1, 0])[0, 1] == pytest.approx(0, abs=0.03)
     rare = np.tile([0.0, 0.5, 0.5], (20_000, 1, 1))
     for errors, sd in (
-        (with_own_errors(rare, rng), 0.005),
-        (with_shared_errors(rare, np.arange(3), rng), 0.01),
+        (add_sample_errors(rare, rng), 0.005),
+        (add_shared_errors(rare, np.arange(3), rng), 0.01),
     ):
         assert np.quantile(errors[:, 0, 0], 0.95) == pytest.approx(sd * 1.645, rel=0.05)
 
@@ -863,16 +890,13 @@ def test_widening_keeps_the_centre_and_scales_the_spread() -> None:
     assert (widen(draws, centre, 100.0) > 0).all()
 
 
-def test_simulated_cohorts_are_mixtures_with_poisson_noise(
-    drawn: Drawn, joint: JointFit, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_draws, "TYPE_JITTER_SD", 0.0)
+def test_simulated_cohorts_are_mixtures_with_poisson_noise(drawn: Drawn, joint: JointFit) -> None:
     quiet = replace(joint, shift_sd=0.0, residual_sd=0.0)
     cohort = replace(drawn.cohort, variance=torch.zeros(N_STATES, N_GENES))
     rng = np.random.default_rng(0)
     z = []
     for _ in range(20):
-        simulated, weights = simulate_cohort(cohort, quiet, STATE_TYPE, rng)
+        simulated, weights = simulate_cohort(cohort, quiet, STATE_TYPE, rng, type_jitter_sd=0)
         np.testing.assert_allclose(weights.sum(1), 1)
         mean = weights @ drawn.profiles * cohort.millions
         z.append((simulated.cpm.numpy() * cohort.millions - mean) / np.sqrt(mean))
@@ -924,39 +948,42 @@ def test_draws_widen_with_the_variance_of_profiles(drawn: Drawn, joint: JointFit
     assert widths[0] < 0.8 * widths[1]
 
 
-def test_draws_do_not_depend_on_how_many_are_made_at_once(
-    drawn: Drawn, joint: JointFit, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_draws_do_not_depend_on_how_many_are_made_at_once(drawn: Drawn, joint: JointFit) -> None:
     numbers = []
-    monkeypatch.setattr(_draws, "MOST_ELEMENTS", 2 * N_SAMPLES * N_GENES)
     draws = bootstrap(
         drawn.cohort,
         joint,
         np.random.default_rng(0),
         n_draws=5,
         n_steps=20,
+        max_elements=2 * N_SAMPLES * N_GENES,
         on_fits=numbers.append,
     )
     assert numbers == [2, 2, 1]
     assert draws.shape[0] == 5
-    monkeypatch.undo()
     together = bootstrap(drawn.cohort, joint, np.random.default_rng(0), n_draws=5, n_steps=20)
     again = bootstrap(drawn.cohort, joint, np.random.default_rng(0), n_draws=5, n_steps=20)
     np.testing.assert_array_equal(together, again)
     assert np.abs(draws.mean(0) - together.mean(0)).max() < 0.2  # other random numbers
 
 
-def test_the_multiplier_is_the_ratio_of_errors_to_draws(
-    drawn: Drawn, joint: JointFit, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_draws, "N_COHORTS", 1)
-    monkeypatch.setattr(_draws, "N_DRAWS_SIMULATED", 8)
-    monkeypatch.setattr(_draws, "STEPS_SIMULATED", 40)
-    factor = find_multiplier(drawn.cohort, joint, STATE_TYPE, by_type, np.random.default_rng(0))
-    assert 1 <= factor < 6
-    monkeypatch.setattr(_draws, "TYPE_JITTER_SD", 1.0)
-    jittered = find_multiplier(drawn.cohort, joint, STATE_TYPE, by_type, np.random.default_rng(0))
-    assert jittered > 1.5 * factor
+def test_the_multiplier_is_the_ratio_of_errors_to_draws(drawn: Drawn, joint: JointFit) -> None:
+    budget = BulkBudget(
+        n_steps=100, n_cohorts=1, n_cohort_bootstrap=8, n_cohort_bootstrap_steps=40
+    )
+    multipliers = [
+        coverage_multiplier(
+            drawn.cohort,
+            joint,
+            STATE_TYPE,
+            np.random.default_rng(0),
+            budget=budget,
+            type_jitter_sd=jitter_sd,
+        )
+        for jitter_sd in (0.28, 1.0)
+    ]
+    assert 1 <= multipliers[0] < 6
+    assert multipliers[1] > 1.5 * multipliers[0]
 
 
 @pytest.mark.slow
@@ -976,7 +1003,7 @@ def test_intervals_cover_the_truth_of_the_model() -> None:
         cohort = Cohort.of(rng.poisson(cpm * 20) / 20, profiles / 1e6, variance, 20.0)
         fit = fit_cohort(cohort)
         raw = by_type(bootstrap(cohort, fit, rng))
-        factor = find_multiplier(cohort, fit, STATE_TYPE, by_type, rng)
+        factor = coverage_multiplier(cohort, fit, STATE_TYPE, rng)
         low, high = np.quantile(widen(raw, by_type(fit.weights), factor), [0.05, 0.95], axis=0)
         inside = (low <= by_type(truth)) & (by_type(truth) <= high)
         covered.append(inside.mean())
@@ -997,13 +1024,11 @@ def test_the_multiplier_of_a_large_cohort_is_that_of_some_samples(
     fit = fit_cohort(cohort, n_steps=30)
     fitted = []
 
-    def count(simulated: Cohort, **_: object) -> JointFit:
+    def count(simulated: Cohort, **options: object) -> JointFit:
         fitted.append(len(simulated.cpm))
-        return fit_cohort(simulated, n_steps=5)
+        return fit_cohort(simulated, **options)
 
-    monkeypatch.setattr(_draws, "fit_cohort", count)
-    monkeypatch.setattr(_draws, "MOST_SIMULATED", 7)
-    monkeypatch.setattr(_draws, "STEPS_SIMULATED", 3)
-    member = np.eye(N_TYPES)[STATE_TYPE]
-    assert find_multiplier(cohort, fit, STATE_TYPE, lambda w: w @ member, rng) >= 1
+    monkeypatch.setattr("scovert.model.bulk._bootstrap.fit_cohort", count)
+    budget = BulkBudget(n_steps=5, n_cohort_samples=7, n_cohort_bootstrap_steps=3)
+    assert coverage_multiplier(cohort, fit, STATE_TYPE, rng, budget=budget) >= 1
     assert fitted == [7, 7]

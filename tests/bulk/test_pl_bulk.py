@@ -81,8 +81,7 @@ def test_the_unknown_is_grey_and_colours_differ(table: pd.DataFrame) -> None:
     assert few == colours[:5]
 
 
-@pytest.mark.parametrize("n_samples", [1, 30])
-@pytest.mark.parametrize("n_types", [2, 33])
+@pytest.mark.parametrize(("n_samples", "n_types"), [(1, 33), (30, 2), (13, 33)])
 def test_nothing_is_outside_of_the_figure(n_samples: int, n_types: int) -> None:
     types = [f"subset number {i} of the cells" for i in range(n_types)]
     table = draw_table(n_samples, types)

@@ -190,7 +190,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 def test_real_samples_are_read_either_way_round(
     read_shared: Callable[[str], ad.AnnData], tmp_path: Path
 ) -> None:
-    bulk = read_shared("deconv_bulk_hoek_pbmc_tpm")
+    bulk = read_shared("deconv_bulk_hoek_pbmc_tpm")[:, ::4]
     bulk.to_df().to_csv(tmp_path / "samples.csv")
     bulk.to_df().T.to_csv(tmp_path / "genes.tsv.gz", sep="\t")
     for reference in ("hao_pbmc", "wholeblood_newman"):

@@ -1,4 +1,4 @@
-"""Names of cell types: which are found in the table of RNA content, as what, and which are not."""
+"""Names of cell types: which of them are in the table of RNA per cell, as what, and which not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from anndata import AnnData
 
-from scovert.model.bulk._rna_content import RNA_PER_CELL
+from scovert.model.bulk._rna_per_cell import RNA_PER_CELL
 from scovert.model.bulk._type_names import match_types
 
 NAMES = {

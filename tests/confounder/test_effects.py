@@ -743,7 +743,7 @@ def test_estimates_know_their_quantiles() -> None:
     empty = np.zeros((1, 3))
     normal = Estimate(np.ones(3), np.ones(3) / 2, np.inf, "sparse", empty, {}, np.zeros(0))
     np.testing.assert_allclose(normal.p_value, 2 * stats.norm.sf(2))
-    student = normal.but(df=5, facts={"tau": 1.0})
+    student = normal.replace(df=5, facts={"tau": 1.0})
     np.testing.assert_allclose(student.p_value, 2 * stats.t.sf(2, 5))
     assert student.facts == {"tau": 1.0}
     assert normal.facts == {}

@@ -32,7 +32,6 @@ from scovert.cli._write import (
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
 
     from scovert.model import BulkDeconvolution, BulkResult
@@ -52,90 +51,104 @@ class Kind(StrEnum):
     tpm = "tpm"
 
 
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="REF.h5ad... BULK",
+        readable=False,  # said in our words
+        help="Annotated cells, of one study a file (any that `integrate` reads); and at last "
+        "the bulk samples: .h5ad, or a table (.csv, .tsv, also .gz) with genes in rows or in "
+        "columns.",
+    ),
+]
+LabelsKey = Annotated[str, typer.Option(help="Column of obs with the type of each cell.")]
+Table = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="TABLE.csv",
+        help="Where to write the proportions, samples x types; TABLE_intervals.csv beside it "
+        "receives them with the intervals, a row for each sample and type.",
+    ),
+]
+BatchKey = Annotated[
+    str | None, typer.Option(help="Column of obs with studies or chemistries: one fit each.")
+]
+SubjectKey = Annotated[str | None, typer.Option(help="Column of obs with donors.")]
+BulkLayer = Annotated[str | None, typer.Option(help="Layer of the bulk samples (default: X).")]
+GeneColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Column of a table of samples with the names of genes (default: the one with "
+        "most genes of the reference).",
+    ),
+]
+KindOfValues = Annotated[
+    Kind,
+    typer.Option(
+        case_sensitive=False, help="What the bulk samples hold; tpm also for FPKM and CPM."
+    ),
+]
+CellSize = Annotated[
+    str,
+    typer.Option(
+        metavar="SIZE",
+        help="RNA per cell: auto, table, reference, none, or a table of types and numbers.",
+    ),
+]
+MeasuredTable = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Table of measured fractions, some samples x types or groups; empty where not "
+        "measured.",
+    ),
+]
+Group = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=TYPE,TYPE",
+        help="Types that were measured together, known names with commas in one piece; "
+        "repeatable.",
+    ),
+]
+Unknown = Annotated[bool, typer.Option("--unknown", help="Allow for cells that no reference has.")]
+ConditionKey = Annotated[
+    str | None,
+    typer.Option(help="Column of obs of the samples: expression of types by condition."),
+]
+WriteLayer = Annotated[
+    bool, typer.Option(help="Write expression by type, dense layers of samples x genes.")
+]
+Interval = Annotated[
+    float, typer.Option(min=0, max=1, help="Probability of the intervals; 0 for none, faster.")
+]
+States = Annotated[int, typer.Option(min=1, help="Most states of a type.")]
+MinCells = Annotated[int, typer.Option(min=1, help="Fewest cells of a type.")]
+
+
 def deconvolve(  # noqa: PLR0913
     context: typer.Context,
-    files: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="REF.h5ad... BULK",
-            readable=False,  # said in our words
-            help="Annotated cells, of one study a file (any that `integrate` reads); and at last "
-            "the bulk samples: .h5ad, or a table (.csv, .tsv, also .gz) with genes in rows or in "
-            "columns.",
-        ),
-    ],
+    files: Files,
     *,
-    labels_key: Annotated[str, typer.Option(help="Column of obs with the type of each cell.")],
+    labels_key: LabelsKey,
     output: OutputFile,
-    table: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="TABLE.csv",
-            help="Where to write the proportions, samples x types; TABLE_intervals.csv beside it "
-            "receives them with the intervals, a row for each sample and type.",
-        ),
-    ] = None,
-    batch_key: Annotated[
-        str | None, typer.Option(help="Column of obs with studies or chemistries: one fit each.")
-    ] = None,
-    subject_key: Annotated[str | None, typer.Option(help="Column of obs with donors.")] = None,
+    table: Table = None,
+    batch_key: BatchKey = None,
+    subject_key: SubjectKey = None,
     layer: Layer = None,
-    bulk_layer: Annotated[
-        str | None, typer.Option(help="Layer of the bulk samples (default: X).")
-    ] = None,
-    gene_column: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Column of a table of samples with the names of genes (default: the one with "
-            "most genes of the reference).",
-        ),
-    ] = None,
-    kind: Annotated[
-        Kind,
-        typer.Option(
-            case_sensitive=False, help="What the bulk samples hold; tpm also for FPKM and CPM."
-        ),
-    ] = Kind.auto,
-    cell_size: Annotated[
-        str,
-        typer.Option(
-            metavar="SIZE",
-            help="RNA per cell: auto, table, reference, none, or a table of types and numbers.",
-        ),
-    ] = "auto",
-    measured: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Table of measured fractions, some samples x types or groups; empty where not "
-            "measured.",
-        ),
-    ] = None,
-    group: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=TYPE,TYPE",
-            help="Types that were measured together, known names with commas in one piece; "
-            "repeatable.",
-        ),
-    ] = None,
-    unknown: Annotated[
-        bool, typer.Option("--unknown", help="Allow for cells that no reference has.")
-    ] = False,
-    condition_key: Annotated[
-        str | None,
-        typer.Option(help="Column of obs of the samples: expression of types by condition."),
-    ] = None,
-    write_layer: Annotated[
-        bool, typer.Option(help="Write expression by type, dense layers of samples x genes.")
-    ] = True,
-    interval: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Probability of the intervals; 0 for none, faster."),
-    ] = 0.9,
-    n_states: Annotated[int, typer.Option(min=1, help="Most states of a type.")] = 3,
-    min_cells_per_type: Annotated[int, typer.Option(min=1, help="Fewest cells of a type.")] = 10,
+    bulk_layer: BulkLayer = None,
+    gene_column: GeneColumn = None,
+    kind: KindOfValues = Kind.auto,
+    cell_size: CellSize = "auto",
+    measured: MeasuredTable = None,
+    group: Group = None,
+    unknown: Unknown = False,
+    condition_key: ConditionKey = None,
+    write_layer: WriteLayer = True,
+    interval: Interval = 0.9,
+    n_states: States = 3,
+    min_cells_per_type: MinCells = 10,
     seed: Seed = 0,
     quiet: Quiet = False,
     overwrite: Overwrite = False,
@@ -151,12 +164,11 @@ def deconvolve(  # noqa: PLR0913
     """
     with session(context, quiet=quiet):
         *references, source = files
+        say, folders = narrator(context, quiet=quiet), _folders(references, save_model)
         tables, groups = _tables(table, interval), read_groups(group)
         _check_files(references, source)
         inputs = [*files, *([measured] if measured else []), Path(cell_size)]
-        _check_outputs(output, tables, inputs, overwrite=overwrite)
-        for folder in _folders(references, save_model).values():
-            check_model(folder, [output, *tables], overwrite=overwrite)
+        _check_outputs(output, tables, inputs, folders.values(), overwrite=overwrite)
         options = {
             "layer": bulk_layer,
             "kind": kind.value,
@@ -165,28 +177,21 @@ def deconvolve(  # noqa: PLR0913
             "unknown": unknown,
             "interval": interval or None,
         }
-        setup = {"labels_key": labels_key, "batch_key": batch_key, "layer": layer}
-        setup |= {"subject_key": subject_key}
+        keys = {"labels_key": labels_key, "batch_key": batch_key, "subject_key": subject_key}
         init = {"n_states": n_states, "min_cells_per_type": min_cells_per_type}
-        say = narrator(context, quiet=quiet)
         set_seed(seed)
-        models = {}
-        for file in references:
-            speak_about(context, Subject(file))
-            models[file] = _fit(file, setup, init, say)
+        models = {f: _fit(context, f, keys | {"layer": layer}, init, say) for f in references}
         speak_about(context, Subject(source, layer="bulk_layer", is_alone=False))
         bulk = _read_bulk(source, models.values(), gene_column, say)
         check_cells(bulk, output, "bulk", SLOTS, write_layer=False, overwrite=overwrite)
-        types = list(dict.fromkeys(t for m in models.values() for t in m.types))
-        options |= {"groups": group_types(groups, types), "other_types": types}
-        result = _average(models.values(), bulk, options)
+        result = _average(models.values(), bulk, groups, options)
         writing = {"condition_key": condition_key, "write_layer": write_layer}
         models[references[0]].annotate(bulk, result=result, overwrite=overwrite, **writing)
         _write_tables(result, tables)
-        for file, folder in _folders(references, save_model).items():
+        for file, folder in folders.items():
             save(models[file], folder, overwrite=overwrite)
         write(bulk, output)
-        _report(result, say)
+        say(result.summary())
         for file, model in models.items():
             _say_what_to_check(model, file if len(models) > 1 else None, say)
         say(f"Written to {', '.join(map(str, [output, *tables]))}.")
@@ -217,13 +222,20 @@ def _check_files(references: list[Path], source: Path) -> None:
 
 
 def _check_outputs(
-    output: Path, tables: list[Path], sources: list[Path], *, overwrite: bool
+    output: Path,
+    tables: list[Path],
+    sources: list[Path],
+    folders: Iterable[Path | None],
+    *,
+    overwrite: bool,
 ) -> None:
     if output.absolute() in [path.absolute() for path in tables]:
         raise FileExistsError(f"{output} is the output of the samples too. Name another file.")
     check_output(output, overwrite=overwrite, endings=CELLS, sources=sources)
     for path in tables:
         check_output(path, overwrite=overwrite, endings=TABLES, sources=sources)
+    for folder in folders:
+        check_model(folder, [output, *tables], overwrite=overwrite)
 
 
 def _folders(references: list[Path], folder: Path | None) -> dict[Path, Path | None]:
@@ -233,10 +245,13 @@ def _folders(references: list[Path], folder: Path | None) -> dict[Path, Path | N
     return {file: folder / file.stem for file in references}
 
 
-def _fit(file: Path, setup: dict, init: dict, say: Callable[[str], None]) -> BulkDeconvolution:
+def _fit(
+    context: typer.Context, file: Path, setup: dict, init: dict, say: Callable[[str], None]
+) -> BulkDeconvolution:
     from scovert.core._arguments import nearest
     from scovert.model import BulkDeconvolution
 
+    speak_about(context, Subject(file))
     reference, key = read(file), setup["labels_key"]
     if key not in reference.obs:
         guess = nearest(key, list(map(str, reference.obs)))
@@ -271,64 +286,18 @@ def _read_bulk(
     return bulk
 
 
-def _average(models: Iterable[BulkDeconvolution], bulk: AnnData, options: dict) -> BulkResult:
+def _average(
+    models: Iterable[BulkDeconvolution],
+    bulk: AnnData,
+    groups: dict[str, str],
+    options: dict,
+) -> BulkResult:
+    """Deconvolve with every reference; groups of measured types may be of any of them."""
     from scovert.model import BulkResult
 
+    types = list(dict.fromkeys(kind for model in models for kind in model.types))
+    options = options | {"groups": group_types(groups, types), "other_types": types}
     return BulkResult.average([model.deconvolve(bulk, **options) for model in models])
-
-
-def _report(result: BulkResult, say: Callable[[str], None]) -> None:
-    """Print what was assumed, and what the samples hold on average."""
-    facts = result.quality.attrs
-    say(
-        f"Bulk and reference share {_each(facts['n_shared_genes'])} genes, of which "
-        f"{_each(facts['n_informative_genes'])} tell the types apart; taken as "
-        f"{_each(facts['kind'])}."
-    )
-    say(f"RNA per cell: {_each(facts['cell_size'])}{_describe(result)}.")
-    say(f"\n{_summary(result).to_string()}\n")
-    residual = result.quality["residual_sd"]
-    say(
-        f"Residual sd of a sample: {residual.median():.2f} (median), at most {residual.max():.2f} "
-        f"({residual.idxmax()}). Sd of the shift of genes: {_each(facts['shift_sd'])}."
-    )
-    if "disagreement" in result.quality:
-        worst = result.quality["disagreement"]
-        say(
-            f"The references disagree on {worst.median():.0%} of the cells of a sample (median), "
-            f"at most {worst.max():.0%} ({worst.idxmax()})."
-        )
-
-
-def _describe(result: BulkResult) -> str:
-    """Say which types have another name in the table, and for which the reference stands in."""
-    matched = result.quality.attrs["matched_types"]
-    notes = [f"{kind} as {key}" for kind, key in matched.items() if kind != key]
-    if others := result.counted_in_reference:
-        notes.append(f"by their counts in the reference: {', '.join(others)}")
-    return f" ({', '.join(notes)})" if notes else ""
-
-
-def _each(values: object) -> str:
-    """Write a fact, one for each reference if they differ."""
-    return " and ".join(
-        f"{value:.2f}" if isinstance(value, float) else str(value)
-        for value in (values if isinstance(values, list) else [values])
-    )
-
-
-def _summary(result: BulkResult) -> pd.DataFrame:
-    """Mean over the samples, with the mean ends of the intervals, in per cent."""
-    import pandas as pd
-
-    columns = {
-        "mean %": result.proportions,
-        "mean lower %": result.lower,
-        "mean upper %": result.upper,
-    }
-    there = {name: values for name, values in columns.items() if values is not None}
-    table = pd.DataFrame({name: 100 * values.mean() for name, values in there.items()})
-    return table.sort_values("mean %", ascending=False).round(1)
 
 
 def _say_what_to_check(
@@ -343,23 +312,6 @@ def _write_tables(result: BulkResult, files: list[Path]) -> None:
     """Write the proportions and the intervals, as far as there are places for them."""
     tables = [result.proportions.rename_axis("sample")]
     if result.lower is not None:
-        tables.append(_in_rows(result).set_index("sample"))
+        tables.append(result.to_frame().set_index("sample"))
     for file, table in zip(files, tables[: len(files)], strict=True):
         write_table(table, file)
-
-
-def _in_rows(result: BulkResult) -> pd.DataFrame:
-    """Return fractions and intervals, a row for every sample and type."""
-    import numpy as np
-    import pandas as pd
-
-    found = result.proportions
-    values = {
-        "proportion": found,
-        "lower": result.lower,
-        "upper": result.upper,
-        "relative_lower": result.relative_lower,
-        "relative_upper": result.relative_upper,
-    }
-    place = {"sample": np.repeat(found.index, found.shape[1]), "type": [*found] * len(found)}
-    return pd.DataFrame(place | {name: table.to_numpy().ravel() for name, table in values.items()})

@@ -18,7 +18,6 @@ __all__ = [
     "confusion",
     "dense_counts",
     "dirichlet",
-    "kl_proportions",
     "kl_standard_normal",
     "negative_binomial",
     "negative_binomial_deviance",
@@ -326,28 +325,3 @@ def dirichlet(concentration: Tensor, shares: Tensor) -> Tensor:
     shares = shares / shares.sum(-1, keepdim=True)
     normaliser = torch.lgamma(concentration).sum(-1) - torch.lgamma(concentration.sum(-1))
     return normaliser - torch.xlogy(concentration - 1, shares).sum(-1)
-
-
-def kl_proportions(logits: Tensor, shares: Tensor) -> Tensor:
-    r"""Divergence of predicted shares from true ones.
-
-    .. math:: \mathrm{KL}(w_i \,\|\, p_i) = \sum_k w_{ik} (\log w_{ik} - \log p_{ik}), \qquad
-        p_i = \mathrm{softmax}(a_i)
-
-    Both sides sum to one, and no logarithm of a rounded probability is taken: it is finite and at
-    least 0 for any logits.
-
-    Parameters
-    ----------
-    logits
-        Unnormalised log-shares :math:`a`, shape ``(n_samples, n_types)``.
-    shares
-        True shares of that shape, not negative; they are made to sum to one.
-
-    Returns
-    -------
-    One value per sample in nats, shape ``(n_samples,)``, 0 where the shares agree.
-    """
-    shares = shares / shares.sum(-1, keepdim=True)
-    entropy = torch.xlogy(shares, shares).sum(-1)
-    return entropy - (shares * F.log_softmax(logits, dim=-1)).sum(-1)

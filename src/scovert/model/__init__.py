@@ -1,9 +1,17 @@
 """Models: AnnData in, arrays out."""
 
+from scovert.model.bulk._budget import BulkBudget
 from scovert.model.bulk._expression import TypeExpression
 from scovert.model.bulk._model import BulkDeconvolution
 from scovert.model.bulk._result import BulkResult
 from scovert.model.confounder._model import LatentConfounder
 from scovert.model.paired._model import PairedVAE
 
-__all__ = ["BulkDeconvolution", "BulkResult", "LatentConfounder", "PairedVAE", "TypeExpression"]
+__all__ = [
+    "BulkBudget",
+    "BulkDeconvolution",
+    "BulkResult",
+    "LatentConfounder",
+    "PairedVAE",
+    "TypeExpression",
+]

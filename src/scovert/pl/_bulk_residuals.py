@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
 from scovert.pl._bulk_samples import as_table, height_of, name_samples, width_of
 from scovert.pl._marks import draw_caption
@@ -22,7 +23,6 @@ _PANELS = {  # column: title, label of the axis
 }
 _HEIGHT, _MARGIN = 2.3, 1.6  # in inches
 _FAR = 3  # robust standard deviations above the median
-_MAD_TO_SD = 1.4826
 _FEWEST = 5  # samples among which one can stand out
 
 
@@ -96,7 +96,7 @@ def _columns(quality: pd.DataFrame) -> list[str]:
 def _draw(ax: Axes, column: str, values: NDArray) -> None:
     title, label = _PANELS[column]
     x, median = np.arange(len(values)), np.median(values)
-    spread = _MAD_TO_SD * np.median(np.abs(values - median))
+    spread = stats.median_abs_deviation(values, scale="normal")
     is_far = (values > median + _FAR * spread) & (len(values) >= _FEWEST)
     ax.axhline(median, color="0.4", linestyle="--", linewidth=1)
     ax.vlines(x, 0, values, color=np.where(is_far, "C3", "0.8"), linewidth=1)

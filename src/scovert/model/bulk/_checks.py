@@ -14,13 +14,13 @@ from scovert.core._checks import UNKNOWN, caller_level, check_categorical, check
 from scovert.model.bulk._type_names import are_no_types, spelt_alike
 
 __all__ = [
+    "check_cell_size",
     "check_condition",
-    "check_content",
     "check_no_options",
-    "check_sizes",
     "check_studies",
     "check_subjects",
     "check_types",
+    "check_types_have_counts",
     "check_unknown",
     "warn_about_conditions",
     "warn_about_unknown",
@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 LARGE_UNKNOWN = 0.25
+"""Share of a sample from which the unknown component is warned of: it changes all the others."""
 
 
 def check_types(adata: AnnData, key: str, min_cells: int) -> None:
@@ -107,9 +108,9 @@ def check_studies(labels: NDArray, studies: Mapping[str, NDArray], min_cells: in
         )
 
 
-def check_content(rna: NDArray, types: Sequence[str]) -> None:
+def check_types_have_counts(counts: NDArray, types: Sequence[str]) -> None:
     """Refuse types without counts of the genes that reference and bulk share."""
-    empty = [kind for kind, counts in zip(types, rna, strict=True) if counts == 0]
+    empty = [kind for kind, own in zip(types, counts, strict=True) if own == 0]
     if 0 < len(empty) < len(types):  # without any, genes have other names
         raise ValueError(
             f"The cells of {some_of(empty)} have no counts of the genes that bulk and reference "
@@ -117,8 +118,8 @@ def check_content(rna: NDArray, types: Sequence[str]) -> None:
         )
 
 
-def check_sizes(cell_size: object, types: Collection[str]) -> str | Mapping[str, float]:
-    """Return RNA contents; refuse no known choice, none that are positive, or unknown types."""
+def check_cell_size(cell_size: object, types: Collection[str]) -> str | Mapping[str, float]:
+    """Return where RNA per cell is from; refuse unknown choices and types, and numbers below 0."""
     if isinstance(cell_size, pd.Series) and cell_size.index.is_unique:
         cell_size = cell_size.to_dict()
     if isinstance(cell_size, str):

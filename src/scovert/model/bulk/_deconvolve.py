@@ -1,43 +1,54 @@
-"""One cohort, one signature: from expression to fractions of cells with intervals."""
+"""From one reference and one bulk to fractions of cells, with intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
 from scovert.core._checks import UNKNOWN
 from scovert.model.bulk._bootstrap import (
-    N_FITS,
-    bootstrap,
-    find_multiplier,
-    widen,
-    with_own_errors,
-    with_shared_errors,
+    add_sample_errors,
+    add_shared_errors,
+    draw_rna_fractions,
 )
-from scovert.model.bulk._content import Content, find_content
+from scovert.model.bulk._budget import BulkBudget
 from scovert.model.bulk._joint_fit import Cohort, JointFit, fit_cohort
 from scovert.model.bulk._measured import Measured
 from scovert.model.bulk._result import BulkResult, Fit
-from scovert.model.bulk._rna_content import to_cells
+from scovert.model.bulk._rna_per_cell import RnaPerCell
 from scovert.model.bulk._samples import Samples
-from scovert.model.bulk._signature import Signature
-from scovert.model.bulk.variants._network import N_STEPS, NetworkFit, fit_network
+from scovert.model.bulk._signature import Signature, sum_states
+from scovert.model.bulk.variants._network import NetworkFit, fit_network
 
-__all__ = ["Question", "answer", "work_of"]
+__all__ = ["Options", "deconvolve_one"]
 
 DRAWN_UNKNOWN_SD = 1.0
-"""Log sd of the profile of the unknown component when intervals are drawn."""
+"""Log sd of the profile of the unknown component when intervals are drawn: less than its prior
+has, as the samples have told of it."""
 N_DRAWS = 600
+"""Draws that intervals are quantiles of: 30 beyond each end of one of 90 %."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked of the samples; as the arguments of ``deconvolve``."""
+class Options:
+    """Options of ``deconvolve`` that the fit of one reference takes.
+
+    Attributes
+    ----------
+    method, likelihood, cell_size, unknown, interval, budget
+        As the arguments of ``deconvolve``.
+    measured
+        Measured fractions, samples x columns, or `None`.
+    member
+        Whether a type belongs to a column of `measured`, columns x types.
+    seed
+        Of network and draws.
+    """
 
     method: str
     likelihood: str
@@ -46,22 +57,23 @@ class Question:
     member: pd.DataFrame | None
     unknown: bool
     interval: float | None
+    budget: BulkBudget
     seed: int
 
+    @property
+    def progress(self) -> tuple[int, str]:
+        """What there is to do with one reference, and the unit that it is counted in."""
+        if self.method == "network":
+            return self.budget.n_network_steps, "step"
+        return (1 if self.interval is None else self.budget.n_fits), "fit"
 
-def work_of(question: Question) -> tuple[int, str]:
-    """Return how much there is to do with one reference, and its unit."""
-    if question.method == "network":
-        return N_STEPS, "step"
-    return (1 if question.interval is None else 1 + N_FITS), "fit"
 
-
-def answer(
+def deconvolve_one(
     signature: Signature,
     samples: Samples,
     n_genes_per_type: int,
-    question: Question,
-    on_fits: Callable[[int], object],
+    options: Options,
+    on_progress: Callable[[int], object],
 ) -> BulkResult:
     """Deconvolve samples with one reference.
 
@@ -73,126 +85,134 @@ def answer(
         Expression of the samples.
     n_genes_per_type
         Most genes that speak for a type.
-    question
-        What is asked.
-    on_fits
+    options
+        What is asked for.
+    on_progress
         Called with the number of fits, or of the network's steps, just made, for a progress bar.
     """
     profiles, cpm, millions = samples.shared_with(signature, n_genes_per_type)
-    at = profiles.informative
-    cohort = Cohort.of(cpm[:, at], profiles.shares[:, at], profiles.variance[:, at], millions)
-    content = find_content(profiles, signature.n_cells, question.cell_size)
-    network = None
-    if question.method == "network":
-        step = partial(on_fits, 1)
-        network = fit_network(cohort, profiles.state_type, seed=question.seed, on_step=step)
-        joint = fit_cohort(cohort, weights=network.by_state(profiles.state_type))
-    else:
-        joint = fit_cohort(cohort, likelihood=question.likelihood, has_unknown=question.unknown)
-        on_fits(1)
+    rna_per_cell = RnaPerCell.choose(profiles, signature.n_cells, options.cell_size)
+    cohort = Cohort.of_profiles(profiles, cpm, millions)
+    joint, network = _fit(cohort, profiles.state_type, options, on_progress)
     types, state_type = list(profiles.types), profiles.state_type
-    if question.unknown:
-        types, content = [*types, UNKNOWN], content.with_unknown()
-        state_type = np.append(state_type, len(types) - 1)
+    if options.unknown:
+        types, state_type = [*types, UNKNOWN], np.append(state_type, len(types))
+        rna_per_cell = rna_per_cell.with_unknown()
         cohort = cohort.with_profile(joint.unknown, DRAWN_UNKNOWN_SD)
-    measured = _measured(question, samples, types)
-    mixture = _Mixture(joint, network, types, state_type, content, measured)
-    tables = mixture.tables(samples.names)
-    draws, multiplier = (None, None), None
-    if question.interval is not None:
-        *draws, multiplier = mixture.draws(cohort, question.seed, on_fits)
-    quality = pd.DataFrame({"residual_sd": _residual_sd(joint)}, samples.names)
-    quality.attrs = {
+    fractions = _Fractions(state_type, rna_per_cell, _measured(options, samples, types))
+    draws = (None, None, None)
+    if options.interval is not None:
+        draws = fractions.draw(cohort, joint, network, options, on_progress)
+    facts = {
         "n_shared_genes": len(profiles.genes),
-        "n_informative_genes": len(at),
+        "n_informative_genes": len(profiles.informative),
         "genes_matched_by": samples.match.source,
         "kind": samples.kind,
-        "cell_size": content.source,
-        "size_origins": content.origins,
-        "matched_types": content.matched,
-        "shift_sd": joint.shift_sd,
-        "residual_sd": joint.residual_sd,
-        "multiplier": multiplier,
-        "method": question.method,
-        "likelihood": question.likelihood,
-        "unknown": question.unknown,
-        "n_measured": 0 if question.measured is None else len(question.measured),
+        "multiplier": draws[2],
     }
+    rna = sum_states(joint.weights, state_type)
+    names = {"index": samples.names, "columns": types}
+    values = rna_per_cell.values
     objective = pd.DataFrame({"objective": (network or joint).objective}).rename_axis("step")
-    result = BulkResult(
-        **tables,
-        lower=None,
-        upper=None,
-        relative_lower=None,
-        relative_upper=None,
-        cell_sizes=pd.Series(content.sizes / np.exp(np.log(content.sizes).mean()), types),
-        quality=quality,
+    return BulkResult(
+        proportions=pd.DataFrame(fractions.of_cells(rna), **names),
+        mrna_fractions=pd.DataFrame(rna, **names),
+        cell_sizes=pd.Series(values / stats.gmean(values), types),
+        quality=_quality(joint, samples.names, facts | _assumed(rna_per_cell, options)),
         draws=draws[0],
         relative_draws=draws[1],
         history={"objective": objective},
         fits=(Fit(cpm, millions, profiles, joint),),
         obs=samples.obs,
-        interval=question.interval,
+        interval=options.interval,
+    ).with_intervals()
+
+
+def _fit(
+    cohort: Cohort,
+    state_type: NDArray,
+    options: Options,
+    on_progress: Callable[[int], object],
+) -> tuple[JointFit, NetworkFit | None]:
+    """Fit all samples together, with free shares or with those that a network reads."""
+    n_steps = options.budget.n_steps
+    if options.method != "network":
+        joint = fit_cohort(
+            cohort, likelihood=options.likelihood, has_unknown=options.unknown, n_steps=n_steps
+        )
+        on_progress(1)
+        return joint, None
+    network = fit_network(
+        cohort,
+        state_type,
+        seed=options.seed,
+        n_steps=options.budget.n_network_steps,
+        on_step=lambda: on_progress(1),
     )
-    return result.with_intervals()
+    return fit_cohort(cohort, weights=network.by_state(state_type), n_steps=n_steps), network
 
 
 @dataclass(frozen=True)
-class _Mixture:
-    """Shares of states of a fit, and how they become fractions of cells."""
+class _Fractions:
+    """How shares of states in the RNA become fractions of types in the cells."""
 
-    joint: JointFit
-    network: NetworkFit | None
-    types: list[str]
     state_type: NDArray
-    content: Content
+    rna_per_cell: RnaPerCell
     measured: Measured | None
 
-    def by_type(self, weights: NDArray) -> NDArray:
-        return weights @ np.eye(len(self.types))[self.state_type]
+    def of_cells(self, rna: NDArray) -> NDArray:
+        """Return fractions of cells by those of RNA."""
+        return self._corrected(self.rna_per_cell.to_cells(rna))
 
-    def tables(self, names: pd.Index) -> dict[str, pd.DataFrame]:
-        """Return fractions of cells and of RNA."""
-        rna = self.by_type(self.joint.weights)
-        cells = to_cells(rna, self.content.sizes)
-        if self.measured is not None:
-            cells = self.measured.correct(cells)
-        values = {"proportions": cells, "mrna_fractions": rna}
-        return {k: pd.DataFrame(v, names, self.types) for k, v in values.items()}
-
-    def draws(
-        self, cohort: Cohort, seed: int, on_fits: Callable[[int], object]
+    def draw(
+        self,
+        cohort: Cohort,
+        joint: JointFit,
+        network: NetworkFit | None,
+        options: Options,
+        on_progress: Callable[[int], object],
     ) -> tuple[NDArray, NDArray, float | None]:
-        """Return draws of fractions with and without shared errors, and the multiplier."""
-        rng = np.random.default_rng(seed)
-        rna, factor = self._rna_draws(cohort, rng, on_fits)
-        relative = with_own_errors(to_cells(rna, self.content.sizes), rng)
-        absolute = with_shared_errors(relative, self.content.groups, rng)
-        if self.measured is not None:
-            relative, absolute = map(self.measured.correct, (relative, absolute))
-        return absolute, relative, factor
+        """Draw fractions of cells with and without shared errors; also their multiplier."""
+        rng, multiplier = np.random.default_rng(options.seed), None
+        if network is not None:
+            rna = network.draws(N_DRAWS, rng)
+        else:
+            sizes = {"n_draws": N_DRAWS, "budget": options.budget}
+            rna, multiplier = draw_rna_fractions(
+                cohort, joint, self.state_type, rng, **sizes, on_fits=on_progress
+            )
+        relative = add_sample_errors(self.rna_per_cell.to_cells(rna), rng)
+        absolute = add_shared_errors(relative, self.rna_per_cell.error_groups, rng)
+        return self._corrected(absolute), self._corrected(relative), multiplier
 
-    def _rna_draws(
-        self, cohort: Cohort, rng: np.random.Generator, on_fits: Callable[[int], object]
-    ) -> tuple[NDArray, float | None]:
-        if self.network is not None:
-            return self.network.draws(N_DRAWS, rng), None
-        raw = self.by_type(bootstrap(cohort, self.joint, rng, on_fits=on_fits))
-        factor = find_multiplier(
-            cohort, self.joint, self.state_type, self.by_type, rng, on_fits=on_fits
-        )
-        chosen = raw[rng.integers(0, len(raw), N_DRAWS)]
-        return widen(chosen, self.by_type(self.joint.weights), factor), factor
+    def _corrected(self, cells: NDArray) -> NDArray:
+        return cells if self.measured is None else self.measured.correct(cells)
 
 
-def _measured(question: Question, samples: Samples, types: list[str]) -> Measured | None:
-    if question.measured is None:
+def _measured(options: Options, samples: Samples, types: list[str]) -> Measured | None:
+    if options.measured is None:
         return None
-    positions = samples.names.get_indexer(question.measured.index)
-    member = question.member.reindex(columns=types, fill_value=False).to_numpy()
-    return Measured.of(positions, question.measured.to_numpy(float), member)
+    positions = samples.names.get_indexer(options.measured.index)
+    member = options.member.reindex(columns=types, fill_value=False).to_numpy()
+    return Measured.of(positions, options.measured.to_numpy(float), member)
 
 
-def _residual_sd(joint: JointFit) -> NDArray:
-    """Robust standard deviation of every sample's residuals: 1.4826 x their median size."""
-    return 1.4826 * np.median(np.abs(joint.residuals), axis=1)
+def _assumed(rna_per_cell: RnaPerCell, options: Options) -> dict[str, object]:
+    """Return what was asked for and assumed, for ``quality.attrs``."""
+    return {
+        "cell_size": rna_per_cell.source,
+        "cell_size_origins": rna_per_cell.origins,
+        "matched_types": rna_per_cell.table_names,
+        "method": options.method,
+        "likelihood": options.likelihood,
+        "unknown": options.unknown,
+        "n_measured": 0 if options.measured is None else len(options.measured),
+    }
+
+
+def _quality(joint: JointFit, names: pd.Index, facts: dict[str, object]) -> pd.DataFrame:
+    """Return the residuals of the samples, with facts about all of them in ``attrs``."""
+    robust_sd = np.median(np.abs(joint.residuals), axis=1) / stats.norm.ppf(0.75)
+    quality = pd.DataFrame({"residual_sd": robust_sd}, names)
+    quality.attrs = facts | {"shift_sd": joint.shift_sd, "residual_sd": joint.residual_sd}
+    return quality

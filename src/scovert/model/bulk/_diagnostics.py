@@ -6,10 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scovert.core._diagnostics import HealthRow, row
+from scovert.model.bulk._gene_checks import FEW_GENES
+from scovert.model.bulk._signature import OFFSET
 
 __all__ = ["reference_rows"]
 
-FEW_CELLS_OF_TYPE, FEW_GENES, FEW_GENES_OF_TYPE, ALIKE = 50, 200, 10, 0.95
+FEW_CELLS = 50
+"""Cells of a type below which its profile is said to rest on few: it then has one state only."""
+FEW_GENES_OF_TYPE = 10
+"""Genes that are highest in a type, below which it is said to be hard to tell."""
+ALIKE = 0.95
+"""Correlation of log expression from which two types are said to be alike."""
 
 
 def reference_rows(
@@ -31,7 +38,7 @@ def reference_rows(
     prefix = f"{study}: " if study else ""
     smallest = min(n_cells, key=n_cells.get)
     advice = ""
-    if n_cells[smallest] < FEW_CELLS_OF_TYPE:
+    if n_cells[smallest] < FEW_CELLS:
         advice = f"The profile of {smallest!r} rests on few cells: merge it with a related type."
     rows = [row(f"{prefix}cells of the smallest type", n_cells[smallest], advice)]
     advice = "" if n_genes >= FEW_GENES else "Few genes tell the types apart: pass all genes."
@@ -45,7 +52,7 @@ def reference_rows(
             "with a related type, or use more cells."
         )
     rows.append(row(f"{prefix}genes highest in {rarest}, the fewest", own.min(), advice))
-    likeness = np.corrcoef(np.log(shares * 1e6 + 10))
+    likeness = np.corrcoef(np.log(shares * 1e6 + OFFSET))
     np.fill_diagonal(likeness, -1)
     pair = np.unravel_index(likeness.argmax(), likeness.shape)
     first, second = (list(n_cells)[i] for i in pair)

@@ -1,4 +1,4 @@
-"""What the types of a deconvolved bulk express."""
+"""Expression of the types of a deconvolved bulk."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from scovert.core._arguments import knows_its_arguments
 from scovert.core._slots import slot_names
 from scovert.model.bulk._checks import check_condition, warn_about_conditions
-from scovert.model.bulk._expression_fit import Mixture, fit_expression
+from scovert.model.bulk._expression_fit import CohortProfiles, fit_expression
 from scovert.model.bulk._result import BulkResult, Fit
+from scovert.model.bulk._signature import OFFSET
 
 __all__ = ["TypeExpression", "find_expression", "layer_names", "types_of"]
 
 ALL = "all"
 """Name of the condition of all samples together."""
-CPM_FLOOR = 10.0
 
 
 @knows_its_arguments()
 @dataclass(frozen=True)
 class TypeExpression:
-    """What every cell type expresses in every condition of a bulk.
+    """Expression of every cell type in every condition of a bulk.
 
     Tables have a row for every condition and type, ``expression.loc["treated"]`` is a table of
     types x genes, and a column for every gene that the bulk shares with the reference.
@@ -69,7 +69,7 @@ class TypeExpression:
             if name not in known:
                 raise KeyError(f"There is no condition {name!r}. Pass two of {known}.")
         above, below = (
-            np.log2(self.expression.xs(name, level="condition") + CPM_FLOOR)
+            np.log2(self.expression.xs(name, level="condition") + OFFSET)
             for name in (condition, reference)
         )
         return above - below
@@ -132,8 +132,8 @@ def find_expression(result: BulkResult, condition_key: str | None) -> TypeExpres
 
 def _tables(fit: Fit, condition: pd.Series) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return expression and reliability of the types of one reference."""
-    mixture = Mixture.of(fit.cpm, fit.millions, fit.profiles, fit.joint)
-    found = fit_expression(mixture, condition.cat.codes.to_numpy(np.int64))
+    cohort = CohortProfiles.of(fit.cpm, fit.millions, fit.profiles, fit.joint)
+    found = fit_expression(cohort, condition.cat.codes.to_numpy(np.int64))
     names = [condition.cat.categories, fit.profiles.types]
     index = pd.MultiIndex.from_product(names, names=["condition", "type"])
     expression, reliability = (

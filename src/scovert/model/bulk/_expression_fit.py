@@ -21,27 +21,34 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils import gen_batches
 
-from scovert.model.bulk._joint_fit import MILLIONS_OF_READS, OFFSET, UNKNOWN_SD, JointFit
+from scovert.model.bulk._joint_fit import MILLIONS_OF_READS, UNKNOWN_SD, JointFit
 from scovert.model.bulk._residual import DF
-from scovert.model.bulk._signature import Profiles
+from scovert.model.bulk._signature import OFFSET, Profiles, sum_states
 
-__all__ = ["ExpressionFit", "Mixture", "fit_expression"]
+__all__ = ["CohortProfiles", "ExpressionFit", "fit_expression"]
 
 COMMON, SPECIFIC = 0.5, 0.15
-"""Prior variances of the log change of all types together and of a type alone."""
+"""Prior variances of the log change of all types together and of a type alone: those with which
+the response of blood to interferon is found best, of all cells and of single types."""
 EVERYWHERE = 0.05
-"""Prior variance of a change that all types show in all conditions."""
+"""Prior variance of a change that all types show in all conditions: a tenth of `COMMON`, as what
+all samples share is mostly a shift between protocols."""
 SAMPLES_OF_PRIOR = 20
-"""What the cohort's residual variance weighs against that of a gene, in samples."""
-N_STEPS, LONGEST_STEP = 10, 1.5
-GENES_AT_ONCE, ELEMENTS_AT_ONCE = 1000, 4_000_000
+"""What the cohort's residual variance weighs against that of a gene, in samples: with
+8 to 12, as studies of blood have, a third is the gene's own."""
+N_STEPS = 10
+"""Gauss-Newton steps; the last ones move a log change by less than a hundredth."""
+LONGEST_STEP = 1.5
+"""Of a log change, natural: a linear approximation says little beyond a factor of 4."""
+ELEMENTS_AT_ONCE = 4_000_000
 """Of a matrix of conditions x genes x types x types, 32 MB."""
 
 
 @dataclass(frozen=True)
-class Mixture:
-    """Samples, what they are mixed of, and how well this explains them.
+class CohortProfiles:
+    """Samples, the profiles they are mixed of, and how well this explains them.
 
     Attributes
     ----------
@@ -73,7 +80,7 @@ class Mixture:
     @classmethod
     def of(
         cls, cpm: NDArray, millions: float | None, profiles: Profiles, fit: JointFit
-    ) -> Mixture:
+    ) -> CohortProfiles:
         """Join the states of every type in their mean proportions in the cohort.
 
         An unknown component becomes a last type, of whose profile little is known.
@@ -90,7 +97,7 @@ class Mixture:
             Joint fit of the same samples with these states.
         """
         known = fit.weights[:, : len(profiles.state_type)]
-        weights, mean = profiles.sum_states(known), known.mean(0)
+        weights, mean = sum_states(known, profiles.state_type), known.mean(0)
         joining = np.eye(len(profiles.types))[:, profiles.state_type] * mean
         joining /= joining.sum(1, keepdims=True)  # (n_types, n_states)
         shares = joining @ profiles.shares
@@ -138,15 +145,19 @@ class ExpressionFit:
     shift: NDArray
 
 
-def fit_expression(mixture: Mixture, conditions: NDArray) -> ExpressionFit:
+def fit_expression(
+    cohort: CohortProfiles, conditions: NDArray, *, genes_at_once: int = 1000
+) -> ExpressionFit:
     """Estimate the profile of every type in every condition.
 
     Parameters
     ----------
-    mixture
+    cohort
         Samples and fractions.
     conditions
         Number of the condition of every sample, from 0 without gaps, shape ``(n_samples,)``.
+    genes_at_once
+        Most genes that are solved together; fewer if there are many conditions and types.
 
     Notes
     -----
@@ -154,16 +165,16 @@ def fit_expression(mixture: Mixture, conditions: NDArray) -> ExpressionFit:
     larger the estimated shifts, the more is taken as shift: with platforms that differ as usual
     (sd .6) nearly nine tenths, with pseudobulks of the reference's own platform little.
     """
-    elements_of_gene = (conditions.max() + 1) * mixture.weights.shape[1] ** 2
-    at_once = int(np.clip(ELEMENTS_AT_ONCE // elements_of_gene, 1, GENES_AT_ONCE))
-    blocks = [slice(i, i + at_once) for i in range(0, mixture.cpm.shape[1], at_once)]
-    fits = [_Genes(mixture, conditions, block).run() for block in blocks]
+    elements_of_gene = (conditions.max() + 1) * cohort.weights.shape[1] ** 2
+    at_once = int(np.clip(ELEMENTS_AT_ONCE // elements_of_gene, 1, genes_at_once))
+    blocks = gen_batches(cohort.cpm.shape[1], at_once)
+    fits = [_Genes(cohort, conditions, block).run() for block in blocks]
     joined = (np.concatenate(parts, -1) for parts in zip(*fits, strict=True))
     change, reliability, shift, weight = joined
     everywhere = np.average(change.mean(1), 0, weight)
-    kept = EVERYWHERE / (EVERYWHERE + mixture.shift_sd**2)
+    kept = EVERYWHERE / (EVERYWHERE + cohort.shift_sd**2)
     change += kept * (shift + everywhere) - everywhere
-    cpm = mixture.profiles * np.exp(change)
+    cpm = cohort.profiles * np.exp(change)
     cpm *= 1e6 / cpm.sum(-1, keepdims=True)
     return ExpressionFit(cpm, change, reliability, (1 - kept) * (shift + everywhere))
 
@@ -171,17 +182,17 @@ def fit_expression(mixture: Mixture, conditions: NDArray) -> ExpressionFit:
 class _Genes:
     """A block of genes; arrays are conditions x genes x types."""
 
-    def __init__(self, mixture: Mixture, conditions: NDArray, block: slice) -> None:
-        self.mixture = mixture
+    def __init__(self, cohort: CohortProfiles, conditions: NDArray, block: slice) -> None:
+        self.cohort = cohort
         self.samples = [conditions == c for c in range(conditions.max() + 1)]
-        self.cpm = mixture.cpm[:, block]
-        self.scale = np.exp(mixture.scale)[:, None]
-        self.profiles = mixture.profiles[:, block].T  # (n_genes, n_types)
-        self.certainty = 1 / mixture.variance[:, block].T
+        self.cpm = cohort.cpm[:, block]
+        self.scale = np.exp(cohort.scale)[:, None]
+        self.profiles = cohort.profiles[:, block].T  # (n_genes, n_types)
+        self.certainty = 1 / cohort.variance[:, block].T
         n_genes, n_types = self.profiles.shape
         self.prior = np.linalg.inv(COMMON + SPECIFIC * np.eye(n_types))
         self.log_change = self._start()
-        self.residual = np.full(n_genes, mixture.residual_sd**2)
+        self.residual = np.full(n_genes, cohort.residual_sd**2)
         self.shift_weight = np.ones(n_genes)
         self.change_weight = np.ones((len(self.samples), n_genes))
 
@@ -197,7 +208,7 @@ class _Genes:
 
     def _start(self) -> NDArray:
         """Change all types alike: by the mean of a condition over what is expected."""
-        expected = self.mixture.weights @ self.profiles.T
+        expected = self.cohort.weights @ self.profiles.T
         observed = self.cpm / self.scale
         means = [
             (observed[i].mean(0) + OFFSET, expected[i].mean(0) + OFFSET) for i in self.samples
@@ -211,39 +222,39 @@ class _Genes:
         information, gradient, squares = map(np.stack, zip(*evidence, strict=True))
         target = gradient + _times(information, self.log_change)
         own = np.linalg.inv(self.prior * self.change_weight[..., None, None] + information)
-        pull = own @ information  # how far the data, not the prior, decide on a change
-        kept = np.eye(len(self.prior)) - pull
+        data_weight = own @ information  # in a change, against its prior: shrinkage
+        prior_weight = np.eye(len(self.prior)) - data_weight
 
-        shift_variance = self.mixture.shift_sd**2 / self.shift_weight
+        shift_variance = self.cohort.shift_sd**2 / self.shift_weight
         precision, loading = self._shared_prior(shift_variance)
-        shared_cov = np.linalg.inv(precision + (information @ kept).sum(0))
-        shared = _times(shared_cov, _times(kept.swapaxes(-1, -2), target).sum(0))
+        shared_cov = np.linalg.inv(precision + (information @ prior_weight).sum(0))
+        shared = _times(shared_cov, _times(prior_weight.swapaxes(-1, -2), target).sum(0))
         shift = (loading * shared).sum(-1)
         change = _times(own, target - _times(information, shared))
 
         step = shared + change - self.log_change
         self.log_change += np.clip(step, -LONGEST_STEP, LONGEST_STEP)
-        cov = own + pull @ shared_cov @ pull.swapaxes(-1, -2)
-        fitted_cov = own + kept @ shared_cov @ kept.swapaxes(-1, -2)
+        cov = own + data_weight @ shared_cov @ data_weight.swapaxes(-1, -2)
+        fitted_cov = own + prior_weight @ shared_cov @ prior_weight.swapaxes(-1, -2)
         self._update_residual(squares.sum(0), (information * fitted_cov).sum((0, -2, -1)))
         self._update_change(change, cov)
         left = shift_variance * (1 - loading.sum(-1)) + (
             loading * _times(shared_cov, loading)
         ).sum(-1)
-        self.shift_weight = (DF + 1) / (DF + (shift**2 + left) / self.mixture.shift_sd**2)
+        self.shift_weight = (DF + 1) / (DF + (shift**2 + left) / self.cohort.shift_sd**2)
         return shared + change - shift[:, None], shift, cov
 
     def _evidence(self, condition: int) -> tuple[NDArray, NDArray, NDArray]:
         """Return information and gradient of the log changes, and the sum of squared residuals."""
         samples = self.samples[condition]
-        weights, scale, cpm = self.mixture.weights[samples], self.scale[samples], self.cpm[samples]
+        weights, scale, cpm = self.cohort.weights[samples], self.scale[samples], self.cpm[samples]
         n_types = weights.shape[1]
         profiles = self.profiles * np.exp(self.log_change[condition])
         mean = scale * (weights @ profiles.T) + OFFSET
         slope = scale / mean
         deviation = np.log((cpm + OFFSET) / mean)  # (n_samples_of_condition, n_genes)
 
-        noise = 1 / (cpm * self.mixture.millions + 1)
+        noise = 1 / (cpm * self.cohort.millions + 1)
         variance = self.residual + noise
         robust = (DF + 1) / (DF + deviation**2 / variance)
         precision = robust / variance
@@ -266,7 +277,7 @@ class _Genes:
 
     def _update_residual(self, squares: NDArray, fitted: NDArray) -> None:
         fitted = fitted * self.residual
-        prior = SAMPLES_OF_PRIOR * self.mixture.residual_sd**2
+        prior = SAMPLES_OF_PRIOR * self.cohort.residual_sd**2
         self.residual = (prior + squares + fitted) / (SAMPLES_OF_PRIOR + len(self.cpm))
 
     def _update_change(self, change: NDArray, cov: NDArray) -> None:

@@ -16,6 +16,7 @@ from scovert.core.genes import (
 )
 
 __all__ = [
+    "FEW_GENES",
     "check_informative",
     "check_positions",
     "warn_about_dates",
@@ -25,6 +26,8 @@ __all__ = [
 ]
 
 FEWEST_GENES, FEW_GENES = 50, 200
+"""Shared genes that tell types apart, below which a bulk is refused and warned of: of ten types, 5
+and 20 of each."""
 FEW_SHARED = 0.5
 """Share of the genes of the smaller table; two releases of an annotation share far more."""
 

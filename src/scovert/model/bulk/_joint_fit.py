@@ -23,24 +23,42 @@ from numpy.typing import NDArray
 from scvi.distributions import NegativeBinomial
 from torch import Tensor, nn
 
+from scovert.model.bulk._budget import BulkBudget
 from scovert.model.bulk._residual import DF, robust_residual
+from scovert.model.bulk._signature import OFFSET, Profiles
 
-__all__ = ["OFFSET", "Cohort", "JointFit", "fit_cohort", "refit_cohort"]
+__all__ = ["Cohort", "JointFit", "fit_cohort", "refit_cohort"]
 
-OFFSET = 10.0
-"""Counts per million added before logarithms."""
 MILLIONS_OF_READS = 20.0
-"""Depth taken for samples whose counts are not known."""
-N_STEPS, LEARNING_RATE = 250, 0.05
-REFIT_STEPS, REFIT_RATE = 120, 0.03
-STEPS_BETWEEN_VARIANCES = 25
-SPREAD_RANGE = (0.1, 3.0)
+"""Depth taken for samples whose counts are not known: that of a usual library."""
+
+# Priors; standard deviations are on the natural log scale
 PRIOR_SD = {"shift": (0.6, 1.0), "residual": (0.3, 1.0), "spread": (1.0, 0.5)}
-"""Median and log sd of the log-normal priors of the three standard deviations."""
+"""Median and log sd of the log-normal priors of the three standard deviations: shifts between two
+protocols are about .6, residuals of blood about .3, and either may be three times that or a third;
+logits of the samples of a cohort spread by about 1."""
+MEAN_SD = 3.0
+"""Of the cohort's mean logits: shares from a thousandth up are as good as even."""
+SCALE_SD = 0.5
+"""Of the scale of samples, which are normalised already."""
+UNKNOWN_SD = 1.5
+"""Of the unknown component's profile about the mean of the states, as types differ."""
+SPREAD_RANGE = (0.1, 3.0)
+"""Of the spread of logits: below, samples would be one; above, types vanish from samples."""
+
+# Descent
+RATE, REFIT_RATE = 0.05, 0.03
+"""First learning rates of Adam, of a fit and of one that begins at its end."""
 START_SD = {"shift": 0.5, "residual": 0.3, "spread": 1.0}
+"""First standard deviations; any of this size lead to the same fit."""
+UNKNOWN_START = -1.0
+"""First logit of the unknown component, against 0 of the states: it has to be asked for."""
+STEPS_BETWEEN_VARIANCES = 25
+"""Steps for which the variance of the mixed profile is kept: it changes slowly."""
+SHARE_FLOOR = 1e-5
+"""Added to shares whose logarithm begins a fit."""
 COUNT_FLOOR = 0.1
-MEAN_SD, SCALE_SD = 3.0, 0.5
-UNKNOWN_SD, UNKNOWN_START = 1.5, -1.0
+"""Counts added to negative binomial means, so that no gene of a type has none at all."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +96,12 @@ class Cohort:
         tensors = (torch.as_tensor(x, dtype=dtype) for x in (cpm, shares * 1e6, variance))
         cpm, profiles, variance = tensors
         return cls(cpm, millions or MILLIONS_OF_READS, profiles, variance)
+
+    @classmethod
+    def of_profiles(cls, profiles: Profiles, cpm: NDArray, millions: float | None) -> Cohort:
+        """Take the informative genes of profiles, and of samples with all genes of these."""
+        at = profiles.informative
+        return cls.of(cpm[:, at], profiles.shares[:, at], profiles.variance[:, at], millions)
 
     def with_profile(self, profile: NDArray, sd: float) -> Cohort:
         """Return the cohort with one more state, whose log profile has a standard deviation."""
@@ -124,8 +148,8 @@ class JointFit:
     objective: list[float]
 
 
-class _Mixing(nn.Module):
-    """Parameters of one or several fits."""
+class Mixture(nn.Module):
+    """Parameters of one or several fits: shares of the states, shifts, scales and priors."""
 
     def __init__(self, logits: Tensor, n_genes: int, *, n_fits: int, has_unknown: bool) -> None:
         super().__init__()
@@ -183,7 +207,7 @@ def fit_cohort(
     likelihood: str = "robust",
     has_unknown: bool = False,
     weights: NDArray | None = None,
-    n_steps: int = N_STEPS,
+    n_steps: int = BulkBudget.n_steps,
 ) -> JointFit:
     """Fit all samples together, from equal shares.
 
@@ -206,24 +230,25 @@ def fit_cohort(
     if has_unknown:
         logits[:, -1] = UNKNOWN_START
     if weights is not None:
-        logits = cohort.cpm.new_tensor(np.log(weights + 1e-5))
-    mixing = _Mixing(logits, n_genes, n_fits=1, has_unknown=has_unknown)
-    mixing.logits.requires_grad_(weights is None)
+        logits = cohort.cpm.new_tensor(np.log(weights + SHARE_FLOOR))
+    mixture = Mixture(logits, n_genes, n_fits=1, has_unknown=has_unknown)
+    mixture.logits.requires_grad_(weights is None)
     gene_weights = cohort.cpm.new_ones(1, 1, n_genes)
-    optimiser = _Descent(mixing, cohort, TERMS[likelihood], gene_weights)
-    objective = optimiser.run(cohort.profiles, n_steps, LEARNING_RATE)
+    optimiser = _Descent(mixture, cohort, TERMS[likelihood], gene_weights)
+    objective = optimiser.run(cohort.profiles, n_steps, RATE)
     with torch.no_grad():
-        mean = mixing.mixed(cohort.profiles) * (mixing.shift + mixing.scale).exp()
+        mean = mixture.mixed(cohort.profiles) * (mixture.shift + mixture.scale).exp()
         residuals = (cohort.cpm + OFFSET).log() - (mean[0] + OFFSET).log()
+        unknown = mixture.unknown_profile(cohort.profiles) if has_unknown else None
         return JointFit(
-            weights=_array(mixing.weights()[0]),
-            shift=_array(mixing.shift[0, 0]),
-            scale=_array(mixing.scale[0, :, 0]),
-            shift_sd=float(mixing.log_sd["shift"].exp()),
-            residual_sd=float(mixing.log_sd["residual"].exp()),
-            spread=float(mixing.spread),
+            weights=_array(mixture.weights()[0]),
+            shift=_array(mixture.shift[0, 0]),
+            scale=_array(mixture.scale[0, :, 0]),
+            shift_sd=float(mixture.log_sd["shift"].exp()),
+            residual_sd=float(mixture.log_sd["residual"].exp()),
+            spread=float(mixture.spread),
             residuals=_array(residuals),
-            unknown=_array(mixing.unknown_profile(cohort.profiles)[0, 0]) if has_unknown else None,
+            unknown=None if unknown is None else _array(unknown[0, 0]),
             likelihood=likelihood,
             objective=objective,
         )
@@ -235,7 +260,7 @@ def refit_cohort(
     profiles: Tensor,
     gene_weights: Tensor,
     *,
-    n_steps: int = REFIT_STEPS,
+    n_steps: int = BulkBudget.n_bootstrap_steps,
 ) -> NDArray:
     """Fit again with other profiles and weights of genes, from a fit whose sds are kept.
 
@@ -257,41 +282,45 @@ def refit_cohort(
     Shares of the states, shape ``(n_fits, n_samples, n_states)``.
     """
     tensor = cohort.cpm.new_tensor
-    logits = tensor(np.log(start.weights + 1e-5))
+    logits = tensor(np.log(start.weights + SHARE_FLOOR))
     logits = logits - logits.mean(-1, keepdim=True)
-    mixing = _Mixing(logits, len(start.shift), n_fits=len(profiles), has_unknown=False)
+    mixture = Mixture(logits, len(start.shift), n_fits=len(profiles), has_unknown=False)
     sds = {"shift": start.shift_sd, "residual": start.residual_sd, "spread": start.spread}
     with torch.no_grad():
-        mixing.shift += tensor(start.shift)
-        mixing.scale += tensor(start.scale)[:, None]
+        mixture.shift += tensor(start.shift)
+        mixture.scale += tensor(start.scale)[:, None]
         for name, sd in sds.items():
-            mixing.log_sd[name].fill_(math.log(sd)).requires_grad_(False)
+            mixture.log_sd[name].fill_(math.log(sd)).requires_grad_(False)
     term = TERMS[start.likelihood]
-    _Descent(mixing, cohort, term, gene_weights).run(profiles, n_steps, REFIT_RATE)
-    return _array(mixing.weights())
+    _Descent(mixture, cohort, term, gene_weights).run(profiles, n_steps, REFIT_RATE)
+    return _array(mixture.weights())
 
 
 class _Descent:
     """Adam on the negative log posterior, at a rate that falls to a tenth in the last steps."""
 
     def __init__(
-        self, mixing: _Mixing, cohort: Cohort, term: Callable[..., Tensor], gene_weights: Tensor
+        self,
+        mixture: Mixture,
+        cohort: Cohort,
+        term: Callable[..., Tensor],
+        gene_weights: Tensor,
     ) -> None:
-        self.mixing, self.cohort, self.gene_weights = mixing, cohort, gene_weights
+        self.mixture, self.cohort, self.gene_weights = mixture, cohort, gene_weights
         self.term = term(cohort, gene_weights)
 
     def run(self, profiles: Tensor, n_steps: int, rate: float) -> list[float]:
         """Return the objective by step."""
-        mixing, objective = self.mixing, []
-        free = [p for p in mixing.parameters() if p.requires_grad]
+        mixture, objective = self.mixture, []
+        free = [p for p in mixture.parameters() if p.requires_grad]
         adam = torch.optim.Adam(free, lr=rate)
         for step in range(n_steps):
             if step % STEPS_BETWEEN_VARIANCES == 0:
                 variance = self._profile_variance(profiles)
             adam.param_groups[0]["lr"] = rate * min(1.0, 0.1 + 2.25 * (1 - step / n_steps))
             adam.zero_grad()
-            loss = self.term(mixing, mixing.mixed(profiles))
-            loss = loss + mixing.log_prior(variance, self.gene_weights)
+            loss = self.term(mixture, mixture.mixed(profiles))
+            loss = loss + mixture.log_prior(variance, self.gene_weights)
             loss.backward()
             adam.step()
             objective.append(float(loss.detach()))
@@ -301,29 +330,29 @@ class _Descent:
         """Variance of the log of the cohort's mean mixture, shape ``(n_fits, 1, n_genes)``."""
         n_states = profiles.shape[-2]
         with torch.no_grad():
-            mean = self.mixing.weights().mean(1)[..., :n_states, None]  # (n_fits, n_states, 1)
+            mean = self.mixture.weights().mean(1)[..., :n_states, None]  # (n_fits, n_states, 1)
             parts = mean * profiles
             parts = parts / (parts.sum(1, keepdim=True) + OFFSET)
             return (parts.square() * self.cohort.variance).sum(1, keepdim=True)
 
 
-def _robust_term(cohort: Cohort, gene_weights: Tensor) -> Callable[[_Mixing, Tensor], Tensor]:
+def _robust_term(cohort: Cohort, gene_weights: Tensor) -> Callable[[Mixture, Tensor], Tensor]:
     noise = 1 / (cohort.cpm * cohort.millions + 1)
     observed = ((cohort.cpm + OFFSET).log(), noise, gene_weights, cohort.cpm.new_tensor(OFFSET))
 
-    def term(mixing: _Mixing, mixed: Tensor) -> Tensor:
-        sd = mixing.log_sd["residual"]
-        return robust_residual(mixed, mixing.shift, mixing.scale, sd, observed)
+    def term(mixture: Mixture, mixed: Tensor) -> Tensor:
+        sd = mixture.log_sd["residual"]
+        return robust_residual(mixed, mixture.shift, mixture.scale, sd, observed)
 
     return term
 
 
-def _count_term(cohort: Cohort, gene_weights: Tensor) -> Callable[[_Mixing, Tensor], Tensor]:
+def _count_term(cohort: Cohort, gene_weights: Tensor) -> Callable[[Mixture, Tensor], Tensor]:
     counts = cohort.cpm * cohort.millions
 
-    def term(mixing: _Mixing, mixed: Tensor) -> Tensor:
-        factor = (mixing.shift + mixing.scale).exp() * cohort.millions
-        theta = (-2 * mixing.log_sd["residual"]).exp().expand_as(mixed)
+    def term(mixture: Mixture, mixed: Tensor) -> Tensor:
+        factor = (mixture.shift + mixture.scale).exp() * cohort.millions
+        theta = (-2 * mixture.log_sd["residual"]).exp().expand_as(mixed)
         nb = NegativeBinomial(mu=mixed * factor + COUNT_FLOOR, theta=theta, validate_args=False)
         return -(gene_weights * nb.log_prob(counts)).sum()
 

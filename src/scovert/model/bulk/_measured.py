@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 __all__ = ["Measured"]
 
 FLOOR = 0.003
-"""Added to fractions before logarithms: flow cytometry does not see less."""
+"""Added to fractions before logarithms: flow cytometry does not tell less from none."""
 BIAS_SD, SAMPLE_SD = 0.35, 0.25
-"""Log sd of what is wrong with a type in a whole cohort, and in one sample of it."""
+"""Log sd of what is wrong with a type in a whole cohort, and in one sample of it: the size of both
+in three studies of blood."""
 PRIOR_DF = 8
-"""Degrees of freedom that the second is worth, beside the measured samples of a type."""
+"""Degrees of freedom that the second is worth, beside the measured samples of a type: those few
+alone would say that it is zero or huge."""
 N_ROUNDS = 3
-"""Rounds between levels of samples with gaps and biases of groups."""
+"""Rounds between levels of samples with gaps and biases of groups, each of which rests on the
+other."""
 
 
 @dataclass(frozen=True)
@@ -98,5 +101,5 @@ class Measured:
         is_measured = self.member.any(0)
         scaled = np.where(is_measured, proportions * factor, 0)
         before = np.where(is_measured, proportions, 0).sum(-1, keepdims=True)
-        scaled *= before / np.maximum(scaled.sum(-1, keepdims=True), 1e-12)
+        scaled *= before / np.maximum(scaled.sum(-1, keepdims=True), np.finfo(float).tiny)
         return np.where(is_measured, scaled, proportions)

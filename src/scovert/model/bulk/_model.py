@@ -1,4 +1,4 @@
-"""What is in the tube: cell types in bulk RNA-seq."""
+"""Cell types in bulk RNA-seq."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ from scovert.core._minibatch import check_trained, genes_of
 from scovert.core._registering import check_set_up, check_unchanged, register
 from scovert.core._save_load import SaveLoadMixin
 from scovert.core.genes import GeneNames, has_left_out_prefix
+from scovert.model.bulk._budget import BulkBudget, check_budget
 from scovert.model.bulk._checks import (
+    check_cell_size,
     check_condition,
     check_no_options,
-    check_sizes,
     check_subjects,
     check_types,
     check_unknown,
@@ -43,7 +44,7 @@ from scovert.model.bulk._checks import (
     warn_about_types,
     warn_about_unknown,
 )
-from scovert.model.bulk._deconvolve import Question, answer, work_of
+from scovert.model.bulk._deconvolve import Options, deconvolve_one
 from scovert.model.bulk._diagnostics import reference_rows
 from scovert.model.bulk._expression import TypeExpression, find_expression, layer_names, types_of
 from scovert.model.bulk._gene_checks import warn_about_dates, warn_about_housekeeping
@@ -62,6 +63,9 @@ logger = logging.getLogger(__name__)
 ONE_THREAD = 1
 """Matrices are small: threads wait for each other, for minutes if others use the machine too."""
 FEW_TYPES, GENES_OF_FEW, GENES_OF_MANY = 4, 100, 800
+"""Genes that speak for a type, by the number of types: with the second number instead of the third
+the errors of mixtures of up to four cell lines fall from .093 to .084, those of blood rise from
+.057 to .074."""
 
 
 @knows_its_arguments(options="deconvolve")
@@ -71,7 +75,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
     All samples are fitted together: every sample is a linear mixture of the profiles of the
     reference's types (several states each), a shift of every gene that the cohort shares takes
     what differs between bulk and single-cell protocols, and residuals are robust on a log scale.
-    Fractions of RNA become fractions of cells by the RNA content of the types. See
+    Fractions of RNA become fractions of cells by the RNA content per cell. See
     :doc:`/models/bulk` for the model, for what cannot be known from expression, and for what a few
     measured samples buy.
 
@@ -246,6 +250,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         other_types: Sequence[str] = (),
         unknown: bool = False,
         interval: float | None = 0.9,
+        budget: BulkBudget | None = None,
     ) -> BulkResult:
         """Find the fractions of cell types in bulk samples.
 
@@ -288,6 +293,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             types: compare with a fit without it.
         interval
             Probability of the intervals; `None` leaves them out, and saves their time.
+        budget
+            Steps and draws; `None` for ``BulkBudget()``. Fewer are faster and less exact.
 
         Returns
         -------
@@ -298,12 +305,15 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         ValueError
             If the bulk is not on a linear scale, has missing values, duplicated or empty samples,
             or too few genes that tell types apart; if measured fractions are none.
+        TypeError
+            If `budget` is no :class:`BulkBudget`.
         """
         check_trained(self)
         check_kind_name(kind)
         _check_method(method, likelihood, unknown)
+        budget = check_budget(budget)
         types = list(dict.fromkeys([*self.types, *other_types]))
-        cell_size = check_sizes(cell_size, types)
+        cell_size = check_cell_size(cell_size, types)
         check_unknown(unknown, self.types)
         if interval is not None:
             check_number("interval", interval, 0.01, 0.999)
@@ -315,16 +325,24 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             measured, member = check_measured(measured, groups, samples.names, types)
         elif groups is not None:
             raise ValueError("`groups` names columns of `measured`, which is missing. Pass both.")
-        question = Question(
-            method, likelihood, cell_size, measured, member, unknown, interval, self.seed_
+        options = Options(
+            method=method,
+            likelihood=likelihood,
+            cell_size=cell_size,
+            measured=measured,
+            member=member,
+            unknown=unknown,
+            interval=interval,
+            budget=budget,
+            seed=self.seed_,
         )
         signatures = self._signatures
-        n_parts, unit = work_of(question)
+        total, unit = options.progress
         is_quiet = not logger.isEnabledFor(logging.WARNING)
-        bar = tqdm(total=n_parts * len(signatures), unit=unit, delay=2, disable=is_quiet)
+        bar = tqdm(total=total * len(signatures), unit=unit, delay=2, disable=is_quiet)
         with threadpool_limits(ONE_THREAD), bar:
             results = [
-                answer(s, samples, self._n_genes(s), question, bar.update)
+                deconvolve_one(s, samples, self._n_genes(s), options, bar.update)
                 for s in signatures.values()
             ]
         result = BulkResult.average(results)

@@ -18,6 +18,7 @@ from scovert.model.bulk.variants._prototypes import learn_prototypes
 __all__ = ["Learning", "find_signatures", "restored", "stored"]
 
 TABLES = ("state_type", "counts", "between", "detected", "n_cells")
+"""Attributes of a signature that are arrays; names of genes and types are stored by the model."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""What a deconvolution found."""
+"""Result of a deconvolution."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,19 +10,24 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scovert.core._arguments import knows_its_arguments
-from scovert.core._checks import UNKNOWN, caller_level
 from scovert.core._slots import slot_names
-from scovert.model.bulk._content import OF_UNKNOWN
+from scovert.model.bulk._average import (
+    check_rna_per_cell,
+    check_types_in_common,
+    joined_quality,
+    mean_fractions,
+    mean_rna_per_cell,
+    ordered_types,
+    pooled_draws,
+)
 from scovert.model.bulk._joint_fit import JointFit
+from scovert.model.bulk._rna_per_cell import OF_UNKNOWN
 from scovert.model.bulk._signature import Profiles
-from scovert.model.bulk._type_names import match_types, spelt_alike
 
 __all__ = ["BulkResult", "Fit", "in_slot"]
 
-FLOOR = 0.001
-"""Added to fractions before the geometric mean over references."""
 SHOWN = 8
-"""Most types that are shown."""
+"""Most types that the short description names, so that they fit into a line."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Fit:
 @knows_its_arguments()
 @dataclass(frozen=True)
 class BulkResult:
-    """What a bulk holds, with intervals.
+    """Cell types of bulk samples, with intervals.
 
     Tables have a row for every sample, and a column for every type, sorted by name.
 
@@ -61,7 +65,7 @@ class BulkResult:
         Fractions of cells; rows sum to one.
     lower, upper
         Ends of the intervals; `None` if none were asked for. Most of their width is an error that
-        all samples share: RNA content, and how the reference differs from the bulk.
+        all samples share: RNA content per cell, and how the reference differs from the bulk.
     relative_lower, relative_upper
         Intervals without it: for comparisons of samples of this bulk with each other.
     mrna_fractions
@@ -74,10 +78,11 @@ class BulkResult:
         one's fractions from the average: the one number here that warns of a bad reference.
         ``attrs`` hold what was assumed and fitted: ``n_shared_genes``, ``n_informative_genes``,
         ``genes_matched_by``, the names of both that were taken, ``kind``, ``cell_size``,
-        ``size_origins`` (where the RNA per cell of every type is from), ``matched_types``,
-        ``shift_sd``, ``residual_sd``, ``multiplier``; and what was asked: ``method``,
-        ``likelihood``, ``unknown``, ``n_measured``. Genes are shared if they are neither ribosomal
-        nor mitochondrial, and have more than 10 counts in the reference.
+        ``cell_size_origins`` (where the RNA per cell of every type is from), ``matched_types``,
+        ``shift_sd``, ``residual_sd``, ``multiplier`` (by which the bootstrap was widened);
+        and what was asked: ``method``, ``likelihood``, ``unknown``, ``n_measured``. Genes are
+        shared if they are neither ribosomal nor mitochondrial, and have more than 10 counts in the
+        reference.
     draws
         Draws that the intervals are quantiles of, shape ``(n_draws, n_samples, n_types)``.
     history
@@ -89,19 +94,19 @@ class BulkResult:
     """
 
     proportions: pd.DataFrame
-    lower: pd.DataFrame | None
-    upper: pd.DataFrame | None
-    relative_lower: pd.DataFrame | None
-    relative_upper: pd.DataFrame | None
     mrna_fractions: pd.DataFrame
     cell_sizes: pd.Series
     quality: pd.DataFrame
-    draws: NDArray | None
     history: dict[str, pd.DataFrame]
     fits: tuple[Fit, ...]
     obs: pd.DataFrame
+    draws: NDArray | None = None
     relative_draws: NDArray | None = None
     interval: float | None = None
+    lower: pd.DataFrame | None = None
+    upper: pd.DataFrame | None = None
+    relative_lower: pd.DataFrame | None = None
+    relative_upper: pd.DataFrame | None = None
 
     def __repr__(self) -> str:
         """Say in a few lines what the result is of, and where to look."""
@@ -127,9 +132,68 @@ class BulkResult:
     @property
     def counted_in_reference(self) -> list[str]:
         """Types whose RNA per cell is from a reference although that of others is not."""
-        origins = self.quality.attrs["size_origins"]
+        origins = self.quality.attrs["cell_size_origins"]
         counted = [kind for kind, origin in origins.items() if "reference" in origin]
         return counted if set(origins.values()) - {"reference", OF_UNKNOWN} else []
+
+    def summary(self) -> str:
+        """Return what was assumed, and what the samples hold on average, as text.
+
+        Returns
+        -------
+        Lines with the genes that were used, where RNA per cell is from, mean proportions with the
+        mean ends of their intervals in per cent, residuals, and how far references disagree.
+        """
+        facts, residual = self.quality.attrs, self.quality["residual_sd"]
+        lines = [
+            f"Bulk and reference share {_each(facts['n_shared_genes'])} genes, of which "
+            f"{_each(facts['n_informative_genes'])} tell the types apart; taken as "
+            f"{_each(facts['kind'])}.",
+            f"RNA per cell: {_each(facts['cell_size'])}{self._notes_on_rna_per_cell()}.",
+            f"\n{self._means().to_string()}\n",
+            f"Residual sd of a sample: {residual.median():.2f} (median), at most "
+            f"{residual.max():.2f} ({residual.idxmax()}). Sd of the shift of genes: "
+            f"{_each(facts['shift_sd'])}.",
+        ]
+        if "disagreement" in self.quality:
+            worst = self.quality["disagreement"]
+            lines.append(
+                f"The references disagree on {worst.median():.0%} of the cells of a sample "
+                f"(median), at most {worst.max():.0%} ({worst.idxmax()})."
+            )
+        return "\n".join(lines)
+
+    def _notes_on_rna_per_cell(self) -> str:
+        """Say which types have another name in the table, and for which counts stand in."""
+        matched = self.quality.attrs["matched_types"]
+        notes = [f"{kind} as {key}" for kind, key in matched.items() if kind != key]
+        if others := self.counted_in_reference:
+            notes.append(f"by their counts in the reference: {', '.join(others)}")
+        return f" ({', '.join(notes)})" if notes else ""
+
+    def _means(self) -> pd.DataFrame:
+        """Means over the samples in per cent, the most frequent type first."""
+        tables = {"mean %": self.proportions}
+        if self.lower is not None:
+            tables |= {"mean lower %": self.lower, "mean upper %": self.upper}
+        means = pd.DataFrame({name: 100 * table.mean() for name, table in tables.items()})
+        return means.sort_values("mean %", ascending=False).round(1)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return proportions and intervals as a tidy table, a row for every sample and type.
+
+        Returns
+        -------
+        DataFrame with the columns ``sample``, ``type`` and ``proportion``, and, if there are
+        intervals, ``lower``, ``upper``, ``relative_lower`` and ``relative_upper``; samples and
+        types are in the order of ``proportions``.
+        """
+        names = ("lower", "upper", "relative_lower", "relative_upper")
+        tables = {"proportion": self.proportions} | {name: getattr(self, name) for name in names}
+        samples, types = self.proportions.index, list(self.proportions)
+        place = {"sample": np.repeat(samples, len(types)), "type": types * len(samples)}
+        values = {k: t.to_numpy().ravel() for k, t in tables.items() if t is not None}
+        return pd.DataFrame(place | values)
 
     @classmethod
     def average(cls, results: Sequence[BulkResult]) -> BulkResult:
@@ -153,28 +217,26 @@ class BulkResult:
         if isinstance(results, BulkResult):
             raise TypeError("`results` is one BulkResult. Pass a list of them.")
         results = list(results)
-        _check(results)
+        _check_alike(results)
         if len(results) == 1:
             return results[0]
-        first = results[0]
-        types = _ordered({kind for r in results for kind in r.proportions})
-        proportions = _mean([r.proportions for r in results], types)
-        draws, relative = (
-            _pooled([(getattr(r, name), r.proportions.columns) for r in results], proportions)
-            for name in ("draws", "relative_draws")
-        )
-        joined = replace(
-            first,
-            proportions=proportions,
-            mrna_fractions=_mean([r.mrna_fractions for r in results], types),
-            cell_sizes=_mean_sizes([r.cell_sizes for r in results], types),
-            quality=_joined_quality(results, proportions),
-            draws=draws,
-            relative_draws=relative,
-            history=_joined_history(results),
+        fractions, qualities = zip(*((r.proportions, r.quality) for r in results), strict=True)
+        names = [list(own) for own in fractions]
+        check_rna_per_cell([own.attrs["cell_size"] for own in qualities])
+        check_types_in_common(names)
+        types = ordered_types(names)
+        mean = mean_fractions(fractions, types)
+        return replace(
+            results[0],
+            proportions=mean,
+            mrna_fractions=mean_fractions([r.mrna_fractions for r in results], types),
+            cell_sizes=mean_rna_per_cell([r.cell_sizes for r in results], types),
+            quality=joined_quality(qualities, fractions, mean),
+            draws=pooled_draws([r.draws for r in results], names, mean),
+            relative_draws=pooled_draws([r.relative_draws for r in results], names, mean),
+            history={"objective": sum(r.history["objective"] for r in results)},
             fits=tuple(fit for r in results for fit in r.fits),
-        )
-        return joined.with_intervals()
+        ).with_intervals()
 
     def with_intervals(self) -> BulkResult:
         """Return the result with the intervals of its draws."""
@@ -195,7 +257,7 @@ class BulkResult:
             facts["interval"] = self.interval
         matched = pd.Series(facts.pop("matched_types"), dtype=object)
         types = pd.DataFrame({"cell_size": self.cell_sizes})
-        types["size_origin"] = pd.Series(facts.pop("size_origins"), dtype=object)
+        types["cell_size_origin"] = pd.Series(facts.pop("cell_size_origins"), dtype=object)
         types["table_name"] = matched.reindex(types.index).fillna("")
         return facts | {"types": types, "quality": pd.DataFrame(self.quality)}
 
@@ -204,17 +266,8 @@ class BulkResult:
         return pd.DataFrame(np.asarray(values), frame.index, frame.columns)
 
 
-def _ordered(types: set[str]) -> NDArray:
-    """Sort types as one reference does, the unknown component last."""
-    return np.array(sorted(types, key=lambda kind: (kind == UNKNOWN, kind)), dtype=object)
-
-
-def in_slot(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of types with columns that h5ad can hold."""
-    return table.set_axis(slot_names(table.columns), axis=1)
-
-
-def _check(results: list[BulkResult]) -> None:
+def _check_alike(results: list[object]) -> None:
+    """Refuse what are no results, and those of other samples or intervals than the first."""
     if not results:
         raise ValueError("`results` is empty. Pass the results to average.")
     for result in results:
@@ -233,108 +286,16 @@ def _check(results: list[BulkResult]) -> None:
                 f"The results have intervals of {results[0].interval} and {result.interval}. Pass "
                 "the same `interval` to every `deconvolve`."
             )
-    sources = [result.quality.attrs["cell_size"] for result in results]
-    if "none" in sources and len(set(map(str, sources))) > 1:
-        raise ValueError(
-            f"The results have `cell_size` {sources}: fractions of RNA and of cells cannot be "
-            "averaged. Pass the same `cell_size` to every `deconvolve`."
-        )
-    _warn_about_sizes(sources)
-    _check_types(results)
 
 
-def _warn_about_sizes(sources: list[object]) -> None:
-    """Warn about references with RNA per cell of different kinds."""
-    if len(set(map(str, sources))) > 1:
-        warnings.warn(
-            f"The references take RNA per cell from {sources}, so that fractions are averaged "
-            "which rest on sizes of different kinds. Pass the same numbers to every `deconvolve`, "
-            "as `cell_size`, or call types of the table alike in all references.",
-            UserWarning,
-            stacklevel=caller_level(),
-        )
+def in_slot(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of types with columns that h5ad can hold."""
+    return table.set_axis(slot_names(table.columns), axis=1)
 
 
-def _check_types(results: list[BulkResult]) -> None:
-    """Refuse references without a type in common; warn about names that may be of one type."""
-    names = [list(result.proportions) for result in results]
-    if not set.intersection(*map(set, names)) - {UNKNOWN}:
-        raise ValueError(
-            f"The references have no type in common: {names[0]} and {names[1]}. Types are matched "
-            "by name: call them alike in all references."
-        )
-    for i, own in enumerate(names):
-        others = {kind for other in names[:i] + names[i + 1 :] for kind in other} - set(own)
-        known, alike = match_types(own), match_types(sorted(others))
-        pairs = [(a, b) for a, x in known.items() for b, y in alike.items() if x == y]
-        pairs += [(a, b) for a, b in spelt_alike([*own, *others]) if a in own and b in others]
-        pairs = [(a, b) for a, b in pairs if any(a not in n for n in names)]
-        if pairs:
-            warnings.warn(
-                f"References name types differently: {pairs[0][0]!r} and {pairs[0][1]!r} "
-                f"look like one ({len(pairs)} such pairs). Each would be a type of its own: "
-                "call them alike, or merge what one reference splits.",
-                UserWarning,
-                stacklevel=caller_level(),
-            )
-            return
-
-
-def _mean(tables: list[pd.DataFrame], types: NDArray) -> pd.DataFrame:
-    """Geometric mean over the tables that have a type, rows sum to one."""
-    logs = np.stack([np.log(t.reindex(columns=types) + FLOOR) for t in tables])
-    means = np.maximum(np.exp(np.nanmean(logs, axis=0)) - FLOOR, 0)
-    means /= means.sum(1, keepdims=True)
-    return pd.DataFrame(means, tables[0].index, types)
-
-
-def _mean_sizes(sizes: list[pd.Series], types: NDArray) -> pd.Series:
-    logs = pd.concat([np.log(s / np.exp(np.log(s).mean())) for s in sizes], axis=1)
-    return np.exp(logs.mean(axis=1)).reindex(types)
-
-
-def _pooled(draws: list[tuple[NDArray | None, pd.Index]], centre: pd.DataFrame) -> NDArray | None:
-    """Pool draws; a type that a reference lacks takes the averaged fraction there."""
-    if any(own is None for own, _ in draws):
-        return None
-    pooled = []
-    for own, types in draws:
-        whole = np.broadcast_to(centre.to_numpy(), (len(own), *centre.shape)).copy()
-        at = centre.columns.get_indexer(types)
-        whole[..., at] = own * whole[..., at].sum(-1, keepdims=True)
-        pooled.append(whole)
-    return np.concatenate(pooled)
-
-
-def _joined_quality(results: list[BulkResult], average: pd.DataFrame) -> pd.DataFrame:
-    distances = [
-        (r.proportions.reindex(columns=average.columns, fill_value=0) - average).abs().sum(axis=1)
-        for r in results
-    ]
-    quality = pd.DataFrame(
-        {
-            "residual_sd": np.mean([r.quality["residual_sd"] for r in results], axis=0),
-            "disagreement": np.max(distances, axis=0) / 2,
-        },
-        index=average.index,
+def _each(values: object) -> str:
+    """Write a fact, one for each reference if they differ."""
+    return " and ".join(
+        f"{value:.2f}" if isinstance(value, float) else str(value)
+        for value in (values if isinstance(values, list) else [values])
     )
-    quality.attrs = {
-        name: _joined([r.quality.attrs[name] for r in results])
-        for name in results[0].quality.attrs
-    }
-    return quality
-
-
-def _joined(values: list) -> object:
-    """Join what the fits say: the same, the union of mappings, or one for each."""
-    if all(isinstance(value, dict) for value in values):
-        keys = dict.fromkeys(key for value in values for key in value)
-        said = {key: dict.fromkeys(v[key] for v in values if key in v) for key in keys}
-        return {key: " and ".join(own) for key, own in said.items()}
-    return values[0] if all(value == values[0] for value in values) else list(values)
-
-
-def _joined_history(results: list[BulkResult]) -> dict[str, pd.DataFrame]:
-    """Sum the objectives of the fits, step by step."""
-    total = sum(r.history["objective"] for r in results)
-    return {"objective": total}

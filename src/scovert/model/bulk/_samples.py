@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scovert.core._checks import check_genes, check_layer
 from scovert.core._counts import find_matrix
 from scovert.core.genes import GeneNames, Match, match_genes
-from scovert.model.bulk._checks import check_content
+from scovert.model.bulk._checks import check_types_have_counts
 from scovert.model.bulk._gene_checks import (
     check_informative,
     check_positions,
@@ -107,7 +107,7 @@ class Samples:
         expressed = self.genes[self.values.sum(0) > 0]
         shared = signature.genes[signature.genes.isin(expressed)]
         profiles = signature.restricted(shared, n_genes_per_type)
-        check_content(profiles.rna, profiles.types)
+        check_types_have_counts(profiles.rna_per_cell, profiles.types)
         check_informative(len(profiles.informative), profiles.genes, reference, self.match.own)
         own = self.values[:, self.genes.get_indexer(profiles.genes)]
         totals = own.sum(1, keepdims=True)

@@ -11,9 +11,16 @@ from sklearn.cluster import KMeans
 __all__ = ["find_states"]
 
 MIN_CELLS_PER_STATE = 25
-N_GENES, MIN_MEAN = 500, 0.05
-N_COMPONENTS, N_STARTS = 8, 5
+"""A state has one of the type's cells in so many: fewer say too little of its profile."""
+N_GENES, N_COMPONENTS = 500, 8
+"""Most dispersed genes, and principal components of them, from which k-means tells few states."""
+MIN_MEAN, DISPERSION_OFFSET = 0.05, 0.01
+"""Least mean log count of such a gene, and what is added to means that variances are divided by:
+hardly expressed genes are not the most dispersed."""
+N_STARTS = 5
+"""Of k-means, of which the best is kept."""
 SCALE = 1e4
+"""Counts that a cell is scaled to before logarithms, as scanpy's tutorials do."""
 
 
 def find_states(
@@ -71,7 +78,7 @@ def _expression(counts: sp.csr_matrix) -> NDArray:
     log.data = np.log1p(log.data)
     mean = np.asarray(log.mean(0)).ravel()
     variance = np.asarray(log.multiply(log).mean(0)).ravel() - mean**2
-    dispersion = np.where(mean > MIN_MEAN, variance / (mean + 0.01), -np.inf)
+    dispersion = np.where(mean > MIN_MEAN, variance / (mean + DISPERSION_OFFSET), -np.inf)
     best = np.argsort(-dispersion, kind="stable")[:N_GENES]
     values = log[:, best].toarray()
     return values - values.mean(0)

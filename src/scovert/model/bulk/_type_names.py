@@ -1,4 +1,4 @@
-"""Which type of the table of RNA content a name of a cell type means."""
+"""Which type of the table of RNA content per cell a name of a cell type means."""
 
 from __future__ import annotations
 

@@ -169,15 +169,15 @@ class Inference:
             self._estimates[key] = estimates
         return self._estimates[key]
 
-    def is_news(self, what: Hashable) -> bool:
-        """Whether this is asked for the first time, so that there is something to be said."""
-        is_news = what not in self._said
+    def is_first_time(self, what: Hashable) -> bool:
+        """Whether this is asked for the first time, so that a warning is due."""
+        is_first_time = what not in self._said
         self._said.add(what)
-        return is_news
+        return is_first_time
 
     def table(self, arm: int, estimate: Estimate, genes: pd.Index) -> pd.DataFrame:
         """Return the effects of an arm, counted from 0, on all genes."""
-        full = estimate.but(effect=self._of_all(estimate.effect), se=self._of_all(estimate.se))
+        full = estimate.replace(effect=self._of_all(estimate.effect), se=self._of_all(estimate.se))
         unadjusted, p_value = (self._of_all(values) for values in self._unadjusted(arm))
         return effects_table(full, unadjusted, p_value, genes, self.reasons[arm])
 

@@ -449,7 +449,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             comparison = self._comparisons[arm]
             said.append(say_what_was_assumed(estimate, comparison, self.n_latent))
             logger.info(said[-1])
-            if inference.is_news(id(estimate)):
+            if inference.is_first_time(id(estimate)):
                 warn_of_doubts(estimate, comparison)
             tables[self.levels_[arm + 1]] = inference.table(arm, estimate, genes)
         table = joined_table(tables, estimates)
@@ -789,6 +789,6 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             )
         tested = (inference.reasons == "").all(0)
         is_control = check_controls(negative_controls, self.adata.var, tested)
-        if inference.is_news(is_control.tobytes()):
+        if inference.is_first_time(is_control.tobytes()):
             warn_about_controls(int((is_control & tested).sum()))
         return inference.estimate("controls", is_control, method)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -24,24 +23,43 @@ from torch import Tensor, nn
 from torch.distributions import Dirichlet
 from torch.nn.utils import clip_grad_norm_
 
-from scovert.core._losses import dirichlet, kl_proportions
-from scovert.model.bulk._joint_fit import OFFSET, Cohort
+from scovert.core._losses import dirichlet
+from scovert.model.bulk._budget import BulkBudget
+from scovert.model.bulk._joint_fit import Cohort
+from scovert.model.bulk._signature import OFFSET
 
 __all__ = ["NetworkFit", "ShareNetwork", "fit_network"]
 
-N_STEPS, BATCH_SIZE, LEARNING_RATE, DECAY, MAX_NORM = 1000, 128, 3e-3, 1e-4, 5.0
-N_HIDDEN, DROPOUT_RATE, MIN_CONCENTRATION = 256, 0.2, 0.05
+BATCH_SIZE, LEARNING_RATE, DECAY, MAX_NORM = 128, 3e-3, 1e-4, 5.0
+"""Mixtures of a step; highest learning rate, weight decay and norm of the gradient of AdamW."""
+DROPOUT_RATE = 0.2
+"""Share of the hidden units that are left out, so that no few genes decide."""
+MIN_CONCENTRATION = 0.05
+"""Added to the concentration of every type, so that the likelihood of a type without cells is
+finite."""
 
-# Mixtures
-EVENNESS, LOWEST, ABSENT = (2.0, 60.0), 0.02, 0.1
+# Mixtures; standard deviations are on the natural log scale
+EVENNESS = (2.0, 60.0)
+"""Range of the concentration of shares: from samples of hardly more than one type to even ones."""
+LOWEST, ABSENT = 0.02, 0.1
+"""Least concentration of a type, and the share of the types that a sample lacks."""
 N_POOLS, STEPS_BETWEEN_POOLS = 32, 25
-JITTER_SD, SHIFT_SD, SCALE_SD = 0.3, 1.0, 0.3
-OUTLIERS, OUTLIER_SD, MISSING = 0.05, 1.5, 0.1
+"""Profiles of every type that samples are mixed of, and steps until they are drawn anew."""
+JITTER_SD = 0.3
+"""Largest standard deviation of a gene in one type: that between studies of the same types."""
+SHIFT_SD, SCALE_SD = 1.0, 0.3
+"""Largest standard deviation of the shifts of genes, beyond the .7 between two platforms; and that
+of the scale of a sample."""
+OUTLIERS, OUTLIER_SD = 0.05, 1.5
+"""Share of the genes with a large shift, and its standard deviation: those that a protocol loses or
+has several times over."""
+MISSING = 0.1
+"""Share of the genes that a sample lacks, so that the network needs no single one."""
 
 
 @dataclass(frozen=True)
 class NetworkFit:
-    """What the network says of the samples.
+    """Shares that the network reads off the samples.
 
     Attributes
     ----------
@@ -80,7 +98,7 @@ class ShareNetwork(nn.Module):
         Nodes in the first hidden layer; the second one has half as many.
     """
 
-    def __init__(self, n_genes: int, n_types: int, n_hidden: int = N_HIDDEN) -> None:
+    def __init__(self, n_genes: int, n_types: int, n_hidden: int = 256) -> None:
         super().__init__()
         self.hidden = nn.Sequential(
             nn.Linear(n_genes, n_hidden),
@@ -108,9 +126,8 @@ def fit_network(
     cohort: Cohort,
     state_type: NDArray,
     *,
-    loss: Literal["dirichlet", "kl"] = "dirichlet",
     seed: int = 0,
-    n_steps: int = N_STEPS,
+    n_steps: int = BulkBudget.n_network_steps,
     on_step: Callable[[], object] | None = None,
 ) -> NetworkFit:
     """Train on simulated mixtures of the profiles, and read the samples.
@@ -121,10 +138,6 @@ def fit_network(
         Samples and profiles of states; every sample is read by itself.
     state_type
         Number of the type of every state, shape ``(n_states,)``.
-    loss
-        What the shares are trained with. ``"dirichlet"``: their likelihood. ``"kl"``: the
-        divergence of their mean from the truth; only the concentration is then trained with the
-        likelihood.
     seed
         Of the network and the mixtures.
     n_steps
@@ -139,9 +152,9 @@ def fit_network(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        mixtures = _Mixtures(cohort, state_type)
+        mixtures = SimulatedMixtures(cohort, state_type)
         network = ShareNetwork(cohort.profiles.shape[1], mixtures.n_types)
-        objective = _train(network, mixtures, _LOSSES[loss], n_steps, on_step)
+        objective = _train(network, mixtures, n_steps, on_step)
     with torch.no_grad():
         concentration = concentration_of(*network.eval()(mixtures.inputs(cohort.cpm)))
     return NetworkFit(concentration.double().cpu().numpy(), objective)
@@ -149,8 +162,7 @@ def fit_network(
 
 def _train(
     network: ShareNetwork,
-    mixtures: _Mixtures,
-    loss_of: Callable[[Tensor, Tensor, Tensor], Tensor],
+    mixtures: SimulatedMixtures,
     n_steps: int,
     on_step: Callable[[], object] | None,
 ) -> list[float]:
@@ -161,7 +173,7 @@ def _train(
         if step % STEPS_BETWEEN_POOLS == 0:
             mixtures.renew()
         x, shares = mixtures.draw(BATCH_SIZE)
-        loss = loss_of(*network(x), shares).mean()
+        loss = dirichlet(concentration_of(*network(x)), shares).mean()
         if not loss.isfinite():
             raise FloatingPointError(
                 f"The loss of the network became NaN or infinite in step {step}. Look for genes "
@@ -178,19 +190,7 @@ def _train(
     return objective
 
 
-def _by_likelihood(logits: Tensor, log_total: Tensor, shares: Tensor) -> Tensor:
-    return dirichlet(concentration_of(logits, log_total), shares)
-
-
-def _by_divergence(logits: Tensor, log_total: Tensor, shares: Tensor) -> Tensor:
-    spread = _by_likelihood(logits.detach(), log_total, shares)
-    return kl_proportions(logits, shares) + spread
-
-
-_LOSSES = {"dirichlet": _by_likelihood, "kl": _by_divergence}
-
-
-class _Mixtures:
+class SimulatedMixtures:
     """Simulated samples, and how a sample becomes the network's input."""
 
     def __init__(self, cohort: Cohort, state_type: NDArray) -> None:

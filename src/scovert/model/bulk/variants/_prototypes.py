@@ -32,7 +32,7 @@ LEARNING_RATE, PROTOTYPE_RATE, N_STARTS = 2e-3, 1e-2, 5
 
 
 class PrototypeFit(NamedTuple):
-    """What came out.
+    """States of the cells and profiles of the prototypes.
 
     Attributes
     ----------

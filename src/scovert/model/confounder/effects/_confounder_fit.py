@@ -80,7 +80,7 @@ class Estimate:
         """Whether a fact speaks against the choice."""
         return self.facts.get(name, -np.inf) > self.limits.get(name, np.inf)
 
-    def but(self, **changes: object) -> Estimate:
+    def replace(self, **changes: object) -> Estimate:
         """Return the estimate with some values changed, and facts added."""
         facts = self.facts | changes.pop("facts", {})
         return replace(self, facts=facts, **changes)

@@ -76,7 +76,7 @@ def by_randomisation(fit: ConfounderFit, arm: int) -> Estimate:
     """Take the confounders to differ between the arms by chance only."""
     shift = _zero_mean_shift(fit, arm)
     estimate = fit.adjusted(arm, fit.scores, fit.regression, shift)
-    return estimate.but(choice="randomised", facts={"shift": 0.0})
+    return estimate.replace(choice="randomised", facts={"shift": 0.0})
 
 
 def _zero_mean_shift(fit: ConfounderFit, arm: int) -> Shift:
@@ -99,8 +99,8 @@ def by_sparsity(fit: ConfounderFit, arm: int) -> Estimate:
     regression, among = fit.regression, fit.is_tested[arm - 1]
     shift = fit.shift(arm, regression, among)
     estimate = fit.adjusted(arm, fit.scores, regression, shift)
-    found = _calibrated(fit, arm, estimate).but(facts={"shift": _norm(shift.mean)})
-    return found.but(warning=EVERYWHERE) if found.exceeds("tau") else found
+    found = _calibrated(fit, arm, estimate).replace(facts={"shift": _norm(shift.mean)})
+    return found.replace(warning=EVERYWHERE) if found.exceeds("tau") else found
 
 
 def by_controls(fit: ConfounderFit, arm: int, controls: NDArray) -> Estimate:
@@ -109,14 +109,14 @@ def by_controls(fit: ConfounderFit, arm: int, controls: NDArray) -> Estimate:
     shift = fit.shift(arm, regression, among, correct_noise=False)
     estimate = fit.adjusted(arm, fit.scores, regression, shift)
     facts = {"shift": _norm(shift.mean), "n_controls": float(among.sum())}
-    return estimate.but(choice="controls", facts=facts)
+    return estimate.replace(choice="controls", facts=facts)
 
 
 def by_classes(fit: ConfounderFit, arm: int) -> Estimate:
     """Take the confounders to differ only in how frequent hidden classes are."""
     if fit.scores.shape[1] == 0:
-        return by_randomisation(fit, arm).but(choice="classes", facts={"n_classes": 1.0})
-    return fit.by_classes(arm).but(facts=_Look(fit, arm).facts(), limits=LIMITS_OF_CLASSES)
+        return by_randomisation(fit, arm).replace(choice="classes", facts={"n_classes": 1.0})
+    return fit.by_classes(arm).replace(facts=_Look(fit, arm).facts(), limits=LIMITS_OF_CLASSES)
 
 
 def by_rule(fit: ConfounderFit, arm: int) -> Estimate:
@@ -126,17 +126,19 @@ def by_rule(fit: ConfounderFit, arm: int) -> Estimate:
     look = _Look(fit, arm)
     limits = {**look.sparse.limits, **LIMITS_OF_ARMS}
     if fit.classes.n_classes == 1:
-        return _not_identified_if_dense(look.sparse).but(facts=look.facts(), limits=limits)
+        return _not_identified_if_dense(look.sparse).replace(facts=look.facts(), limits=limits)
     if look.classes_are_doubtful:
-        return look.sparse.but(facts=look.facts(), limits=limits)
+        return look.sparse.replace(facts=look.facts(), limits=limits)
     if look.is_dense:
-        return fit.by_classes(arm).but(facts=look.facts(), limits=LIMITS_OF_CLASSES, warning=DENSE)
+        return fit.by_classes(arm).replace(
+            facts=look.facts(), limits=LIMITS_OF_CLASSES, warning=DENSE
+        )
     within = look.within_classes()
     if within is None:
-        return fit.by_classes(arm).but(facts=look.facts(), limits=LIMITS_OF_CLASSES)
+        return fit.by_classes(arm).replace(facts=look.facts(), limits=LIMITS_OF_CLASSES)
     checked = _not_identified_if_dense(within)
     facts, limits = look.facts() | within.facts, {**within.limits, **LIMITS_OF_CLASSES}
-    return checked.but(choice="hybrid", by_class=True, facts=facts, limits=limits)
+    return checked.replace(choice="hybrid", by_class=True, facts=facts, limits=limits)
 
 
 IDENTIFICATIONS: dict[str, Callable] = {
@@ -264,9 +266,9 @@ def _calibrated(fit: ConfounderFit, arm: int, estimate: Estimate) -> Estimate:
     facts = {"tau": found.spread, "lambda": found.factor}
     limits = {"tau": max(SPREAD, SPREAD_BY_GENES / np.sqrt(len(among)))}
     if fit.donors is not None:  # their errors hold without
-        return estimate.but(facts=facts, limits=limits)
+        return estimate.replace(facts=facts, limits=limits)
     limits["lambda"] = MAX_FACTOR
-    return estimate.but(se=_widen(estimate.se, found), facts=facts, limits=limits)
+    return estimate.replace(se=_widen(estimate.se, found), facts=facts, limits=limits)
 
 
 def _widen(se: NDArray, found: Calibration) -> NDArray:
@@ -275,7 +277,7 @@ def _widen(se: NDArray, found: Calibration) -> NDArray:
 
 def _not_identified_if_dense(estimate: Estimate) -> Estimate:
     """Refuse p-values where small effects are everywhere, which sparsity excludes."""
-    return estimate.but(not_identified=NOT_IDENTIFIED) if estimate.exceeds("tau") else estimate
+    return estimate.replace(not_identified=NOT_IDENTIFIED) if estimate.exceeds("tau") else estimate
 
 
 def _norm(vector: NDArray) -> float:
@@ -306,8 +308,8 @@ def estimate_by_states(fit: ConfounderFit, states: NDArray) -> list[Estimate]:
             "n_classes": float(states.shape[1]),
             "one_arm_share": float(states.mean(0)[is_pure].sum()),
         }
-        stated = estimate.but(choice="classes", facts=facts, limits=LIMITS_OF_STATES)
-        found.append(stated.but(baseline=baseline[:n_covariates]))
+        stated = estimate.replace(choice="classes", facts=facts, limits=LIMITS_OF_STATES)
+        found.append(stated.replace(baseline=baseline[:n_covariates]))
     return found
 
 
@@ -324,5 +326,5 @@ def estimate_plug_in(fit: ConfounderFit) -> list[Estimate]:
         estimate = fit.adjusted(arm, fit.scores, fit.regression, zero)
         baseline = estimate.baseline.copy()
         baseline[0] += fit.scores.mean(0) @ fit.regression.coefficients[fit.n_design :]
-        found.append(estimate.but(choice="plug-in", baseline=baseline))
+        found.append(estimate.replace(choice="plug-in", baseline=baseline))
     return found

@@ -64,7 +64,7 @@ def _effect(fit: ConfounderFit, hidden: NDArray, estimate: Estimate, arm: int) -
             moments.add(np.flatnonzero(test)[part], values)
     effect, se, df = moments.effect()
     limits = {name: limit for name, limit in estimate.limits.items() if name != "lambda"}
-    return estimate.but(effect=effect, se=se, df=df, limits=limits)  # errors of their own
+    return estimate.replace(effect=effect, se=se, df=df, limits=limits)  # errors of their own
 
 
 class _Moments:
