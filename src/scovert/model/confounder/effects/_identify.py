@@ -74,12 +74,12 @@ def estimate_effects(
 
 def by_randomisation(fit: ConfounderFit, arm: int) -> Estimate:
     """Take the confounders to differ between the arms by chance only."""
-    shift = _zero_mean_shift(fit, arm)
+    shift = _sampling_shift(fit, arm)
     estimate = fit.adjusted(arm, fit.scores, fit.regression, shift)
     return estimate.replace(choice="randomised", facts={"shift": 0.0})
 
 
-def _zero_mean_shift(fit: ConfounderFit, arm: int) -> Shift:
+def _sampling_shift(fit: ConfounderFit, arm: int) -> Shift:
     """Return a shift of zero with the covariance that chance gives it.
 
     The scores are orthogonal to the treatment, so that the regression cannot see by how much the
