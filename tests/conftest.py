@@ -12,11 +12,11 @@ import pytest
 from anndata import AnnData
 from scipy import sparse
 
+from _input import SHORT
 from scovert import simulate
 
 N_GENES = 11
 SIZES = {2: (40, 27), 3: (31, 23, 13)}  # 67 cells in two or three datasets
-FIT = {"max_epochs": 5, "accelerator": "cpu", "batch_size": 32, "enable_progress_bar": False}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -140,7 +140,7 @@ def toy(make_toy: Callable[[int], AnnData]) -> AnnData:
 @pytest.fixture(scope="session")
 def fit_options() -> dict:
     """Options of a short fit on the CPU."""
-    return dict(FIT)
+    return dict(SHORT)
 
 
 @pytest.fixture(scope="session")
@@ -154,7 +154,7 @@ def fitted(make_toy: Callable[[int], AnnData]) -> object:
     scvi.settings.seed = 0
     PairedVAE.setup_anndata(adata, batch_key="batch")
     model = PairedVAE(adata, n_latent=3, n_hidden=7)
-    model.train(**FIT)
+    model.train(**SHORT)
     scvi.settings.seed = None
     return model
 

@@ -405,6 +405,16 @@ def test_options_of_the_plan_are_sent_there() -> None:
         PairedVAE.train(None, n_epochs=3)
 
 
+def test_options_are_refused_with_the_nearest_of_all() -> None:
+    for name in ("annotate", "get_proportions", "get_cell_type_expression"):
+        with pytest.raises(TypeError, match="`cell_sizes`. Did you mean `cell_size`"):
+            getattr(BulkDeconvolution, name)(None, None, cell_sizes="none")
+    with pytest.raises(TypeError, match="`deterministics`. Did you mean `deterministic`"):
+        PairedVAE.train(None, deterministics=True)
+    with pytest.raises(TypeError, match="`dbpr_weigth`. Did you mean `dbpr_weight`"):
+        LatentConfounder.train(None, "alternating", dbpr_weigth=1.0)
+
+
 # Donors
 
 
