@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -167,6 +168,50 @@ def test_it_is_shown_in_a_few_lines(
     plain = repr(replace(brief_result, lower=None, upper=None, draws=None, interval=None))
     assert "no intervals; " in plain
     assert ".lower" not in plain
+
+
+def test_the_summary_says_what_was_assumed_and_found(
+    brief_result: BulkResult, singles: list[BulkResult]
+) -> None:
+    text, quality = brief_result.summary(), brief_result.quality
+    numbers = (quality.attrs[name] for name in ("n_shared_genes", "n_informative_genes"))
+    assert "share {} genes, of which {} tell".format(*numbers) in text
+    assert "taken as counts.\nRNA per cell: reference.\n" in text
+    tables = (brief_result.proportions, brief_result.lower, brief_result.upper)
+    means = [100 * table.mean() for table in tables]
+    frequent = means[0].sort_values(ascending=False).index
+    at = [text.index(f"\n{kind} ") for kind in frequent]
+    assert at == sorted(at)  # the most frequent type first
+    for kind in TYPES:
+        row = " +".join([kind, *(f"{mean[kind]:.1f}" for mean in means)])
+        assert re.search(row, text), kind
+    worst = quality["residual_sd"]
+    assert f"at most {worst.max():.2f} ({worst.idxmax()})" in text
+    assert "disagree" not in text
+    average = BulkResult.average(singles)
+    found = average.quality["disagreement"]
+    assert f"disagree on {found.median():.0%} of the cells of a sample" in average.summary()
+    plain = replace(brief_result, lower=None, upper=None, draws=None, interval=None)
+    assert "mean lower %" in text
+    assert "mean lower %" not in plain.summary()
+
+
+def test_a_tidy_table_has_a_row_for_every_sample_and_type(brief_result: BulkResult) -> None:
+    tidy = brief_result.to_frame()
+    proportions = brief_result.proportions
+    assert tidy["type"][:5].tolist() == TYPES
+    assert tidy["sample"][::5].tolist() == proportions.index.tolist()
+    columns = {"proportion": proportions} | {
+        name: getattr(brief_result, name)
+        for name in ("lower", "upper", "relative_lower", "relative_upper")
+    }
+    assert list(tidy) == ["sample", "type", *columns]
+    for name, table in columns.items():
+        wide = tidy.pivot(index="sample", columns="type", values=name)
+        pd.testing.assert_frame_equal(wide.loc[table.index], table, check_names=False)
+    names = dict.fromkeys(("lower", "upper", "relative_lower", "relative_upper"))
+    plain = replace(brief_result, **names, interval=None)
+    assert list(plain.to_frame()) == ["sample", "type", "proportion"]
 
 
 def test_the_quality_says_what_was_done(result: BulkResult, data: Data) -> None:
@@ -493,6 +538,33 @@ def test_intervals_can_be_left_out(
     for name in ("lower", "upper", "relative_lower", "relative_upper", "draws"):
         assert getattr(found, name) is None, name
     assert found.quality.attrs["multiplier"] is None
+
+
+@pytest.mark.parametrize("options", [{}, {"interval": None}, {"method": "network"}])
+def test_progress_counts_what_the_budget_allows(
+    model: BulkDeconvolution, data: Data, monkeypatch: pytest.MonkeyPatch, options: dict
+) -> None:
+    class Bar:
+        def __init__(self, total: int, **_: object) -> None:
+            self.total, self.done = total, 0
+
+        def __enter__(self) -> None:
+            bars.append(self)
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def update(self, n: int) -> None:
+            self.done += n
+
+    bars = []
+    monkeypatch.setattr("scovert.model.bulk._model.tqdm", Bar)
+    budget = BulkBudget(6, 3, 2, 2, 5, 2, 2, n_network_steps=9)
+    found = model.deconvolve(data.bulk, **QUICK | options | {"budget": budget})
+    expected = {"interval": 1, "method": 9}.get(next(iter(options), ""), budget.n_fits)
+    assert bars[0].done == bars[0].total == expected
+    n_steps = 9 if "method" in options else 6
+    assert len(found.history["objective"]) == n_steps
 
 
 # Other likelihoods and components

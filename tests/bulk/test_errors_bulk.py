@@ -780,6 +780,17 @@ def test_many_cells_without_counts_change_little(adata: AnnData, bulk: AnnData) 
     assert (found - expected).abs().max(axis=None) < 0.05
 
 
+def test_a_budget_that_is_none(model: BulkDeconvolution, bulk: AnnData) -> None:
+    with pytest.raises(ValueError, match="`n_steps=0`.*whole number"):
+        BulkBudget(n_steps=0)
+    with pytest.raises(TypeError, match="`n_bootstrap=2.5`"):
+        BulkBudget(n_bootstrap=2.5)
+    with pytest.raises(TypeError, match="`steps`. Did you mean `n_steps`"):
+        BulkBudget(steps=20)
+    with pytest.raises(TypeError, match="`budget` is a int. Pass a `scovert.model.BulkBudget`"):
+        model.deconvolve(bulk, **QUIET | {"budget": 20})
+
+
 def test_types_without_counts_are_named(adata: AnnData, bulk: AnnData) -> None:
     dense = adata.X.toarray()
     dense[-12:, :200] = 0

@@ -159,7 +159,7 @@ def bulk(
     counts, labels = _read(reference, labels_key)
     types = labels.categories.astype(str)
     _check_factors("fold_changes", fold_changes or {}, above=1)
-    content = _by_type("rna_content", platform.rna_content, types)
+    rna_factors = _by_type("rna_content", platform.rna_content, types)
     log_size = np.log(_by_type("fold_changes", fold_changes, types))
     composing, changing = np.random.default_rng(seed).spawn(2)
     shares = _draw_shares(proportions, types, n_samples, composing)
@@ -177,7 +177,7 @@ def bulk(
     total, molecules = np.zeros((len(shares), n_genes)), np.empty(cells.shape)
     for k, n in enumerate(cells.T):
         own = _draw_cells(counts[labels.codes == k], n, composing)  # (n_samples, n_genes)
-        own *= content[k] * np.exp(np.outer(is_stim, response[k]))
+        own *= rna_factors[k] * np.exp(np.outer(is_stim, response[k]))
         molecules[:, k] = own.sum(axis=1)
         total += own * np.exp(jitter[k])
     mean = total * np.exp(shift + noise)

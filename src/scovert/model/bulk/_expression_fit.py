@@ -39,7 +39,7 @@ SAMPLES_OF_PRIOR = 20
 """What the cohort's residual variance weighs against that of a gene, in samples: with
 8 to 12, as studies of blood have, a third is the gene's own."""
 N_STEPS = 10
-"""Gauss-Newton steps; the last ones move a log change by less than a hundredth."""
+"""Gauss-Newton steps, the last of which moves one log change of a hundred by more than .01."""
 LONGEST_STEP = 1.5
 """Of a log change, natural: a linear approximation says little beyond a factor of 4."""
 ELEMENTS_AT_ONCE = 4_000_000

@@ -51,7 +51,7 @@ SHIFT_SD, SCALE_SD = 1.0, 0.3
 """Largest standard deviation of the shifts of genes, beyond the .7 between two platforms; and that
 of the scale of a sample."""
 OUTLIERS, OUTLIER_SD = 0.05, 1.5
-"""Share of the genes with a large shift, and its standard deviation: those that a protocol loses
+"""Share of the genes with a large shift, and its standard deviation: genes that a protocol loses,
 or has several times over."""
 MISSING = 0.1
 """Share of the genes that a sample lacks, so that the network needs no single one."""
