@@ -416,12 +416,11 @@ def on_disk(tmp_path: Path) -> Callable[[AnnData], AnnData]:
 def test_training_from_a_file_learns_as_from_memory(
     cells: AnnData, on_disk: Callable, monkeypatch: pytest.MonkeyPatch, alignment: str
 ) -> None:
-    from scovert.core.dataloaders import _cells
-    from scovert.model.paired import _data as _draws
+    from scovert.core.dataloaders import _cells, _windows
 
-    for module in (_cells, _draws):
+    for module in (_cells, _windows):
         monkeypatch.setattr(module, "WINDOW", 200)
-    monkeypatch.setattr(_draws, "BLOCK", 16)
+    monkeypatch.setattr(_windows, "BLOCK", 16)
     models = []
     for adata in (cells.copy(), on_disk(cells)):
         PairedVAE.setup_anndata(adata, batch_key="batch")

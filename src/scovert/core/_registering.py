@@ -30,6 +30,7 @@ __all__ = [
     "CountsField",
     "check_set_up",
     "check_unchanged",
+    "facts_of",
     "fingerprint",
     "give_identity",
     "register",
@@ -125,6 +126,18 @@ def fingerprint(adata: AnnData, layer: str | None) -> str:
     """Return a hash of the cells' names in their order, and one of their counts behind it."""
     names = hashlib.sha256("\n".join(map(str, adata.obs_names)).encode()).hexdigest()
     return names + _digest_of_counts(get_counts(adata, layer))
+
+
+def facts_of(model: BaseModelClass) -> dict[str, object]:
+    """Return what tells a model and all that it reads, for the state of its training."""
+    setup = model.registry["setup_args"]
+    state = model.registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]
+    return {
+        "model": model._model_summary_string,
+        "setup": setup,
+        "cells": fingerprint(model.adata, setup["layer"]),
+        "columns": state[COLUMNS],
+    }
 
 
 class CountsField(LayerField):

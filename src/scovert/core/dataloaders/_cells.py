@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,13 +19,15 @@ from scovert.core._counts import as_rows, get_counts, is_in_memory, row_blocks
 from scovert.core._losses import SparseCounts, dense_counts
 from scovert.core._registered import codes_of
 
-__all__ = ["CELLS_KEY", "WINDOW", "CellTensors", "Cells"]
+__all__ = ["CELLS_KEY", "COUNTS_KEY", "WINDOW", "CellTensors", "Cells"]
 
 WINDOW = 32_768
 """Cells of a file that are in memory at once."""
 
 CELLS_KEY = "cells"
 """Key of a minibatch: the rows of its cells in the AnnData."""
+COUNTS_KEY = "counts"
+"""Key of a minibatch: its non-zero counts."""
 
 TABLE_SIZE = 2**20
 
@@ -46,11 +48,14 @@ class Cells:
         under ``"cells"`` the row in the AnnData.
     genes
         Columns of `counts` in the order of the model, where that differs; only for a file.
+    names
+        Names of the cells in the AnnData, for messages, if they are known.
     """
 
     counts: object
     columns: dict[str, NDArray]
     genes: NDArray | None = None
+    names: pd.Index | None = None
 
     @classmethod
     def read(cls, adata: AnnData, registry: dict, genes: pd.Index) -> Cells:
@@ -62,12 +67,12 @@ class Cells:
         columns = {name: values for name, values in found.items() if values is not None}
         columns[CELLS_KEY] = np.arange(adata.n_obs)[:, None]
         counts = get_counts(adata, registry["setup_args"]["layer"])
-        if adata.var_names.equals(genes):
-            return cls(counts, columns)
-        order = adata.var_names.get_indexer(genes)
-        if is_in_memory(counts):
-            return cls(counts[:, order], columns)
-        return cls(counts, columns, order)
+        order, names = None, adata.obs_names
+        if not adata.var_names.equals(genes):
+            order = adata.var_names.get_indexer(genes)
+            if is_in_memory(counts):
+                counts, order = counts[:, order], None
+        return cls(counts, columns, order, names)
 
     @classmethod
     def joined(cls, parts: list[Cells]) -> Cells:
@@ -101,24 +106,37 @@ class Cells:
         for start, block in row_blocks(self.counts):
             yield start, block if self.genes is None else block[:, self.genes]
 
-    def log_mean_shares(self, n_batch: int) -> NDArray:
+    def log_mean_shares(self, n_batch: int = 1) -> NDArray:
         """Logarithm of the mean share of each gene in each dataset, half a count added to each.
 
         Parameters
         ----------
         n_batch
-            Number of datasets of the model; all need not occur here.
+            Number of datasets of the model; all need not occur here. 1 takes all cells as one.
 
         Returns
         -------
         Array of shape ``(n_batch, n_genes)``, float32.
         """
         counts = np.full((n_batch, self.n_genes), 0.5)
+        of_cell = self.batch if n_batch > 1 else np.zeros(len(self), np.int64)
         for start, block in self.blocks():
-            batch = self.batch[start : start + block.shape[0]]
+            batch = of_cell[start : start + block.shape[0]]
             for b in np.unique(batch):
                 counts[b] += np.asarray(block[batch == b].sum(axis=0)).ravel()
         return np.log(counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
+
+    def with_columns(self, **columns: NDArray) -> Cells:
+        """Return the cells with more that is known of each, first axis ``n_cells``.
+
+        Integers and floats of any further shape, such as a table of neighbours ``(n_cells, k)``.
+        """
+        for name, values in columns.items():
+            if len(values) != len(self):
+                raise ValueError(
+                    f"`{name}` has {len(values)} rows for {len(self)} cells. Pass one for each."
+                )
+        return replace(self, columns=self.columns | columns)
 
     def spans(self, rows: NDArray) -> list[tuple[NDArray, int, int]]:
         """Cut the way through some cells into blocks that fit into memory.
@@ -179,18 +197,20 @@ class CellTensors:
     device
         Where the minibatches are.
     resident
-        Keep the non-zero counts on that device too, so that only row numbers travel.
+        Keep the non-zero counts on that device too, so that only row numbers travel; `None` does
+        so where they take less than half of its free memory.
     """
 
     def __init__(
-        self, cells: Cells, device: torch.device | str = "cpu", *, resident: bool = False
+        self, cells: Cells, device: torch.device | str = "cpu", *, resident: bool | None = False
     ) -> None:
         self.device = torch.device(device)
         self.n_genes = cells.counts.shape[1]
         self.counts = cells.counts
         self.columns = {k: _tensor(v) for k, v in cells.columns.items()}
         if sp.issparse(cells.counts):
-            home = self.device if resident else "cpu"
+            is_home = _fit_on(cells, self.device) if resident is None else resident
+            home = self.device if is_home else "cpu"
             self.indptr = cells.counts.indptr.astype(np.int64, copy=False)
             self.indices, self.data = (
                 _tensor(a).to(home) for a in (cells.counts.indices, cells.counts.data)
@@ -221,7 +241,7 @@ class CellTensors:
         drawn = SparseCounts(row[:n], col[:n], value[:n], self._log_factorial(value[:n]))
         return self._covariates(rows) | {
             REGISTRY_KEYS.X_KEY: dense_counts(row, col, value, (len(rows), self.n_genes)),
-            "counts": drawn,
+            COUNTS_KEY: drawn,
         }
 
     def _log_factorial(self, value: Tensor) -> Tensor:
@@ -259,6 +279,14 @@ class CellTensors:
         col = self.indices.index_select(0, at).to(self.device, torch.int64)
         value = self.data.index_select(0, at).to(self.device, torch.float32)
         return length, row.to(self.device), col, value
+
+
+def _fit_on(cells: Cells, device: torch.device) -> bool:
+    """Whether CSR counts take less than half of the free memory of a GPU."""
+    if device.type != "cuda" or not sp.issparse(cells.counts):
+        return False
+    n_bytes = cells.counts.data.nbytes + cells.counts.indices.nbytes
+    return n_bytes < torch.cuda.mem_get_info(device)[0] / 2
 
 
 def _tensor(values: NDArray) -> Tensor:

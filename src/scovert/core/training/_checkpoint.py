@@ -27,16 +27,19 @@ class Resumable:
     Attributes
     ----------
     folder
-        Folder for ``training.scovert``; `None` keeps no state.
+        Folder for the state; `None` keeps none.
     seed
-        Seed of the split and of the anchors.
+        Seed of what is drawn before training: the split, anchors.
     settings
         What the training was asked to do, as text.
+    name
+        Name of the file of the state.
     """
 
     folder: Path | None
     seed: int
     settings: dict[str, str]
+    name: str = TRAINING_FILE
 
     @classmethod
     def open(
@@ -45,13 +48,9 @@ class Resumable:
         """Look what is in a folder, and refuse one with other training or a finished model."""
         settings = {name: repr(value) for name, value in (settings | {"seed": seed}).items()}
         drawn = int(torch.randint(2**31, ())) if seed is None else seed
-        resumable = cls(None if folder is None else Path(folder), drawn, settings)
-        if folder is None:
+        resumable = cls(None if folder is None else Path(folder), drawn, settings)._continued()
+        if folder is None or any(resumable.folder.glob(f"*{TRAINING_FILE}")):
             return resumable
-        if resumable.file.exists():
-            facts = read_archive(resumable.file)[0]
-            _check_same(resumable.file, facts["settings"], settings)
-            return replace(resumable, seed=facts["seed"])
         if (resumable.folder / MODEL_FILE).exists():
             raise FileExistsError(
                 f"`checkpoint_dir={str(folder)!r}` holds a model that has been trained. Load it "
@@ -59,15 +58,35 @@ class Resumable:
             )
         return resumable
 
+    @classmethod
+    def none(cls, seed: int = 0) -> Resumable:
+        """Keep no state."""
+        return cls(None, seed, {})
+
+    def part(self, name: str) -> Resumable:
+        """Return where the state of one of several trainings of a model is kept."""
+        return replace(
+            self, name=f"{name}.{TRAINING_FILE}" if name else TRAINING_FILE
+        )._continued()
+
+    def _continued(self) -> Resumable:
+        """Take the seed of the state that is there already; refuse that of other training."""
+        if self.folder is None or not self.file.exists():
+            return self
+        facts = read_archive(self.file)[0]
+        _check_same(self.file, facts["settings"], self.settings)
+        return replace(self, seed=facts["seed"])
+
     @property
     def file(self) -> Path:
         """Where the state is."""
-        return self.folder / TRAINING_FILE
+        return self.folder / self.name
 
     def end(self) -> None:
-        """Remove the state: training has ended."""
+        """Remove the state, also of all parts: training has ended."""
         if self.folder is not None:
-            self.file.unlink(missing_ok=True)
+            for file in self.folder.glob(f"*{TRAINING_FILE}"):
+                file.unlink()
 
 
 def _check_same(file: Path, then: dict[str, str], now: dict[str, str]) -> None:
@@ -109,10 +128,8 @@ class Checkpoint(pl.Callback):
         if trainer.early_stopping_callback is not None:
             vars(trainer.early_stopping_callback).update(facts["stopping"])
             trainer.early_stopping_callback.best_score = tensors["stopping.best_score"]
-        pl_module.strength, pl_module.is_fooled = facts["strength"], facts["is_fooled"]
-        pl_module.recorded = {
-            k: {int(e): v for e, v in epochs.items()} for k, epochs in facts["recorded"].items()
-        }
+        pl_module.on_load_checkpoint(facts["plan"])
+        trainer.datamodule.load_state_dict(facts["data"])
         _go_to_epoch(trainer, facts["epoch"])
         _set_random_states(_under("random.", tensors))
 
@@ -135,10 +152,10 @@ class Checkpoint(pl.Callback):
             "lr": [[group["lr"] for group in o.param_groups] for o in trainer.optimizers],
             "schedulers": [c.scheduler.state_dict() for c in trainer.lr_scheduler_configs],
             "stopping": {} if stopping is None else {k: vars(stopping)[k] for k in STOPPING},
-            "strength": pl_module.strength,
-            "is_fooled": pl_module.is_fooled,
-            "recorded": pl_module.recorded,
+            "plan": {},
+            "data": trainer.datamodule.state_dict(),
         }
+        pl_module.on_save_checkpoint(facts["plan"])
         self.resumable.folder.mkdir(parents=True, exist_ok=True)
         write_archive(self.resumable.file, facts, tensors)
 

@@ -34,12 +34,21 @@ class Plan(TrainingPlan):
     Parameters
     ----------
     module
-        Module whose ``loss`` takes ``kl_weight``.
+        Module whose ``loss`` returns a :class:`~scvi.module.base.LossOutput`, and takes
+        ``kl_weight`` if it has a divergence.
     kl_ramp
         Share of training over which the weight of the KL divergence rises.
     **kwargs
         For :class:`~scvi.train.TrainingPlan`.
     """
+
+    monitor = "elbo_validation"
+    """What early stopping and the best state watch; the lower, the better."""
+    remedy = (
+        "Train with a smaller learning rate, `plan_kwargs={'lr': 1e-4}`, and look for cells or "
+        "covariates with extreme values."
+    )
+    """What to do when numbers break."""
 
     def __init__(
         self, module: BaseModuleClass, *, kl_ramp: float = 0.25, **kwargs: object
@@ -86,15 +95,19 @@ class Plan(TrainingPlan):
         self.progress = epoch / self.trainer.max_epochs
         self.loss_kwargs["kl_weight"] = self.kl_weight
 
+    def losses(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor | int]]:
+        """Return the loss of a minibatch, and its terms as `totals` does."""
+        output = self.module(batch, loss_kwargs=self.loss_kwargs)[2]
+        return output.loss, totals(output)
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Compute the loss of a minibatch and note its terms."""
-        output = self.module(batch, loss_kwargs=self.loss_kwargs)[2]
-        self.terms = totals(output)
-        return output.loss
+        loss, self.terms = self.losses(batch)
+        return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Compute the loss of a minibatch of validation cells."""
-        self._add("validation", totals(self.module(batch, loss_kwargs=self.loss_kwargs)[2]))
+        self._add("validation", self.losses(batch)[1])
 
     def _add(self, mode: str, totals: dict[str, Tensor | int]) -> None:
         """Add the terms of a minibatch to those of the epoch, as tensors."""
@@ -143,11 +156,23 @@ class Plan(TrainingPlan):
         """Log the terms of the loss and the weight of the KL divergence."""
         self._average_statistics()
         self._log_epoch("train")
-        self._log({"kl_weight": self.kl_weight})
+        if "kl_weight" in self._loss_args:
+            self._log({"kl_weight": self.kl_weight})
 
     def on_validation_epoch_end(self) -> None:
         """Log the terms of the loss on the validation cells."""
         self._log_epoch("validation")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
+        """Add what the rest of training depends on, besides the networks and the optimisers."""
+        checkpoint["recorded"] = self.recorded
+
+    def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
+        """Take it back; JSON has made text of the epochs."""
+        self.recorded = {
+            name: {int(epoch): value for epoch, value in values.items()}
+            for name, values in checkpoint["recorded"].items()
+        }
 
     def _optimizer_creator_fn(self, optimizer_cls: type[torch.optim.Adam]) -> Callable:
         """Take the fused version of scvi-tools' optimiser, one kernel for all parameters."""

@@ -10,32 +10,52 @@ from contextlib import contextmanager
 
 import lightning.pytorch as pl
 import pandas as pd
+import torch
 from scvi.model.base import BaseModelClass
 from scvi.train import TrainRunner
+from torch import nn
 
 from scovert.core._checks import caller_level
 from scovert.core._compat import without_scvi_noise
 from scovert.core.training._best import BestState
 from scovert.core.training._charts import Charts
 from scovert.core.training._checkpoint import Checkpoint, Resumable
-from scovert.core.training._finite import NotFinite
 from scovert.core.training._plan import Plan
 
-__all__ = ["run"]
+__all__ = ["Networks", "run"]
 
-MONITOR = "elbo_validation"
 PATIENCE = 10
+"""Epochs without an improvement after which training ends."""
+
+
+class Networks:
+    """What `run` needs of a model, for networks that are a part of one.
+
+    Parameters
+    ----------
+    module
+        The networks.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.history_: dict[str, pd.DataFrame] = {}
+        self.is_trained_ = False
+
+    def to_device(self, device: torch.device) -> None:
+        """Move the networks."""
+        self.module.to(device)
 
 
 def run(
-    model: BaseModelClass,
+    model: BaseModelClass | Networks,
     plan: Plan,
     data: pl.LightningDataModule,
     max_epochs: int,
     *,
-    early_stopping: bool,
     resumable: Resumable,
-    on_best: Callable[[dict[str, pd.DataFrame]], None],
+    early_stopping: bool = True,
+    on_best: Callable[[dict[str, pd.DataFrame]], None] = lambda _: None,
     **trainer_kwargs: object,
 ) -> None:
     """Train with early stopping and the best state restored, once every weight is at its full.
@@ -45,13 +65,15 @@ def run(
     model
         Model to train; it receives the history.
     plan, data
-        Training plan and minibatches, with the numbers of cells as ``n_train`` and ``n_val``.
+        Training plan and minibatches, with the numbers of cells as ``n_train`` and ``n_val``, and
+        their names as ``names``, if they have any.
     max_epochs
         Longest training.
-    early_stopping
-        Stop when the validation loss has not improved for 10 epochs; off without validation cells.
     resumable
         Where to write the state of every epoch, and to go on from.
+    early_stopping
+        Stop when what the plan watches of the validation cells has not improved for 10 epochs; off
+        without validation cells.
     on_best
         Called with the history after each epoch that is the best so far.
     **trainer_kwargs
@@ -66,14 +88,14 @@ def run(
     first_epoch = plan.first_full_epoch(max_epochs)
     defaults = {
         "early_stopping": early_stopping and data.n_val > 0,
-        "early_stopping_monitor": MONITOR,
+        "early_stopping_monitor": plan.monitor,
         "early_stopping_patience": PATIENCE,
         "early_stopping_warmup_epochs": first_epoch,
         "check_val_every_n_epoch": 1,
         "log_every_n_steps": 1,
     }
     before = dict(model.history_) if model.is_trained_ else {}
-    best = BestState(MONITOR, first_epoch, lambda: on_best(_history(before, plan.recorded)))
+    best = BestState(plan.monitor, first_epoch, lambda: on_best(_history(before, plan.recorded)))
     callbacks = [*trainer_kwargs.pop("callbacks", []), best, Charts()]
     if resumable.folder is not None:
         callbacks.append(Checkpoint(resumable, best))
@@ -87,7 +109,7 @@ def run(
     model.history_ = _history(before, plan.recorded) if runner.trainer.is_global_zero else {}
     if plan.watch.found is not None:
         model.is_trained_ = was_trained or best.state is not None or plan.watch.found.epoch > 0
-        raise _error(plan.watch.found, best, model)
+        raise _error(plan, best, data.names)
 
 
 def _history(
@@ -125,7 +147,7 @@ def _stopping_on_interrupt(trainer: pl.Trainer, plan: Plan, best: BestState) -> 
         signal.signal(signal.SIGINT, before)
     if was_interrupted:
         warnings.warn(
-            f"Training was interrupted in epoch {max(plan.recorded['kl_weight'])}, and the model "
+            f"Training was interrupted in epoch {max(plan.recorded['train_loss'])}, and the model "
             f"has {_state(best)}.",
             UserWarning,
             stacklevel=caller_level(),
@@ -138,15 +160,19 @@ def _state(best: BestState) -> str:
     return f"the best state, of epoch {best.best_epoch}"
 
 
-def _error(found: NotFinite, best: BestState, model: BaseModelClass) -> FloatingPointError:
+def _error(plan: Plan, best: BestState, names: pd.Index | None) -> FloatingPointError:
+    found = plan.watch.found
     kept = f"the beginning of epoch {found.epoch}" if best.state is None else "its best epoch"
-    names = [str(model.adata.obs_names[i]) for i in found.cells]
+    cells = [str(i if names is None else names[i]) for i in found.cells]
+    of_cells = ""
+    if cells:
+        of_cells = (
+            f", in a minibatch of {len(cells)} cells such as {', '.join(map(repr, cells[:3]))} "
+            "(all of them: `error.cells`)"
+        )
     error = FloatingPointError(
-        f"`{found.term}` became NaN or infinite in epoch {found.epoch}, step {found.step}, in a "
-        f"minibatch of {len(names)} cells such as {', '.join(map(repr, names[:3]))} (all of them: "
-        f"`error.cells`). Training has stopped, and the model has its state of {kept}. Train with "
-        "a smaller learning rate, `plan_kwargs={'lr': 1e-4}`, and look for cells or covariates "
-        "with extreme values."
+        f"`{found.term}` became NaN or infinite in epoch {found.epoch}, step {found.step}"
+        f"{of_cells}. Training has stopped, and the model has its state of {kept}. {plan.remedy}"
     )
-    error.cells = names
+    error.cells = cells
     return error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -16,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from scovert.core._annotating import Slot, annotate
-from scovert.core._arguments import knows_its_arguments
+from scovert.core._arguments import check_known, knows_its_arguments
 from scovert.core._checks import (
     UNKNOWN,
     check_choice,
@@ -25,13 +26,15 @@ from scovert.core._checks import (
     check_number,
     warn_about_cells,
 )
+from scovert.core._compat import TRAINER_OPTIONS
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
 from scovert.core._diagnostics import check_table
 from scovert.core._minibatch import check_trained, genes_of
-from scovert.core._registering import check_set_up, check_unchanged, register
+from scovert.core._registering import check_set_up, check_unchanged, facts_of, register
 from scovert.core._save_load import SaveLoadMixin
 from scovert.core.genes import GeneNames, has_left_out_prefix
+from scovert.core.training._checkpoint import Resumable
 from scovert.model.bulk._budget import BulkBudget, check_budget
 from scovert.model.bulk._checks import (
     check_cell_size,
@@ -198,7 +201,9 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             layer=layer,
         )
 
-    def train(self, *, enable_progress_bar: bool = True) -> None:
+    def train(
+        self, *, checkpoint_dir: str | os.PathLike | None = None, **trainer_kwargs: object
+    ) -> None:
         """Learn the profiles of the reference's types.
 
         Ribosomal and mitochondrial genes are left out: told by symbols, also in a column of
@@ -208,22 +213,31 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
 
         Parameters
         ----------
-        enable_progress_bar
-            Show a bar while prototypes are trained.
+        checkpoint_dir
+            Folder for the state of the training of prototypes, written at the beginning of every
+            epoch. Training that was cut off goes on from there when the same call is made again,
+            to the same result.
+        **trainer_kwargs
+            For :class:`scvi.train.Trainer`, which trains the prototypes, such as
+            ``enable_progress_bar`` or ``logger``.
 
         Raises
         ------
         FloatingPointError
-            If the loss of the prototypes became NaN or infinite.
+            If a loss of the prototypes became NaN or infinite.
         """
+        known = ("checkpoint_dir", "enable_progress_bar")
+        check_known("BulkDeconvolution.train", trainer_kwargs, known, TRAINER_OPTIONS)
         check_unchanged(self, every_value=True)
         self.seed_ = settings.seed or 0
+        resumable = Resumable.open(checkpoint_dir, self.seed_, facts_of(self) | trainer_kwargs)
         learning = Learning(
             self.n_states,
             self.signature,
             self.min_cells_per_type,
             self.seed_,
-            enable_progress_bar,
+            resumable,
+            trainer_kwargs,
         )
         setup = self.registry["setup_args"]
         names = GeneNames.of(self.adata.var)
@@ -235,6 +249,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         self.module.keep(stored(signatures))
         self.studies_ = {name: list(s.types) for name, s in signatures.items()}
         self.is_trained_ = True
+        self._save_best(resumable, self.history_)
+        resumable.end()
 
     def deconvolve(  # noqa: PLR0913
         self,

@@ -10,6 +10,8 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scovert.core._counts import as_csr, get_counts
+from scovert.core._slots import slot_name
+from scovert.core.training._checkpoint import Resumable
 from scovert.model.bulk._checks import check_studies
 from scovert.model.bulk._signature import Signature
 from scovert.model.bulk._states import find_states
@@ -23,13 +25,14 @@ TABLES = ("state_type", "counts", "between", "detected", "n_cells")
 
 @dataclass(frozen=True)
 class Learning:
-    """How profiles are learned; the arguments of the model, the seed, and whether bars show."""
+    """How profiles are learned: arguments of the model, seed, and options of the training."""
 
     n_states: int
     signature: str
     min_cells: int
     seed: int
-    show_progress: bool
+    resumable: Resumable
+    trainer_kwargs: dict[str, object]
 
 
 def find_signatures(
@@ -65,7 +68,13 @@ def find_signatures(
             signatures[name] = Signature.of(own, genes, types, states, subjects)
             continue
         fit = learn_prototypes(
-            own, types, learning.n_states, seed=learning.seed, show_progress=learning.show_progress
+            own,
+            types,
+            learning.n_states,
+            names=adata.obs_names[rows],
+            seed=learning.seed,
+            resumable=learning.resumable.part(slot_name(name)),
+            **learning.trainer_kwargs,
         )
         learned = Signature.of(own, genes, types, fit.states, subjects)
         signatures[name] = learned.with_shares(fit.shares)

@@ -75,6 +75,16 @@ class AlignedPlan(Plan):
             )
             self.is_fooled = guess >= FOOLED * chance
 
+    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
+        """Add how far the alignment was raised."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint |= {"strength": self.strength, "is_fooled": self.is_fooled}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
+        """Take it back."""
+        super().on_load_checkpoint(checkpoint)
+        self.strength, self.is_fooled = checkpoint["strength"], checkpoint["is_fooled"]
+
     def configure_optimizers(self) -> dict:
         """Give the discriminator, if there is one, its own settings within the one optimiser."""
         config = super().configure_optimizers()

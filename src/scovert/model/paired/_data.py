@@ -6,19 +6,19 @@ from collections.abc import Iterator
 
 import lightning.pytorch as pl
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from scovert.core._counts import in_parts
-from scovert.core.dataloaders._cells import WINDOW, Cells, CellTensors
+from scovert.core.dataloaders._cells import Cells, CellTensors
+from scovert.core.dataloaders._windows import random_windows, read_window, rows_of_window
 
 __all__ = ["PairedData", "split_cells"]
 
 MIN_DRAWN = 8
-BLOCK = 256
-"""Consecutive rows of a file that are read together and then shuffled with those of others."""
 
 
 def split_cells(
@@ -92,19 +92,16 @@ class _Windows:
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         rng = np.random.default_rng(int(torch.randint(2**62, ())))
-        starts = rng.permutation(np.arange(0, len(self.data.cells), BLOCK))
-        windows = in_parts(starts, WINDOW // BLOCK)
+        windows = random_windows(len(self.data.cells), rng)
         ends = np.linspace(0, len(self), len(windows) + 1).round().astype(int)
-        for blocks, n_steps in zip(windows, np.diff(ends), strict=True):
+        for starts, n_steps in zip(windows, np.diff(ends), strict=True):
             if n_steps:
-                yield from self._window(np.sort(blocks), int(n_steps))
+                yield from self._window(starts, int(n_steps))
 
     def _window(self, starts: NDArray, n_steps: int) -> _Draws:
         """Read blocks, and draw from them with the partners that are among them."""
         data = self.data
-        ends = list(zip(starts, np.minimum(starts + BLOCK, len(data.cells)), strict=True))
-        rows = np.concatenate([np.arange(*end) for end in ends])
-        cells = Cells.joined([data.cells.block(*end) for end in ends])
+        rows, cells = rows_of_window(starts, len(data.cells)), read_window(data.cells, starts)
         drawn = np.flatnonzero(data.is_drawn[rows])
         groups, sizes = data.groups(drawn, cells.batch)
         partners = None if data.partners is None else data.partners[rows][:, rows]
@@ -199,6 +196,11 @@ class PairedData(pl.LightningDataModule):
         return max(1, int(np.ceil(longest)))
 
     @property
+    def names(self) -> pd.Index | None:
+        """Names of the cells."""
+        return self.cells.names
+
+    @property
     def n_processes(self) -> int:
         """Number of processes that share the cells."""
         return 1 if self.trainer is None else self.trainer.world_size
@@ -232,8 +234,7 @@ class PairedData(pl.LightningDataModule):
     def _in_memory(self) -> CellTensors:
         """Share the counts with torch, once."""
         if self._whole is None:
-            resident = _fits(self.cells, self.device) if self.resident is None else self.resident
-            self._whole = CellTensors(self.cells, self.device, resident=resident)
+            self._whole = CellTensors(self.cells, self.device, resident=self.resident)
         return self._whole
 
     def train_dataloader(self) -> _Draws | _Windows:
@@ -254,11 +255,3 @@ class PairedData(pl.LightningDataModule):
     def transfer_batch_to_device(self, batch: dict, device: torch.device, _: int) -> dict:
         """Return the minibatch as it is: it was made on the device."""
         return batch
-
-
-def _fits(cells: Cells, device: torch.device) -> bool:
-    """Whether CSR counts take less than half of the free memory of a GPU."""
-    if device.type != "cuda" or not sp.issparse(cells.counts):
-        return False
-    n_bytes = cells.counts.data.nbytes + cells.counts.indices.nbytes
-    return n_bytes < torch.cuda.mem_get_info(device)[0] / 2

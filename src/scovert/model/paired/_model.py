@@ -42,7 +42,13 @@ from scovert.core._counts import get_counts
 from scovert.core._designs import check_independent
 from scovert.core._diagnostics import check_table, dispersion_row, finite_row
 from scovert.core._minibatch import check_trained, genes_of, over_minibatches
-from scovert.core._registering import check_set_up, check_unchanged, fingerprint, register
+from scovert.core._registering import (
+    check_set_up,
+    check_unchanged,
+    facts_of,
+    fingerprint,
+    register,
+)
 from scovert.core._save_load import SaveLoadMixin
 from scovert.core.dataloaders._cells import Cells
 from scovert.core.training._checkpoint import Resumable
@@ -341,9 +347,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         check_known("PairedVAE.train", trainer_kwargs, TRAIN_OPTIONS, TRAINER_OPTIONS)
         check_unchanged(self, every_value=True)
         check_distributed(trainer_kwargs, settings.seed, checkpoint_dir)
-        asked = {
-            "model": self._model_summary_string,
-            "cells": self.cells_digest_,
+        asked = facts_of(self) | {
             "max_epochs": max_epochs,
             "split": (train_size, validation_size, batch_size),
             "early_stopping": early_stopping,

@@ -13,17 +13,21 @@ single types, shifts :math:`s` of genes and a scale :math:`a`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import lightning.pytorch as pl
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributions import Dirichlet
-from torch.nn.utils import clip_grad_norm_
 
 from scovert.core._losses import dirichlet
+from scovert.core.training._checkpoint import Resumable
+from scovert.core.training._plan import Plan
+from scovert.core.training._run import Networks, run
 from scovert.model.bulk._budget import BulkBudget
 from scovert.model.bulk._joint_fit import Cohort
 from scovert.model.bulk._signature import OFFSET
@@ -116,6 +120,10 @@ class ShareNetwork(nn.Module):
         hidden = self.hidden(x)
         return self.logits(hidden), self.log_total(hidden)
 
+    def loss(self, x: Tensor, shares: Tensor) -> Tensor:
+        """Return the negative log-likelihood of the shares of samples, ``(n_samples,)``."""
+        return dirichlet(concentration_of(*self(x)), shares)
+
 
 def concentration_of(logits: Tensor, log_total: Tensor) -> Tensor:
     """Return the concentration of the Dirichlet distribution, ``(n_samples, n_types)``."""
@@ -128,7 +136,7 @@ def fit_network(
     *,
     seed: int = 0,
     n_steps: int = BulkBudget.n_network_steps,
-    on_step: Callable[[], object] | None = None,
+    on_step: Callable[[], object] = lambda: None,
 ) -> NetworkFit:
     """Train on simulated mixtures of the profiles, and read the samples.
 
@@ -154,40 +162,88 @@ def fit_network(
         torch.manual_seed(seed)
         mixtures = SimulatedMixtures(cohort, state_type)
         network = ShareNetwork(cohort.profiles.shape[1], mixtures.n_types)
-        objective = _train(network, mixtures, n_steps, on_step)
+        plan, data = NetworkPlan(network, n_steps, on_step), MixtureData(mixtures, n_steps)
+        options = {"accelerator": "cpu", "max_steps": n_steps, "gradient_clip_val": MAX_NORM}
+        options |= {"enable_progress_bar": False}
+        max_epochs = math.ceil(n_steps / data.n_steps)
+        run(Networks(network), plan, data, max_epochs, resumable=Resumable.none(), **options)
     with torch.no_grad():
-        concentration = concentration_of(*network.eval()(mixtures.inputs(cohort.cpm)))
-    return NetworkFit(concentration.double().cpu().numpy(), objective)
+        concentration = concentration_of(*network(mixtures.inputs(cohort.cpm)))
+    return NetworkFit(concentration.double().cpu().numpy(), plan.objective)
 
 
-def _train(
-    network: ShareNetwork,
-    mixtures: SimulatedMixtures,
-    n_steps: int,
-    on_step: Callable[[], object] | None,
-) -> list[float]:
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=DECAY, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, n_steps)
-    objective = []
-    for step in range(n_steps):
-        if step % STEPS_BETWEEN_POOLS == 0:
-            mixtures.renew()
-        x, shares = mixtures.draw(BATCH_SIZE)
-        loss = dirichlet(concentration_of(*network(x)), shares).mean()
-        if not loss.isfinite():
-            raise FloatingPointError(
-                f"The loss of the network became NaN or infinite in step {step}. Look for genes "
-                "with extreme values in the reference."
-            )
-        optimizer.zero_grad()
-        loss.backward()
-        clip_grad_norm_(network.parameters(), MAX_NORM)
-        optimizer.step()
-        schedule.step()
-        objective.append(float(loss.detach()))
-        if on_step is not None:
-            on_step()
-    return objective
+class NetworkPlan(Plan):
+    """Learning rate that rises and falls once, gradients that are clipped.
+
+    Parameters
+    ----------
+    network
+        Network to train.
+    n_steps
+        Steps of the whole training.
+    on_step
+        Called after every step.
+    """
+
+    remedy = "Look for genes with extreme values in the reference."
+
+    def __init__(self, network: ShareNetwork, n_steps: int, on_step: Callable[[], object]) -> None:
+        super().__init__(network)
+        self.n_steps, self.on_step = n_steps, on_step
+        self.objective: list[float] = []
+
+    def losses(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor | int]]:
+        """Return the mean loss of simulated samples."""
+        loss, n = self.module.loss(**batch).mean(), len(batch["x"])
+        return loss, {"loss": loss.detach() * n, "n_cells": n}
+
+    def on_train_batch_end(self, *arguments: object) -> None:
+        """Note the loss of the step."""
+        super().on_train_batch_end(*arguments)
+        self.objective.append(float(self.terms["loss"]) / BATCH_SIZE)
+        self.on_step()
+
+    def configure_optimizers(self) -> dict[str, object]:
+        """Return the optimiser and its schedule."""
+        parameters = self.module.parameters()
+        optimizer = torch.optim.AdamW(parameters, weight_decay=DECAY, fused=True)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, self.n_steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+class MixtureData(pl.LightningDataModule):
+    """Simulated samples; an epoch is what is mixed of the same profiles.
+
+    Parameters
+    ----------
+    mixtures
+        What to draw from.
+    n_steps
+        Steps of the whole training.
+    """
+
+    names, n_val = None, 0
+
+    def __init__(self, mixtures: SimulatedMixtures, n_steps: int) -> None:
+        super().__init__()
+        self.mixtures, self.n_steps = mixtures, min(n_steps, STEPS_BETWEEN_POOLS)
+        self.n_train = self.n_steps * BATCH_SIZE
+
+    def train_dataloader(self) -> MixtureData:
+        """Return itself: each time it is gone through, samples are mixed of new profiles."""
+        return self
+
+    def __len__(self) -> int:
+        return self.n_steps
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        self.mixtures.renew()
+        for _ in range(self.n_steps):
+            x, shares = self.mixtures.draw(BATCH_SIZE)
+            yield {"x": x, "shares": shares}
 
 
 class SimulatedMixtures:

@@ -11,11 +11,9 @@ from torch.distributions import Normal
 
 from scovert.core._losses import SparseCounts, kl_standard_normal, negative_binomial
 from scovert.core._nn import CellEncoder, CountDecoder
+from scovert.core.dataloaders._cells import COUNTS_KEY
 
-__all__ = ["COUNTS_KEY", "PrototypeModule"]
-
-COUNTS_KEY = "counts"
-"""Key of a minibatch: its non-zero counts."""
+__all__ = ["PrototypeModule"]
 
 FREE_BITS = 0.05
 """Divergence of a latent dimension, in nats, below which it is not pressed further."""

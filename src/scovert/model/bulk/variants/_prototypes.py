@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import NamedTuple
 
@@ -12,21 +11,23 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from scvi import REGISTRY_KEYS
-from scvi.module.base import LossOutput
-from scvi.utils import track
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from scovert.core.dataloaders._cells import Cells, CellTensors
-from scovert.core.training._finite import FiniteWatch
+from scovert.core._counts import in_parts
+from scovert.core.dataloaders._cells import CELLS_KEY, Cells, CellTensors
+from scovert.core.dataloaders._shuffled import ShuffledData, split_rows
+from scovert.core.training._checkpoint import Resumable
+from scovert.core.training._plan import Plan
+from scovert.core.training._run import Networks, run
 from scovert.model.bulk.variants._prototype_module import PrototypeModule
 
-__all__ = ["PrototypeFit", "learn_prototypes"]
+__all__ = ["PrototypeFit", "PrototypePlan", "learn_prototypes"]
 
 MIN_CELLS_PER_PROTOTYPE = 25
 MAX_EPOCHS, CELL_VISITS = 400, 8_000_000
 WARMUP_STEPS = 400
-PATIENCE, HELD_OUT = 10, 0.1
+HELD_OUT = 0.1
 BATCH_SIZE, BLOCK = 128, 1024
 LEARNING_RATE, PROTOTYPE_RATE, N_STARTS = 2e-3, 1e-2, 5
 
@@ -43,8 +44,8 @@ class PrototypeFit(NamedTuple):
         Shares of the genes that the prototypes with cells decode to, by type and number, rows sum
         to one, shape ``(n_states, n_genes)``.
     history
-        ``elbo``, ``reconstruction_loss``, ``kl_local`` and ``prototype`` per cell by epoch, with
-        the endings ``_train`` and ``_validation``.
+        ``elbo``, ``reconstruction_loss``, ``kl_local``, ``prototype`` and ``cell`` per cell by
+        epoch, with the endings ``_train`` and ``_validation``, and others as of any training.
     """
 
     states: NDArray
@@ -57,9 +58,11 @@ def learn_prototypes(
     labels: pd.Categorical,
     n_states: int,
     *,
+    names: pd.Index | None = None,
     seed: int = 0,
     max_epochs: int | None = None,
-    show_progress: bool = True,
+    resumable: Resumable | None = None,
+    **trainer_kwargs: object,
 ) -> PrototypeFit:
     """Train a VAE with prototypes of every type.
 
@@ -75,140 +78,112 @@ def learn_prototypes(
         Type of every cell; every category has cells.
     n_states
         Most prototypes of a type; one for every 25 cells.
+    names
+        Names of the cells, for messages.
     seed
         Of the networks, the minibatches and the held-out cells.
     max_epochs
         Longest training; `None` means 400, fewer above 20,000 cells.
-    show_progress
-        Show a bar over the epochs.
+    resumable
+        Where to write the state of every epoch, and to go on from.
+    **trainer_kwargs
+        For :class:`scvi.train.Trainer`.
 
     Raises
     ------
     FloatingPointError
-        If a term of the loss became NaN or infinite.
+        If a term of the loss or the gradient became NaN or infinite.
     """
     codes = np.asarray(labels.codes, np.int64)
-    cells = Cells(counts, {REGISTRY_KEYS.LABELS_KEY: codes[:, None]})
+    columns = {REGISTRY_KEYS.LABELS_KEY: codes[:, None], CELLS_KEY: np.arange(len(codes))[:, None]}
+    cells = Cells(counts, columns, names=names)
     numbers = [
         np.arange(max(1, min(n_states, n // MIN_CELLS_PER_PROTOTYPE))) for n in np.bincount(codes)
     ]
     kind = np.repeat(np.arange(len(numbers)), [len(own) for own in numbers])
     if max_epochs is None:
         max_epochs = max(1, min(MAX_EPOCHS, CELL_VISITS // len(codes)))
+    rng = np.random.default_rng(seed)
+    rows = split_rows(len(cells), HELD_OUT, rng)
+    data = ShuffledData(cells, *rows, batch_size=BATCH_SIZE, rng=rng)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        module = PrototypeModule(_log_mean(counts), torch.from_numpy(kind))
-        training = _Training(module, CellTensors(cells), seed, max_epochs)
-        training.run(show_progress)
-    nearest, shares = training.result()
+        log_mean = torch.from_numpy(cells.log_mean_shares()[0])
+        networks = Networks(PrototypeModule(log_mean, torch.from_numpy(kind)))
+        plan = PrototypePlan(networks.module, cells, seed, data.n_steps, max_epochs)
+        options = {"accelerator": "cpu"} | trainer_kwargs
+        run(networks, plan, data, max_epochs, resumable=resumable or Resumable.none(), **options)
+    nearest, shares = plan.result()
     return PrototypeFit(
         states=np.concatenate(numbers)[nearest],
         shares=shares[np.unique(nearest)],
-        history=training.history(),
+        history=networks.history_,
     )
 
 
-class _Training:
-    """Epochs, and the best state on held-out cells."""
+class PrototypePlan(Plan):
+    """Prototypes are placed once the divergence has its full weight, and then join the loss.
+
+    Parameters
+    ----------
+    module
+        Networks and prototypes.
+    cells
+        All cells, in memory.
+    seed
+        Seed of the k-means that place the prototypes.
+    n_steps, max_epochs
+        Steps of an epoch, and most epochs.
+    """
+
+    monitor = "validation_loss"
+    remedy = "Look for cells with extreme counts."
 
     def __init__(
-        self, module: PrototypeModule, cells: CellTensors, seed: int, max_epochs: int
+        self, module: PrototypeModule, cells: Cells, seed: int, n_steps: int, max_epochs: int
     ) -> None:
-        self.module, self.cells, self.seed = module, cells, seed
-        self.rng = np.random.default_rng(seed)
-        order = self.rng.permutation(cells.counts.shape[0])
-        n_held_out = max(1, round(HELD_OUT * len(order)))
-        self.held_out, self.rows = order[:n_held_out], order[n_held_out:]
-        self.n_batches = math.ceil(len(self.rows) / BATCH_SIZE)
-        self.max_epochs = max_epochs
-        self.warmup = min(math.ceil(WARMUP_STEPS / self.n_batches), max_epochs // 2)
-        rest = [p for name, p in module.named_parameters() if name != "prototypes"]
-        own = {"params": [module.prototypes], "lr": PROTOTYPE_RATE}
-        self.optimizer = torch.optim.Adam([{"params": rest}, own], lr=LEARNING_RATE, fused=True)
-        self.watch = FiniteWatch()
-        self.recorded: dict[str, list[float]] = {}
+        self.warmup = min(math.ceil(WARMUP_STEPS / n_steps), max_epochs // 2)
+        super().__init__(module, kl_ramp=self.warmup / max_epochs)
+        self.cells, self.seed = CellTensors(cells), seed
 
-    def run(self, show_progress: bool) -> None:
-        """Train until the loss on the held-out cells does not improve any more."""
-        best, waited, state = math.inf, 0, None
-        epochs = range(self.max_epochs)
-        for epoch in track(epochs, style="tqdm", description="Epochs", disable=not show_progress):
-            if epoch == self.warmup:
-                self._place_prototypes()
-            self._train(epoch)
-            loss = self._validate()
-            if epoch < self.warmup:
-                continue
-            waited = 0 if loss < best else waited + 1
-            if loss < best:
-                best, state = loss, copy.deepcopy(self.module.state_dict())
-            if waited == PATIENCE:
-                break
-        if state is not None:
-            self.module.load_state_dict(state)
+    def first_full_epoch(self, max_epochs: int) -> int:
+        """Return the epoch at whose beginning the prototypes are placed."""
+        return self.warmup
 
-    def _train(self, epoch: int) -> None:
-        self.module.train()
-        order, total = self.rng.permutation(self.rows), {}
-        for step, rows in enumerate(np.array_split(order, self.n_batches)):
-            done = (epoch * self.n_batches + step) / (self.warmup * self.n_batches or 1)
-            weights = {"kl_weight": min(1.0, done), "prototype_weight": float(done >= 1)}
-            *_, losses = self.module(self.cells.minibatch(rows, len(rows)), loss_kwargs=weights)
-            self._check(losses, rows, epoch, step)
-            self.optimizer.zero_grad()
-            losses.loss.backward()
-            self.optimizer.step()
-            _add(total, losses, len(rows))
-        self._record("train", total, len(order))
+    def on_train_epoch_start(self) -> None:
+        """Place the prototypes, once."""
+        if self.current_epoch == self.warmup:
+            self._place_prototypes()
 
-    def _check(self, losses: LossOutput, rows: NDArray, epoch: int, step: int) -> None:
-        terms = {k: v.mean() for k, v in _terms(losses).items()} | {"loss": losses.loss}
-        is_last = step == self.n_batches - 1
-        if self.watch.sees(terms, torch.from_numpy(rows), (epoch, step), is_last):
-            found = self.watch.found
-            raise FloatingPointError(
-                f"`{found.term}` of the prototypes became NaN or infinite in epoch "
-                f"{found.epoch}, step {found.step}, in a minibatch of the cells in rows "
-                f"{found.cells[:3]} and others. Look for cells with extreme counts."
-            )
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Set the weights of this step."""
+        super().on_train_batch_start(batch, batch_idx)
+        self.loss_kwargs["prototype_weight"] = float(self.current_epoch >= self.warmup)
 
-    @torch.no_grad()
-    def _validate(self) -> float:
-        """Return the whole loss on the held-out cells."""
-        self.module.eval()
-        total, loss = {}, 0.0
-        for rows in self._blocks(self.held_out):
-            *_, losses = self.module(self.cells.minibatch(rows, len(rows)))
-            loss += float(losses.loss) * len(rows) / len(self.held_out)
-            _add(total, losses, len(rows))
-        self._record("validation", total, len(self.held_out))
-        return loss
-
-    def _record(self, part: str, total: dict[str, float], n: int) -> None:
-        total["elbo"] = total["reconstruction_loss"] + total["kl_local"]
-        for name, value in total.items():
-            self.recorded.setdefault(f"{name}_{part}", []).append(value / n)
-
-    def _blocks(self, rows: NDArray) -> list[NDArray]:
-        return np.array_split(rows, -(-len(rows) // BLOCK))
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Give the prototypes a rate of their own."""
+        rest = [p for name, p in self.module.named_parameters() if name != "prototypes"]
+        own = {"params": [self.module.prototypes], "lr": PROTOTYPE_RATE}
+        return torch.optim.Adam([{"params": rest}, own], lr=LEARNING_RATE, fused=True)
 
     @torch.no_grad()
     def _place_prototypes(self) -> None:
         """Put the prototypes of every type where its cells are."""
-        mean, label = self._means()
+        mean, label = self.means()
         kinds = self.module.prototype_type
         for kind in kinds.unique():
             own = (kinds == kind).nonzero().squeeze(-1)
             means = KMeans(len(own), n_init=N_STARTS, random_state=self.seed)
             means.fit(mean[label.squeeze(-1) == kind].numpy())
             self.module.prototypes[own] = torch.from_numpy(means.cluster_centers_)
+        self.module.train()
 
     @torch.no_grad()
-    def _means(self) -> tuple[Tensor, Tensor]:
-        """Return posterior means and labels of all cells."""
+    def means(self) -> tuple[Tensor, Tensor]:
+        """Return posterior means and types of all cells, of a module that is not trained on."""
         self.module.eval()
         parts = []
-        for rows in self._blocks(np.arange(self.cells.counts.shape[0])):
+        for rows in in_parts(np.arange(self.cells.counts.shape[0]), BLOCK):
             batch = self.cells[rows]
             parts.append((self.module.posterior_mean(batch), batch[REGISTRY_KEYS.LABELS_KEY]))
         means, labels = zip(*parts, strict=True)
@@ -217,30 +192,6 @@ class _Training:
     @torch.no_grad()
     def result(self) -> tuple[NDArray, NDArray]:
         """Return the nearest prototype of every cell, and the shares of all prototypes."""
-        nearest = self.module.distances(*self._means()).argmin(1)
+        nearest = self.module.distances(*self.means()).argmin(1)
         shares = self.module.prototype_shares().double()
         return nearest.numpy(), (shares / shares.sum(1, keepdim=True)).numpy()
-
-    def history(self) -> dict[str, pd.DataFrame]:
-        """Return every term by epoch."""
-        index = pd.RangeIndex(len(self.recorded["elbo_train"]), name="epoch")
-        return {name: pd.DataFrame({name: v}, index) for name, v in self.recorded.items()}
-
-
-def _terms(losses: LossOutput) -> dict[str, Tensor]:
-    return {
-        "reconstruction_loss": next(iter(losses.reconstruction_loss.values())),
-        "kl_local": next(iter(losses.kl_local.values())),
-        "prototype": losses.extra_metrics["prototype"],
-    }
-
-
-def _add(total: dict[str, float], losses: LossOutput, n: int) -> None:
-    for name, value in _terms(losses).items():
-        total[name] = total.get(name, 0.0) + float(value.detach().mean()) * n
-
-
-def _log_mean(counts: sp.csr_matrix) -> Tensor:
-    """Logarithm of the mean share of each gene, half a count added to each."""
-    total = np.asarray(counts.sum(0, dtype=np.float64)).ravel() + 0.5
-    return torch.from_numpy(np.log(total / total.sum()).astype(np.float32))

@@ -1,0 +1,182 @@
+"""Cells for training: each once in an epoch, in random order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import lightning.pytorch as pl
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scovert.core._counts import in_parts
+from scovert.core._losses import SparseCounts
+from scovert.core.dataloaders._cells import Cells, CellTensors
+from scovert.core.dataloaders._windows import random_windows, read_window, rows_of_window
+
+__all__ = ["Minibatch", "ShuffledData", "split_rows"]
+
+Minibatch = dict[str, Tensor | SparseCounts]
+VALIDATED_AT_ONCE = 1024
+"""Cells of a minibatch for validation, which needs no gradients and so less memory."""
+
+
+def split_rows(n_cells: int, share: float, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
+    """Split cells at random: rows to train on, and a share, one at least, to validate on."""
+    order = rng.permutation(n_cells)
+    n_held_out = max(1, round(share * n_cells))
+    return order[n_held_out:], order[:n_held_out]
+
+
+class ShuffledData(pl.LightningDataModule):
+    """Training cells in random order, in minibatches of nearly equal size, and validation cells.
+
+    Parameters
+    ----------
+    cells
+        Cells to read from, in memory or in a file, with whatever columns belong to them.
+    train_idx, val_idx
+        Rows of the training and of the validation cells.
+    batch_size
+        Cells in a minibatch, at most.
+    rng
+        Generator of the order; `None` takes that of torch.
+    resident
+        Keep the counts on the device; `None` does so where they take less than half of its memory.
+
+    Notes
+    -----
+    A minibatch has the counts (``"X"``, dense), those that are not zero (``"counts"``) and the
+    columns of the cells. From a file, cells are shuffled within windows of random blocks.
+    """
+
+    def __init__(
+        self,
+        cells: Cells,
+        train_idx: NDArray,
+        val_idx: NDArray,
+        *,
+        batch_size: int,
+        rng: np.random.Generator | None = None,
+        resident: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.cells, self.train_idx, self.val_idx = cells, train_idx, val_idx
+        self.batch_size, self.rng, self.resident = batch_size, rng, resident
+        self.n_train, self.n_val = len(train_idx), len(val_idx)
+        self._whole: CellTensors | None = None
+
+    @property
+    def names(self) -> pd.Index | None:
+        """Names of the cells."""
+        return self.cells.names
+
+    @property
+    def n_steps(self) -> int:
+        """Number of steps of an epoch, the same in every process."""
+        n_processes = 1 if self.trainer is None else self.trainer.world_size
+        return max(1, -(-self.n_train // (self.batch_size * n_processes)))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the minibatches go."""
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+
+    def state_dict(self) -> dict[str, object]:
+        """Return where the generator of the order is."""
+        return {} if self.rng is None else {"rng": self.rng.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Put the generator of the order where it was."""
+        if self.rng is not None:
+            self.rng.bit_generator.state = state["rng"]
+
+    def train_dataloader(self) -> _Epoch:
+        """Return the minibatches of an epoch, in another order each time they are gone through."""
+        return _Epoch(self, self._own(self.train_idx))
+
+    def val_dataloader(self) -> _InOrder | list:
+        """Return the validation minibatches, none when there are no validation cells."""
+        return _InOrder(self, self._own(self.val_idx)) if self.n_val else []
+
+    def transfer_batch_to_device(
+        self, batch: Minibatch, device: torch.device, _: int
+    ) -> Minibatch:
+        """Return the minibatch as it is: it was made on the device."""
+        return batch
+
+    def tensors(self, start: int, stop: int) -> CellTensors:
+        """Return consecutive cells as minibatches are made of them; those in memory are shared."""
+        if not self.cells.is_in_memory:
+            return CellTensors(self.cells.block(start, stop), self.device)
+        if self._whole is None:
+            self._whole = CellTensors(self.cells, self.device, resident=self.resident)
+        return self._whole
+
+    def shuffled(self, rows: NDArray) -> NDArray:
+        """Return rows in random order."""
+        n = len(rows)
+        order = torch.randperm(n).numpy() if self.rng is None else self.rng.permutation(n)
+        return rows[order]
+
+    def _own(self, rows: NDArray) -> NDArray:
+        """Deal the cells to the processes in turn."""
+        if self.trainer is None or self.trainer.world_size == 1:
+            return rows
+        return rows[self.trainer.global_rank :: self.trainer.world_size]
+
+
+class _Epoch:
+    """Minibatches of training cells."""
+
+    def __init__(self, data: ShuffledData, rows: NDArray) -> None:
+        self.data, self.rows, self.n_steps = data, rows, data.n_steps
+
+    def __len__(self) -> int:
+        return self.n_steps
+
+    def __iter__(self) -> Iterator[Minibatch]:
+        if not self.data.cells.is_in_memory:
+            yield from self._of_file()
+            return
+        tensors = self.data.tensors(0, len(self.data.cells))
+        for some in np.array_split(self.data.shuffled(self.rows), self.n_steps):
+            yield tensors.minibatch(some, len(some))
+
+    def _of_file(self) -> Iterator[Minibatch]:
+        """Read window after window; each makes steps by the training cells that it holds."""
+        cells, is_drawn = self.data.cells, np.zeros(len(self.data.cells), bool)
+        is_drawn[self.rows] = True
+        seed = int(torch.randint(2**62, ())) if self.data.rng is None else self.data.rng
+        windows = random_windows(len(cells), np.random.default_rng(seed))
+        drawn = [np.flatnonzero(is_drawn[rows_of_window(w, len(cells))]) for w in windows]
+        share = np.cumsum([len(rows) for rows in drawn]) / len(self.rows)
+        ends = [0, *np.round(share * self.n_steps).astype(int).tolist()]
+        for i, starts in enumerate(windows):
+            if ends[i] == ends[i + 1]:
+                continue
+            tensors = CellTensors(read_window(cells, starts), self.data.device)
+            for some in np.array_split(self.data.shuffled(drawn[i]), ends[i + 1] - ends[i]):
+                yield tensors.minibatch(some, len(some))
+
+
+class _InOrder:
+    """Minibatches of validation cells in the order in which they are given, of a file by rows."""
+
+    def __init__(self, data: ShuffledData, rows: NDArray) -> None:
+        self.data = data
+        self.spans = [
+            (in_parts(rows[at], VALIDATED_AT_ONCE), start, stop)
+            for at, start, stop in data.cells.spans(rows)
+        ]
+
+    def __len__(self) -> int:
+        return sum(len(parts) for parts, _, _ in self.spans)
+
+    def __iter__(self) -> Iterator[Minibatch]:
+        for parts, start, stop in self.spans:
+            tensors = self.data.tensors(start, stop)
+            for some in parts:
+                yield tensors.minibatch(some - start, len(some))
