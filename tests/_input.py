@@ -18,9 +18,12 @@ __all__ = [
     "SHORT",
     "assert_points_at",
     "assert_same_anndata",
+    "at",
+    "changed",
     "column",
     "no_warning",
     "nothing",
+    "with_names_twice",
     "with_other_genes",
     "with_value",
 ]
@@ -60,6 +63,11 @@ def with_value(value: float, *, cell: int = 71, gene: int = 4) -> Change:
         adata.layers["csc"] = sparse.csc_matrix(dense)
 
     return change
+
+
+def with_names_twice(adata: AnnData) -> None:
+    """Give two names to several genes each."""
+    adata.var_names = ["x", "x", "y", "y", "y", *adata.var_names[5:]]
 
 
 def changed(change: Change) -> Callable[[AnnData], AnnData]:

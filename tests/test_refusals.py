@@ -2,66 +2,48 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
-import scvi
 from anndata import AnnData
 from scipy import sparse
 from typer.testing import CliRunner
 
+from _every_model import (
+    CATEGORIES,
+    COMMANDS,
+    N_CELLS,
+    N_GENES,
+    NUMBERS,
+    SETUPS,
+    asked,
+    fitted,
+    make,
+    of_every_model,
+)
+from _input import at, changed, column, with_names_twice, with_value
 from scovert.cli import app
 from scovert.model import BulkDeconvolution, LatentConfounder, PairedVAE
 
-N_CELLS, N_GENES = 150, 307
-SETUPS = {
-    PairedVAE: {"batch_key": "batch"},
-    LatentConfounder: {"treatment_key": "treatment"},
-    BulkDeconvolution: {"labels_key": "kind"},
-}
-COMMANDS = {
-    "integrate": "--batch-key=batch",
-    "deconfound": "--treatment-key=treatment",
-    "deconvolve": "--labels-key=kind",
-}
-
-pytestmark = pytest.mark.usefixtures("seed")
-of_every_model = pytest.mark.parametrize("cls", SETUPS, ids=[cls.__name__ for cls in SETUPS])
-
-
-def make() -> AnnData:
-    """Make cells of two datasets, two arms and three types; sequencing depth differs."""
-    rng = np.random.default_rng(0)
-    kind = np.arange(N_CELLS) % 3
-    mean = rng.gamma(1.0, 1.0, (3, N_GENES))[kind] * rng.lognormal(0, 0.4, (N_CELLS, 1))
-    obs = pd.DataFrame(
-        {
-            "batch": np.repeat(["a", "b"], [70, 80]),
-            "treatment": rng.random(N_CELLS) < 0.5,
-            "kind": np.array(["B", "NK", "T"])[kind],
-        },
-        index=[f"cell {i}" for i in range(N_CELLS)],
-    )
-    var = pd.DataFrame(index=[f"gene {g}" for g in range(N_GENES)])
-    return AnnData(sparse.csr_matrix(rng.poisson(mean).astype(np.float32)), obs=obs, var=var)
+pytestmark = [
+    pytest.mark.usefixtures("seed"),
+    pytest.mark.filterwarnings("ignore:.*(p-values are refused|errors had to grow|dense effects)"),
+]
 
 
 def with_values(change: Callable) -> Callable[[AnnData], AnnData]:
     """Change the dense matrix."""
 
-    def changed(adata: AnnData) -> AnnData:
+    def with_changed(adata: AnnData) -> AnnData:
         adata.X = change(adata.X.toarray())
         return adata
 
-    return changed
+    return with_changed
 
 
 def over_total(x: np.ndarray) -> np.ndarray:
@@ -89,6 +71,7 @@ def of_variable_genes(x: np.ndarray) -> np.ndarray:
     return x / (x.sum(1, keepdims=True) + np.arange(N_CELLS)[:, None]) * 1e4
 
 
+PLACE = r"\(cell 'cell 71', gene 'gene 4'"
 ROUND = "corrected or expected counts.*SoupX.*round them"
 REFUSED = {
     "no cells": (lambda a: a[:0].copy(), ValueError, "has 0 cells and 307 genes.*filters"),
@@ -98,7 +81,20 @@ REFUSED = {
     "text": (with_values(lambda x: x.astype(str)), TypeError, "holds text .*astype"),
     "objects": (with_values(lambda x: x.astype(object)), TypeError, "holds Python objects"),
     "complex": (with_values(lambda x: x + 0j), TypeError, "holds complex numbers"),
-    "nan": (with_values(lambda x: np.where(x > 9, np.nan, x)), ValueError, "holds nan.*cell"),
+    "nan": (changed(with_value(np.nan)), ValueError, rf"`adata.X` holds nan {PLACE}; 1 such"),
+    "infinite": (changed(with_value(np.inf)), ValueError, rf"holds inf {PLACE}.*NaN or Inf"),
+    "negative": (changed(with_value(-1)), ValueError, rf"holds -1 {PLACE}.*scaled"),
+    "a fraction": (changed(with_value(0.5)), ValueError, rf"holds 0.5 {PLACE}.*raw counts"),
+    "in the first": (
+        changed(with_value(2.5, cell=0, gene=0)),
+        ValueError,
+        "'cell 0', gene 'g.* 0'",
+    ),
+    "in the last": (
+        changed(with_value(2.5, cell=N_CELLS - 1, gene=N_GENES - 1)),
+        ValueError,
+        "'cell 149', gene 'gene 306'",
+    ),
     "beyond counting": (with_values(lambda x: 1e12 * x), ValueError, "holds .*e\\+1.*damaged"),
     "scaled": (with_values(lambda x: x - x.mean(0)), ValueError, "look scaled: name the layer"),
     "per total": (with_values(over_total), ValueError, "look normalised: name the layer"),
@@ -113,6 +109,17 @@ REFUSED = {
     "TPM": (with_values(as_tpm), ValueError, "look normalised: name the layer"),
     "SoupX": (with_values(as_soupx), ValueError, ROUND),
     "RSEM": (with_values(as_rsem), ValueError, ROUND),
+    "float noise": (with_values(lambda x: x * (1 + 1e-7)), ValueError, ROUND),
+    "names twice": (
+        changed(with_names_twice),
+        ValueError,
+        r"2 names more.*'x', 'y'.*add up the counts",
+    ),
+    "no counts": (
+        changed(lambda a: setattr(a, "X", None)),
+        ValueError,
+        "`adata.X` is empty.*`layer`",
+    ),
 }
 
 
@@ -121,24 +128,28 @@ REFUSED = {
 def test_every_model_refuses(
     cls: type, change: Callable, exception: type[Exception], match: str
 ) -> None:
+    adata = change(make())
+    before = adata.obs.copy()
     with pytest.raises(exception, match=match):
-        cls.setup_anndata(change(make()), **SETUPS[cls])
+        cls.setup_anndata(adata, **SETUPS[cls])
+    pd.testing.assert_frame_equal(adata.obs, before)
+    assert not [name for name in (*adata.obsm, *adata.uns) if "_scvi" in name]
 
 
-IN_FILES = [name for name in REFUSED if name not in ("text", "objects", "complex")]
+IN_FILES = [name for name in REFUSED if name not in ("text", "objects", "complex", "no counts")]
 """What an .h5ad file can hold."""
 
 
-@pytest.mark.parametrize("command", ["integrate", "deconfound", "deconvolve"])
+@of_every_model
 @pytest.mark.parametrize("name", IN_FILES)
-def test_the_command_line_refuses(command: str, name: str, tmp_path: Path) -> None:
+def test_the_command_line_refuses(cls: type, name: str, tmp_path: Path) -> None:
     change, _, match = REFUSED[name]
     change(make()).copy().write_h5ad(tmp_path / "in.h5ad")
-    bulk = [f"{tmp_path / 'bulk.csv'}"] if command == "deconvolve" else []
+    bulk = [f"{tmp_path / 'bulk.csv'}"] if cls is BulkDeconvolution else []
     make()[:3].to_df().T.to_csv(tmp_path / "bulk.csv")
+    command, key = COMMANDS[cls]
     output = ["-o", f"{tmp_path / 'out.h5ad'}"]
-    call = [command, f"{tmp_path / 'in.h5ad'}", *bulk, COMMANDS[command], *output]
-    done = CliRunner().invoke(app, call)
+    done = CliRunner().invoke(app, [command, f"{tmp_path / 'in.h5ad'}", *bulk, key, *output])
     assert done.exit_code == 1
     said = done.stderr.strip().splitlines()[-1]
     words = match.replace("`adata.X`", "(`adata.X`|X of .*)").replace(".*filters", "")
@@ -147,22 +158,28 @@ def test_the_command_line_refuses(command: str, name: str, tmp_path: Path) -> No
     assert not (tmp_path / "out.h5ad").exists()
 
 
-ACCEPTED = {
-    "bool": lambda x: x > 0,
-    "bytes": lambda x: x.astype(np.uint8),
-    "long integers": lambda x: x.astype(np.int64),
-    "doubles": lambda x: x.astype(np.float64),
-    "halves": lambda x: x.astype(np.float16),
-    "rounded SoupX": lambda x: np.rint(as_soupx(x)),
+LAYERS = {
+    "dense": (with_value(np.nan), ValueError, rf"layers\['dense'\]` holds nan {PLACE}; 1 such"),
+    "csc": (with_value(0.5), ValueError, rf"layers\['csc'\]` holds 0.5 {PLACE}"),
+    "counts": (with_value(0.5), KeyError, r"`layer='counts'`.*there are: \['dense', 'csc'\]"),
 }
 
 
 @of_every_model
-@pytest.mark.parametrize("change", ACCEPTED.values(), ids=list(ACCEPTED))
-def test_every_model_accepts(cls: type, change: Callable) -> None:
-    adata = with_values(change)(make())
-    cls.setup_anndata(adata, **SETUPS[cls])
-    cls(adata)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_layers_are_looked_at_as_the_matrix_is(cls: type, layer: str) -> None:
+    change, exception, match = LAYERS[layer]
+    with pytest.raises(exception, match=match):
+        cls.setup_anndata(changed(change)(make()), layer=layer, **SETUPS[cls])
+
+
+@of_every_model
+@pytest.mark.parametrize("wrong", [None, "cells.h5ad", np.ones((3, 2)), pd.DataFrame()])
+def test_what_is_no_anndata_is_refused(cls: type, wrong: object) -> None:
+    with pytest.raises(TypeError, match=f"`adata` is a {type(wrong).__name__}. Pass an AnnData"):
+        cls.setup_anndata(wrong, **SETUPS[cls])
+    with pytest.raises(TypeError, match=f"is a {type(wrong).__name__}. Pass an AnnData"):
+        cls(wrong)
 
 
 @of_every_model
@@ -174,9 +191,6 @@ def test_only_what_was_set_up_makes_a_model(cls: type) -> None:
     for other in (adata.copy(), adata[:, :99].copy(), adata[:99]):
         with pytest.raises(ValueError, match="a copy or a part.*150 cells, 307 genes"):
             cls(other)
-    for wrong in (None, adata.to_df(), "cells.h5ad"):
-        with pytest.raises(TypeError, match=f"is a {type(wrong).__name__}. Pass an AnnData"):
-            cls(wrong)
 
 
 # Where the counts are
@@ -204,29 +218,11 @@ def test_the_message_names_where_counts_are(cls: type) -> None:
         cls.setup_anndata(with_counts_in_a_layer(make()), **SETUPS[cls])
 
 
-def fitted(cls: type, adata: AnnData, layer: str | None) -> object:
-    scvi.settings.seed = 0
-    cls.setup_anndata(adata, layer=layer, **SETUPS[cls])
-    model = cls(adata, **({"n_latent": 2} if cls is not BulkDeconvolution else {}))
-    epochs = {"max_epochs": 2} if cls is PairedVAE else {}
-    model.train(enable_progress_bar=False, **epochs)
-    return model
-
-
-def asked(model: object, layer: str | None = None) -> np.ndarray:
-    if not isinstance(model, BulkDeconvolution):
-        return model.get_normalized_expression().to_numpy()
-    bulk = model.adata[:6].copy()  # cells may pass for samples
-    options = {"layer": layer, "kind": "counts", "cell_size": "none", "interval": None}
-    return model.get_proportions(bulk, **options).to_numpy()
-
-
 @of_every_model
-@pytest.mark.filterwarnings("ignore:.*(p-values are refused|errors had to grow|dense effects)")
 def test_counts_in_raw_are_those_counts(cls: type, tmp_path: Path) -> None:
     cells = with_counts_in_raw(make())
     plain = AnnData(make()[:, cells.var_names].X, obs=cells.obs, var=cells.var)
-    model, expected = fitted(cls, cells.copy(), "raw"), fitted(cls, plain, None)
+    model, expected = fitted(cls, cells.copy(), "raw"), fitted(cls, plain)
     np.testing.assert_array_equal(asked(model, "raw"), asked(expected))
     model.save(tmp_path / "model", save_anndata=True)
     loaded = cls.load(tmp_path / "model")
@@ -250,29 +246,21 @@ def test_raw_without_the_genes_is_refused() -> None:
         PairedVAE.setup_anndata(adata, "batch", layer="raw")
 
 
-@pytest.mark.parametrize("command", ["integrate", "deconfound"])
-def test_the_command_line_reads_counts_in_raw(command: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cls", [PairedVAE, LatentConfounder])
+def test_the_command_line_reads_counts_in_raw(cls: type, tmp_path: Path) -> None:
     adata = with_counts_in_raw(make())
     adata.write_h5ad(tmp_path / "in.h5ad")
-    call = [command, f"{tmp_path / 'in.h5ad'}", COMMANDS[command], "--quiet", "--no-write-layer"]
+    command, key = COMMANDS[cls]
+    call = [command, f"{tmp_path / 'in.h5ad'}", key, "--quiet", "--no-write-layer"]
     call += ["-o", f"{tmp_path / 'out.h5ad'}"]
     refused = CliRunner().invoke(app, call)
     assert refused.exit_code == 1
     assert "`adata.raw.X` holds counts: pass --layer raw" in refused.stderr
-    epochs = ["--max-epochs", "1"] if command == "integrate" else []
+    epochs = ["--max-epochs", "1"] if cls is PairedVAE else []
     done = CliRunner().invoke(app, [*call, "--layer", "raw", *epochs])
     assert done.exit_code == 0, done.stderr
-    written = ad.read_h5ad(tmp_path / "out.h5ad")
+    written = sc.read_h5ad(tmp_path / "out.h5ad")
     assert {"X_paired", "X_confounder"} & set(written.obsm)
-
-
-def test_layers_are_called_alike_everywhere() -> None:
-    for cls in SETUPS:
-        assert "layer" in inspect.signature(cls.setup_anndata).parameters
-    assert "layer" in inspect.signature(BulkDeconvolution.deconvolve).parameters
-
-
-# What one part of the cells has
 
 
 @of_every_model
@@ -286,44 +274,83 @@ def test_cells_of_two_kinds_are_told_apart(cls: type) -> None:
         cls.setup_anndata(adata, **SETUPS[cls])
 
 
-@of_every_model
-def test_float_noise_wants_rounding(cls: type) -> None:
-    with pytest.raises(ValueError, match=ROUND):
-        cls.setup_anndata(with_values(lambda x: x * (1 + 1e-7))(make()), **SETUPS[cls])
+def test_rounding_is_advised_where_the_values_are() -> None:
+    adata = make()
+    adata.layers["soup"] = as_soupx(adata.X.toarray())
+    adata.X = np.log1p(adata.X.toarray())
+    with pytest.raises(ValueError, match=r"np.rint\(adata.layers\['soup'\]\)`, and pass"):
+        PairedVAE.setup_anndata(adata, "batch", layer="soup")
 
 
 @of_every_model
-def test_equal_totals_are_doubted(cls: type) -> None:
-    adata = with_values(lambda x: np.rint(10 * over_total(x)))(make())
-    with pytest.warns(UserWarning, match="nearly the same total.*normalised and rounded"):
-        cls.setup_anndata(adata, **SETUPS[cls])
+def test_counts_that_became_no_numbers_are_named(cls: type) -> None:
+    adata = make()
+    cls.setup_anndata(adata, **SETUPS[cls])
+    for kind in (str, object, complex):
+        adata.X = make().X.toarray().astype(kind)
+        with pytest.raises(
+            ValueError, match="is not as it was set up: `adata.X` holds (text|Py|comp)"
+        ):
+            cls(adata)
 
 
 # Columns
 
 
-def first_key(cls: type) -> str:
-    return next(iter(SETUPS[cls]))
+def with_key(cls: type, argument: str, key: str) -> dict:
+    """Name a column where one is asked for, or columns."""
+    return {**SETUPS[cls], argument: [key] if argument.endswith("keys") else key}
 
 
-KEYS = {
-    "a list": (lambda a: ["kind"], TypeError, "is a list. Pass the name of a column"),
-    "a column": (lambda a: a.obs["kind"], TypeError, "is a Series. Pass the name of a column"),
-    "missing": (lambda a: "nowhere", KeyError, "'nowhere'` is not a column of"),
-}
+KEYS = CATEGORIES + NUMBERS
+of_every_key = pytest.mark.parametrize(("cls", "argument"), KEYS)
+of_categories = pytest.mark.parametrize(("cls", "argument"), CATEGORIES)
+of_numbers = pytest.mark.parametrize(("cls", "argument"), NUMBERS)
 
 
-@of_every_model
-@pytest.mark.parametrize(("key", "exception", "match"), KEYS.values(), ids=list(KEYS))
-def test_keys_are_names(cls: type, key: Callable, exception: type[Exception], match: str) -> None:
+@of_every_key
+def test_columns_are_names_of_columns(cls: type, argument: str) -> None:
+    columns = "'batch', 'treatment', 'kind', 'donor', 'size'"
+    told = rf"`{argument}.*'nowhere'.*is not a column of `adata.obs` \(columns: \[{columns}\]"
+    with pytest.raises(KeyError, match=told):
+        cls.setup_anndata(make(), **with_key(cls, argument, "nowhere"))
+    if argument.endswith("keys"):
+        with pytest.raises(TypeError, match=rf"`{argument}='size'` is a str.*\['size'\]"):
+            cls.setup_anndata(make(), **{**SETUPS[cls], argument: "size"})
+        return
+    for wrong in (["kind"], make().obs["kind"]):
+        told = f"`{argument}.*is a {type(wrong).__name__}. Pass the name of a column"
+        with pytest.raises(TypeError, match=told):
+            cls.setup_anndata(make(), **{**SETUPS[cls], argument: wrong})
+
+
+@of_categories
+def test_cells_without_a_category_are_named(cls: type, argument: str) -> None:
+    for values, missing in ((["a", "b"], None), ([1.0, 2.0], np.nan)):
+        adata = make()
+        adata.obs["mine"] = np.resize(np.array(values, object), N_CELLS)
+        at(7, missing, "mine")(adata)
+        with pytest.raises(
+            ValueError, match="'mine'.*no value in 1 cells, such as 'cell 7'.*notna"
+        ):
+            cls.setup_anndata(adata, **with_key(cls, argument, "mine"))
+
+
+@of_numbers
+def test_cells_without_a_number_are_named(cls: type, argument: str) -> None:
+    for value in (np.nan, np.inf):
+        adata = changed(at(7, value, "size"))(make())
+        with pytest.raises(ValueError, match=f"'size'.*{value}.*'cell 7'"):
+            cls.setup_anndata(adata, **with_key(cls, argument, "size"))
     adata = make()
-    with pytest.raises(exception, match=f"`{first_key(cls)}.*{match}"):
-        cls.setup_anndata(adata, **{first_key(cls): key(adata)})
-    with pytest.raises(TypeError, match="`layer` is a list"):
-        cls.setup_anndata(adata, layer=["counts"], **SETUPS[cls])
+    adata.obs["size"] = pd.array([None] + [1.5] * (N_CELLS - 1), "Float64")
+    with pytest.raises(ValueError, match="'size'.*'cell 0'"):
+        cls.setup_anndata(adata, **with_key(cls, argument, "size"))
+    with pytest.raises(TypeError, match="'donor'.*are numbers"):
+        cls.setup_anndata(make(), **with_key(cls, argument, "donor"))
 
 
-CATEGORIES = {
+CATEGORIES_OF_NO_USE = {
     "mixed": lambda n: pd.Series([1, "1"] * (n // 2), dtype=object),
     "dates": lambda n: pd.date_range("2021-01-01", periods=2).repeat(n // 2),
     "intervals": lambda n: pd.cut(np.arange(n), 2),
@@ -331,14 +358,19 @@ CATEGORIES = {
 
 
 @of_every_model
-@pytest.mark.parametrize("make_column", CATEGORIES.values(), ids=list(CATEGORIES))
-def test_categories_are_text_numbers_or_bool(cls: type, make_column: Callable) -> None:
-    adata = make()
-    adata.obs["odd"] = np.asarray(make_column(N_CELLS))
-    if isinstance(make_column(N_CELLS), pd.Categorical):
-        adata.obs["odd"] = make_column(N_CELLS)
+@pytest.mark.parametrize("kind", CATEGORIES_OF_NO_USE)
+def test_categories_are_text_numbers_or_bool(cls: type, kind: str) -> None:
+    values = CATEGORIES_OF_NO_USE[kind](N_CELLS)
+    values = values if isinstance(values, pd.Categorical) else np.asarray(values)
+    adata = changed(column("odd", lambda _: values))(make())
     with pytest.raises(TypeError, match=r"'odd'.*values of the kind.*astype\(str\)"):
-        cls.setup_anndata(adata, **{first_key(cls): "odd"})
+        cls.setup_anndata(adata, **dict.fromkeys(SETUPS[cls], "odd"))
+
+
+@of_every_model
+def test_layers_are_names(cls: type) -> None:
+    with pytest.raises(TypeError, match="`layer` is a list"):
+        cls.setup_anndata(make(), layer=["counts"], **SETUPS[cls])
 
 
 def test_a_column_that_is_there_twice_is_refused() -> None:
@@ -348,23 +380,19 @@ def test_a_column_that_is_there_twice_is_refused() -> None:
         PairedVAE.setup_anndata(adata, "batch")
 
 
-def test_the_treatment_is_named_once() -> None:
-    for option in ("cluster_key", "size_factor_key"):
-        with pytest.raises(ValueError, match="`treatment_key='treatment'` is named as a cov"):
-            LatentConfounder.setup_anndata(make(), "treatment", **{option: "treatment"})
-    for cls in (PairedVAE, LatentConfounder):
-        keys = {"categorical_covariate_keys": pd.Index(["kind", "kind"])}
-        with pytest.raises(ValueError, match="`categorical_covariate_keys` names 'kind' twice"):
-            cls.setup_anndata(make(), **SETUPS[cls], **keys)
+@pytest.mark.parametrize("cls", [PairedVAE, LatentConfounder])
+def test_a_covariate_is_named_once(cls: type) -> None:
+    keys = {"categorical_covariate_keys": pd.Index(["kind", "kind"])}
+    with pytest.raises(ValueError, match="`categorical_covariate_keys` names 'kind' twice"):
+        cls.setup_anndata(make(), **SETUPS[cls], **keys)
 
 
-# Another AnnData for a model
+# Other cells for a model
 
 
 @of_every_model
-@pytest.mark.filterwarnings("ignore:.*(p-values are refused|errors had to grow|dense effects)")
 def test_an_anndata_is_attached_with_its_genes_in_their_order(cls: type) -> None:
-    model = fitted(cls, make(), None)
+    model = fitted(cls, make())
     before = asked(model)
     for other, match in (
         (make()[:, ::-1].copy(), "genes of the model in another order"),
@@ -376,33 +404,84 @@ def test_an_anndata_is_attached_with_its_genes_in_their_order(cls: type) -> None
     np.testing.assert_array_equal(asked(model), before)
 
 
-def test_support_is_that_of_the_cells_and_not_of_their_names(tmp_path: Path) -> None:
+QUERIES = {
+    "missing genes": (lambda a: a[:, :-1].copy(), ValueError, "lacks 1 of the 307 g.*'gene 306'"),
+    "genes of another kind": (
+        changed(lambda a: setattr(a, "var_names", [f"ENSG{g:011d}" for g in range(N_GENES)])),
+        ValueError,
+        "lacks 307 of the 307.*named alike",
+    ),
+    "names twice": (changed(with_names_twice), ValueError, "add up the counts"),
+    "logarithms": (changed(sc.pp.log1p), ValueError, "look log-normalised"),
+    "nan": (changed(with_value(np.nan)), ValueError, PLACE),
+    "no anndata": (lambda a: a.X, TypeError, "Pass an AnnData"),
+}
+
+
+@pytest.fixture(scope="module", params=[PairedVAE, LatentConfounder])
+def of_cells(request: pytest.FixtureRequest) -> object:
+    return fitted(request.param, make())
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_other_cells_are_looked_at_as_the_first_were(of_cells: object, name: str) -> None:
+    change, exception, match = QUERIES[name]
+    query = change(make())
+    for method in ("get_latent_representation", "get_normalized_expression", "annotate"):
+        with pytest.raises(exception, match=match):
+            getattr(of_cells, method)(query)
+    assert not isinstance(query, AnnData) or not {*query.obsm, *query.varm}
+
+
+OPTIONS = [
+    ({"indices": [True, False]}, ValueError, r"mask of shape \(2,\)"),
+    ({"indices": [0.5]}, TypeError, "dtype float64"),
+    ({"indices": [[1, 2]]}, TypeError, r"shape \(1, 2\)"),
+    ({"indices": [N_CELLS]}, IndexError, "there are 150 cells"),
+    ({"indices": ["cell 1"]}, TypeError, "row numbers"),
+    ({"batch_size": -1}, ValueError, "batch_size=-1"),
+    ({"gene_list": ["GAPDH"]}, KeyError, r"\['GAPDH'\], not among"),
+    ({"gene_list": "gene 1"}, TypeError, r"\['gene 1'\]"),
+]
+
+
+@pytest.mark.parametrize(("options", "exception", "match"), OPTIONS)
+def test_questions_about_cells_are_looked_at(
+    of_cells: object, options: dict, exception: type[Exception], match: str
+) -> None:
+    latent_takes, means_take = "gene_list" not in options, "batch_size" not in options
+    if latent_takes:
+        with pytest.raises(exception, match=match):
+            of_cells.get_latent_representation(**options)
+    if means_take:
+        with pytest.raises(exception, match=match):
+            of_cells.get_normalized_expression(**options)
+
+
+def test_a_layer_for_genes_without_values_is_refused(of_cells: object, tmp_path: Path) -> None:
     adata = make()
-    adata.obs_names = [str(i) for i in range(N_CELLS)]
-    fitted(PairedVAE, adata, None).save(tmp_path / "model")
-    shuffled = adata[::-1].copy()
-    shuffled.obs_names = adata.obs_names
-    with pytest.raises(RuntimeError, match="this AnnData holds others"):
-        PairedVAE.load(tmp_path / "model", shuffled).get_support()
-    assert PairedVAE.load(tmp_path / "model", adata).get_support().shape == (N_CELLS, 2)
+    new = AnnData(adata.X[:, :1], adata.obs, pd.DataFrame(index=["new"]))
+    more = sc.concat([adata, new], axis=1)
+    more.obs = adata.obs
+    with pytest.raises(ValueError, match="1 genes that the model does not know.*write_layer=Fals"):
+        of_cells.annotate(more)
+    assert not more.obsm
+    of_cells.annotate(more, write_layer=False)
+    assert {"X_paired", "X_confounder"} & set(more.obsm)
+    more.write_h5ad(tmp_path / "more.h5ad")
 
 
-@pytest.mark.filterwarnings("ignore:.*(p-values are refused|errors had to grow|dense effects)")
 def test_another_models_results_are_not_replaced() -> None:
     adata = make()
-    fitted(PairedVAE, adata, None).annotate()
+    fitted(PairedVAE, adata).annotate()
     latent = adata.obsm["X_paired"].copy()
-    model = fitted(LatentConfounder, adata, None)
+    model = fitted(LatentConfounder, adata)
     with pytest.raises(ValueError, match="LatentConfounder did not write"):
         model.annotate(key_added="paired")
     np.testing.assert_array_equal(adata.obsm["X_paired"], latent)
 
 
-def test_options_of_the_plan_are_sent_there() -> None:
-    with pytest.raises(TypeError, match=r"`lr`.*Pass `plan_kwargs=\{'lr': 0.1\}`"):
-        PairedVAE.train(None, lr=0.1)
-    with pytest.raises(TypeError, match="`n_epochs`. Did you mean `max_epochs`"):
-        PairedVAE.train(None, n_epochs=3)
+# Arguments
 
 
 def test_options_are_refused_with_the_nearest_of_all() -> None:
@@ -415,57 +494,8 @@ def test_options_are_refused_with_the_nearest_of_all() -> None:
         LatentConfounder.train(None, "alternating", dbpr_weigth=1.0)
 
 
-# Donors
-
-
-def with_donors(sizes: list[int]) -> AnnData:
-    donor = np.repeat(np.arange(len(sizes)), sizes)
-    rng = np.random.default_rng(0)
-    mean = np.exp(rng.normal(0, 1, 60) + rng.normal(0, 0.5, (len(sizes), 60))[donor])
-    obs = pd.DataFrame({"donor": donor.astype(str), "treatment": donor < len(sizes) / 2})
-    obs.index = [f"cell {i}" for i in range(len(donor))]
-    return AnnData(rng.poisson(mean).astype(np.float32), obs=obs)
-
-
-def test_unequal_donors_are_refused_or_doubted() -> None:
-    one_in_each = with_donors([300, 10, 10, 10, 10, 10] * 2)
-    with pytest.raises(ValueError, match="86% are of the cluster .*6 clusters count for 1.4, and"):
-        LatentConfounder.setup_anndata(one_in_each, "treatment", cluster_key="donor")
-    one_in_all = with_donors([60, 60, 60, 60, 60, 60, 300, 50, 50, 50, 50, 50])
-    with pytest.warns(UserWarning, match="'6'.*count for 3.0. With clusters as unequal"):
-        LatentConfounder.setup_anndata(one_in_all, "treatment", cluster_key="donor")
-    alike = with_donors([60, 40, 50, 45, 70, 60, 50, 35, 55, 40, 50, 65])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        LatentConfounder.setup_anndata(alike, "treatment", cluster_key="donor")
-
-
-@of_every_model
-def test_a_column_may_be_called_as_the_counts_are_in_the_registry(cls: type) -> None:
-    adata = make()
-    adata.obs["X"] = adata.obs[SETUPS[cls][first_key(cls)]]
-    cls.setup_anndata(adata, **{first_key(cls): "X"})
-    cls(adata)
-    adata.X = adata.X + adata.X
-    with pytest.raises(ValueError, match="`adata.X` holds other counts"):
-        cls(adata)
-
-
-@of_every_model
-@pytest.mark.parametrize("change", [str, object, complex], ids=["text", "objects", "complex"])
-def test_counts_that_became_no_numbers_are_named(cls: type, change: type) -> None:
-    adata = make()
-    cls.setup_anndata(adata, **SETUPS[cls])
-    adata.X = adata.X.toarray().astype(change)
-    with pytest.raises(
-        ValueError, match="is not as it was set up: `adata.X` holds (text|Py|comp)"
-    ):
-        cls(adata)
-
-
-def test_rounding_is_advised_where_the_values_are() -> None:
-    adata = make()
-    adata.layers["soup"] = as_soupx(adata.X.toarray())
-    adata.X = np.log1p(adata.X.toarray())
-    with pytest.raises(ValueError, match=r"np.rint\(adata.layers\['soup'\]\)`, and pass"):
-        PairedVAE.setup_anndata(adata, "batch", layer="soup")
+def test_options_of_the_plan_are_sent_there() -> None:
+    with pytest.raises(TypeError, match=r"`lr`.*Pass `plan_kwargs=\{'lr': 0.1\}`"):
+        PairedVAE.train(None, lr=0.1)
+    with pytest.raises(TypeError, match="`n_epochs`. Did you mean `max_epochs`"):
+        PairedVAE.train(None, n_epochs=3)
