@@ -187,12 +187,15 @@ def test_it_is_quiet_reproducible_and_takes_any_table(
 def test_progress_is_shown_unless_quiet(
     quiet: tuple, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from scovert.model.bulk import _model
+    from tqdm.auto import tqdm
 
-    bar, is_hidden = _model.tqdm, []
-    monkeypatch.setattr(
-        _model, "tqdm", lambda **options: is_hidden.append(options["disable"]) or bar(**options)
-    )
+    is_hidden = []
+
+    def bar(**options: object) -> tqdm:
+        is_hidden.append(options["disable"])
+        return tqdm(**options)
+
+    monkeypatch.setattr("scovert.model.bulk._deconvolve.tqdm", bar)
     assert run(folder, tmp_path / "o.h5ad", *quiet).exit_code == 0
     assert is_hidden == [bool(quiet)]
 
