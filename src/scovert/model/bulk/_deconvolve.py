@@ -107,10 +107,10 @@ def _deconvolve(
         types, state_type = [*types, UNKNOWN], np.append(state_type, len(types))
         rna_per_cell = rna_per_cell.with_unknown()
         cohort = cohort.with_profile(joint.unknown, DRAWN_UNKNOWN_SD)
-    fractions = _Fractions(state_type, rna_per_cell, _measured(options, samples, types))
+    to_cells = _RnaToCells(state_type, rna_per_cell, _measured(options, samples, types))
     draws = (None, None, None)
     if options.interval is not None:
-        draws = fractions.draw(cohort, joint, network, options, on_progress)
+        draws = to_cells.draw(cohort, joint, network, options, on_progress)
     facts = {
         "n_shared_genes": len(profiles.genes),
         "n_informative_genes": len(profiles.informative),
@@ -123,7 +123,7 @@ def _deconvolve(
     values = rna_per_cell.values
     objective = pd.DataFrame({"objective": (network or joint).objective}).rename_axis("step")
     return BulkResult(
-        proportions=pd.DataFrame(fractions.of_cells(rna), **names),
+        proportions=pd.DataFrame(to_cells.fractions(rna), **names),
         mrna_fractions=pd.DataFrame(rna, **names),
         cell_sizes=pd.Series(values / stats.gmean(values), types),
         quality=_quality(joint, samples.names, facts | _assumed(rna_per_cell, options)),
@@ -161,14 +161,14 @@ def _fit(
 
 
 @dataclass(frozen=True)
-class _Fractions:
+class _RnaToCells:
     """How shares of states in the RNA become fractions of types in the cells."""
 
     state_type: NDArray
     rna_per_cell: RnaPerCell
     measured: Measured | None
 
-    def of_cells(self, rna: NDArray) -> NDArray:
+    def fractions(self, rna: NDArray) -> NDArray:
         """Return fractions of cells by those of RNA."""
         return self._corrected(self.rna_per_cell.to_cells(rna))
 
