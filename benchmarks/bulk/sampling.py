@@ -60,7 +60,7 @@ def start_of(case: Case) -> Start:
     model = trained(case)
     (signature,) = model._signatures.values()
     samples = Samples.read(case.bulk, None, case.kind, model._gene_names)
-    profiles, cpm, millions = samples.shared_with(signature, model._n_genes(signature))
+    profiles, cpm, millions = samples.shared_with(signature, model.n_genes_per_type)
     cohort = Cohort.of_profiles(profiles, cpm, millions)
     rna_per_cell = RnaPerCell.choose(profiles, signature.n_cells, case.cell_size)
     types = list(profiles.types)

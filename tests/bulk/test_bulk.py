@@ -558,7 +558,7 @@ def test_progress_counts_what_the_budget_allows(
             self.done += n
 
     bars = []
-    monkeypatch.setattr("scovert.model.bulk._model.tqdm", Bar)
+    monkeypatch.setattr("scovert.model.bulk._deconvolve.tqdm", Bar)
     budget = BulkBudget(6, 3, 2, 2, 5, 2, 2, n_network_steps=9)
     found = model.deconvolve(data.bulk, **QUICK | options | {"budget": budget})
     expected = {"interval": 1, "method": 9}.get(next(iter(options), ""), budget.n_fits)

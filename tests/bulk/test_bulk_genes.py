@@ -90,11 +90,13 @@ def train(reference: AnnData) -> BulkDeconvolution:
     return model
 
 
-def ask(reference: AnnData, bulk: AnnData) -> tuple[BulkResult, list[str]]:
+def ask(
+    reference: AnnData, bulk: AnnData, budget: BulkBudget = SHORT
+) -> tuple[BulkResult, list[str]]:
     """Return the result, and what was said about names of genes."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        result = train(reference).deconvolve(bulk, **OPTIONS)
+        result = train(reference).deconvolve(bulk, **OPTIONS | {"budget": budget})
     texts = [str(warning.message) for warning in said]
     return result, [text for text in texts if "genes of the reference" in text]
 
@@ -154,11 +156,13 @@ def test_fractions_do_not_depend_on_names(cohort: Cohort, expected: BulkResult, 
 def test_what_cannot_be_known_is_said(cohort: Cohort) -> None:
     """Once, and it matters."""
     names = [f"ENSRNOG{i:011d}" for i in range(len(cohort.symbols))]
-    unknown, said = ask(cohort.reference(names), cohort.bulk(names))
+    whole = BulkBudget()
+    unknown, said = ask(cohort.reference(names), cohort.bulk(names), whole)
     assert len(said) == 1
     assert "Ensembl identifiers, such as 'ENSRNOG00000000000'" in said[0]
     assert "ribosomal or mitochondrial gene. If there are any, they stay in" in said[0]
-    known, said = ask(cohort.reference(cohort.identifiers), cohort.bulk(cohort.identifiers))
+    names = cohort.identifiers
+    known, said = ask(cohort.reference(names), cohort.bulk(names), whole)
     assert said == []
     assert cohort.error(known) < 0.01
     assert cohort.error(unknown) > 3 * cohort.error(known)

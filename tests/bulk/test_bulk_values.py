@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from scovert import simulate
 from scovert.data import pbmc68k
-from scovert.model import BulkDeconvolution
+from scovert.model import BulkBudget, BulkDeconvolution
 
-QUIET = {"cell_size": "none", "interval": None}
+QUIET = {"cell_size": "none", "interval": None, "budget": BulkBudget(n_steps=10)}
 N_SAMPLES = 5
 Change = Callable[[NDArray], NDArray]
 

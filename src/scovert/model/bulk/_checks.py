@@ -10,12 +10,20 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scovert.core._checks import UNKNOWN, caller_level, check_categorical, check_column, some_of
+from scovert.core._checks import (
+    UNKNOWN,
+    caller_level,
+    check_categorical,
+    check_choice,
+    check_column,
+    some_of,
+)
 from scovert.model.bulk._type_names import are_no_types, spelt_alike
 
 __all__ = [
     "check_cell_size",
     "check_condition",
+    "check_method",
     "check_no_options",
     "check_studies",
     "check_subjects",
@@ -151,6 +159,17 @@ def check_cell_size(cell_size: object, types: Collection[str]) -> str | Mapping[
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def check_method(method: str, likelihood: str, unknown: object) -> None:
+    """Refuse unknown methods and likelihoods, and those that do not go together."""
+    check_choice("method", method, ("joint", "network"))
+    check_choice("likelihood", likelihood, ("robust", "nb"))
+    if method == "network" and (unknown or likelihood != "robust"):
+        raise ValueError(
+            f"`method='network'` has no `unknown={unknown}` or `likelihood={likelihood!r}`, which "
+            "belong to the joint fit. Leave them out, or pass `method='joint'`."
+        )
 
 
 def check_unknown(unknown: object, types: Collection[str]) -> None:

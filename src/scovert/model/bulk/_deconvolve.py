@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
+from tqdm.auto import tqdm
 
 from scovert.core._checks import UNKNOWN
 from scovert.model.bulk._bootstrap import (
@@ -25,7 +28,9 @@ from scovert.model.bulk._samples import Samples
 from scovert.model.bulk._signature import Signature, sum_states
 from scovert.model.bulk.variants._network import NetworkFit, fit_network
 
-__all__ = ["Options", "deconvolve_one"]
+__all__ = ["Options", "deconvolve_all"]
+
+logger = logging.getLogger(__name__)
 
 DRAWN_UNKNOWN_SD = 1.0
 """Log sd of the profile of the unknown component when intervals are drawn: less than its prior
@@ -42,6 +47,8 @@ class Options:
     ----------
     method, likelihood, cell_size, unknown, interval, budget
         As the arguments of ``deconvolve``.
+    n_genes_per_type
+        As the argument of the model.
     measured
         Measured fractions, samples x columns, or `None`.
     member
@@ -57,6 +64,7 @@ class Options:
     member: pd.DataFrame | None
     unknown: bool
     interval: float | None
+    n_genes_per_type: int | Literal["auto"]
     budget: BulkBudget
     seed: int
 
@@ -68,29 +76,29 @@ class Options:
         return (1 if self.interval is None else self.budget.n_fits), "fit"
 
 
-def deconvolve_one(
+def deconvolve_all(
+    references: Collection[Signature], samples: Samples, options: Options
+) -> BulkResult:
+    """Deconvolve samples with every reference, and average; show progress unless to be quiet."""
+    total, unit = options.progress
+    is_quiet = not logger.isEnabledFor(logging.WARNING)
+    bar = tqdm(total=total * len(references), unit=unit, delay=2, disable=is_quiet)
+    with bar:
+        results = [_deconvolve(own, samples, options, bar.update) for own in references]
+    return BulkResult.average(results)
+
+
+def _deconvolve(
     signature: Signature,
     samples: Samples,
-    n_genes_per_type: int,
     options: Options,
     on_progress: Callable[[int], object],
 ) -> BulkResult:
     """Deconvolve samples with one reference.
 
-    Parameters
-    ----------
-    signature
-        The reference.
-    samples
-        Expression of the samples.
-    n_genes_per_type
-        Most genes that speak for a type.
-    options
-        What is asked for.
-    on_progress
-        Called with the number of fits, or of the network's steps, just made, for a progress bar.
+    `on_progress` is called with the number of fits, or of the network's steps, just made.
     """
-    profiles, cpm, millions = samples.shared_with(signature, n_genes_per_type)
+    profiles, cpm, millions = samples.shared_with(signature, options.n_genes_per_type)
     rna_per_cell = RnaPerCell.choose(profiles, signature.n_cells, options.cell_size)
     cohort = Cohort.of_profiles(profiles, cpm, millions)
     joint, network = _fit(cohort, profiles.state_type, options, on_progress)
@@ -99,10 +107,10 @@ def deconvolve_one(
         types, state_type = [*types, UNKNOWN], np.append(state_type, len(types))
         rna_per_cell = rna_per_cell.with_unknown()
         cohort = cohort.with_profile(joint.unknown, DRAWN_UNKNOWN_SD)
-    fractions = _Fractions(state_type, rna_per_cell, _measured(options, samples, types))
+    to_cells = _RnaToCells(state_type, rna_per_cell, _measured(options, samples, types))
     draws = (None, None, None)
     if options.interval is not None:
-        draws = fractions.draw(cohort, joint, network, options, on_progress)
+        draws = to_cells.draw(cohort, joint, network, options, on_progress)
     facts = {
         "n_shared_genes": len(profiles.genes),
         "n_informative_genes": len(profiles.informative),
@@ -115,7 +123,7 @@ def deconvolve_one(
     values = rna_per_cell.values
     objective = pd.DataFrame({"objective": (network or joint).objective}).rename_axis("step")
     return BulkResult(
-        proportions=pd.DataFrame(fractions.of_cells(rna), **names),
+        proportions=pd.DataFrame(to_cells.fractions(rna), **names),
         mrna_fractions=pd.DataFrame(rna, **names),
         cell_sizes=pd.Series(values / stats.gmean(values), types),
         quality=_quality(joint, samples.names, facts | _assumed(rna_per_cell, options)),
@@ -153,14 +161,14 @@ def _fit(
 
 
 @dataclass(frozen=True)
-class _Fractions:
+class _RnaToCells:
     """How shares of states in the RNA become fractions of types in the cells."""
 
     state_type: NDArray
     rna_per_cell: RnaPerCell
     measured: Measured | None
 
-    def of_cells(self, rna: NDArray) -> NDArray:
+    def fractions(self, rna: NDArray) -> NDArray:
         """Return fractions of cells by those of RNA."""
         return self._corrected(self.rna_per_cell.to_cells(rna))
 

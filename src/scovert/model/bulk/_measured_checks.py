@@ -21,42 +21,25 @@ def check_measured(
     groups: Mapping[str, Sequence[str]] | None,
     samples: pd.Index,
     types: Sequence[str],
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame] | tuple[None, None]:
     """Return what was measured, and which types belong to every column, columns x types.
 
     Refuses fractions that are none, and columns or samples that are not known; leaves samples and
     columns out that say nothing, with a warning.
     """
+    if measured is None:
+        if groups is not None:
+            raise ValueError("`groups` names columns of `measured`, which is missing. Pass both.")
+        return None, None
     if not isinstance(measured, pd.DataFrame):
         raise TypeError(
             f"`measured` is a {type(measured).__name__}. Pass a DataFrame of samples x types with "
             "measured fractions of cells."
         )
-    if isinstance(groups, pd.Series) and groups.index.is_unique:
-        groups = groups.to_dict()
-    if groups is not None and not isinstance(groups, Mapping):
-        raise TypeError(
-            f"`groups` is a {type(groups).__name__}. Pass a mapping from a column of `measured` "
-            'to types, such as {"T": ["CD4 T", "CD8 T"]}.'
-        )
-    groups = _as_lists(groups or {})
-    _check_groups(groups, types)
-    members = {kind: [kind] for kind in types} | groups
+    members = {kind: [kind] for kind in types} | _as_lists(groups, types)
     _check_text(measured, samples, list(members))
     _check_orientation(measured, samples, list(members))
-    for axis, what, known in (
-        (measured.index, "samples", samples),
-        (measured.columns, "types", list(members)),
-    ):
-        unknown = axis[~axis.isin(known)]
-        if len(unknown) or not len(axis) or axis.has_duplicates:
-            hint = "; `groups` can name several types together" if what == "types" else ""
-            raise ValueError(
-                f"`measured` has {what} {some_of(list(axis), 6)}, of which {len(unknown)} "
-                f"{'is' if len(unknown) == 1 else 'are'} unknown"
-                f"{', such as ' if len(unknown) else ''}{some_of(list(unknown))}. It takes {what} "
-                f"among {some_of(list(known), 20)}, each once{hint}."
-            )
+    _check_names(measured, samples, list(members))
     if measured.shape[1] < 2:
         raise ValueError(
             f"`measured` has one type only, {measured.columns[0]!r}. What one type is too large "
@@ -99,6 +82,22 @@ def _check_orientation(measured: pd.DataFrame, samples: pd.Index, members: list[
         )
 
 
+def _check_names(measured: pd.DataFrame, samples: pd.Index, members: list[str]) -> None:
+    """Refuse samples and types that are not known, or there more than once."""
+    for axis, what, known, hint in (
+        (measured.index, "samples", samples, ""),
+        (measured.columns, "types", members, "; `groups` can name several types together"),
+    ):
+        unknown = axis[~axis.isin(known)]
+        if len(unknown) or not len(axis) or axis.has_duplicates:
+            raise ValueError(
+                f"`measured` has {what} {some_of(list(axis), 6)}, of which {len(unknown)} "
+                f"{'is' if len(unknown) == 1 else 'are'} unknown"
+                f"{', such as ' if len(unknown) else ''}{some_of(list(unknown))}. It takes {what} "
+                f"among {some_of(list(known), 20)}, each once{hint}."
+            )
+
+
 def _without_gaps(measured: pd.DataFrame) -> pd.DataFrame:
     """Leave out samples with fewer than two fractions, and columns without any, and say so."""
     rows = measured.index[measured.notna().sum(axis=1) < 2]
@@ -122,15 +121,26 @@ def _without_gaps(measured: pd.DataFrame) -> pd.DataFrame:
     return kept.drop(columns=columns)
 
 
-def _as_lists(groups: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
-    """Return lists of types, whatever holds them: an array, an Index, a set."""
+def _as_lists(groups: object, types: Sequence[str]) -> dict[str, list[str]]:
+    """Return lists of types by group, whatever holds them: an array, an Index, a set."""
+    if groups is None:
+        return {}
+    if isinstance(groups, pd.Series) and groups.index.is_unique:
+        groups = groups.to_dict()
+    if not isinstance(groups, Mapping):
+        raise TypeError(
+            f"`groups` is a {type(groups).__name__}. Pass a mapping from a column of `measured` "
+            'to types, such as {"T": ["CD4 T", "CD8 T"]}.'
+        )
     for name, members in groups.items():
         if isinstance(members, str) or not isinstance(members, Iterable):
             raise TypeError(
                 f"`groups[{name!r}]` is a {type(members).__name__}, {members!r}. Pass a list of "
                 "types."
             )
-    return {name: list(members) for name, members in groups.items()}
+    lists = {name: list(members) for name, members in groups.items()}
+    _check_groups(lists, types)
+    return lists
 
 
 def _check_groups(groups: Mapping[str, list[str]], types: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -96,7 +96,7 @@ class Samples:
         return cls(bulk.obs_names, match, left_out, genes, values, found, bulk.obs.copy())
 
     def shared_with(
-        self, signature: Signature, n_genes_per_type: int
+        self, signature: Signature, n_genes_per_type: int | Literal["auto"]
     ) -> tuple[Profiles, NDArray, float | None]:
         """Return profiles of the shared genes, counts per million of them, and the depth.
 

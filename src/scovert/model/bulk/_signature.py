@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,10 @@ with them the error of fractions is .057, with the first 100 of each type .074."
 OF_HIGHEST = 0.7
 """Weight of the highest of the other types in what a type's expression is compared with; their
 mean has the rest, so that a gene of two types is not lost."""
+FEW_TYPES, GENES_OF_FEW, GENES_OF_MANY = 4, 100, 800
+"""Genes that speak for a type, by the number of types: with the second number instead of the third
+the errors of mixtures of up to four cell lines fall from .093 to .084, those of blood rise from
+.057 to .074."""
 N_ERRORS = 2.0
 """Standard errors by which a gene tells a type from others at least: chance has one in forty."""
 
@@ -160,7 +164,7 @@ class Signature:
         tables = {name: getattr(self, name)[:, kept] for name in ("counts", "between", "detected")}
         return replace(self, genes=self.genes[kept], **tables)
 
-    def restricted(self, genes: pd.Index, n_genes_per_type: int) -> Profiles:
+    def restricted(self, genes: pd.Index, n_genes_per_type: int | Literal["auto"]) -> Profiles:
         """Return profiles over some genes, and which of them tell the types apart.
 
         Parameters
@@ -168,8 +172,10 @@ class Signature:
         genes
             Genes of the bulk; those of the reference with too few counts are left out.
         n_genes_per_type
-            Most genes that speak for a type.
+            Most genes that speak for a type; ``"auto"`` goes by the number of types.
         """
+        if n_genes_per_type == "auto":
+            n_genes_per_type = GENES_OF_FEW if len(self.types) <= FEW_TYPES else GENES_OF_MANY
         at = self.genes.get_indexer(genes)
         at = at[at >= 0]
         at = at[self.counts[:, at].sum(0) > MIN_COUNTS]
