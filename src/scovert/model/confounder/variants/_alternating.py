@@ -124,9 +124,9 @@ def fit_alternating(
     *,
     n_latent: int,
     options: AlternatingOptions,
-    device: torch.device | str = "cpu",
     seed: int = 0,
     resumable: Resumable | None = None,
+    accelerator: Literal["cpu", "gpu"] = "cpu",
     **trainer_kwargs: object,
 ) -> AlternatingFit:
     """Train the predictors in the odd rounds and the generator in the even ones.
@@ -147,12 +147,12 @@ def fit_alternating(
         Number of confounders.
     options
         How the generator is judged and trained.
-    device
-        Where to train.
     seed
         Seed of the networks, the minibatches and the held-out cells.
     resumable
         Where to write the state of every round, and to go on from.
+    accelerator
+        Where to train.
     **trainer_kwargs
         For :class:`scvi.train.Trainer`.
 
@@ -174,13 +174,13 @@ def fit_alternating(
         )
         _set_scale(module, cells)
         module.warm_start(start.coefficients, start.dispersion)
+        device = torch.device("cuda" if accelerator == "gpu" else accelerator)
         tensors = CellTensors(cells, device)
         _fit_logistic(module.to(device), tensors)
         plan = AlternatingPlan(_Rounds(module, tensors, options, seed))
         data, resumable = OneStep(len(cells)), resumable or Resumable.none()
-        where = {"accelerator": "cpu" if tensors.device.type == "cpu" else "gpu"}
-        max_epochs, options = options.n_rounds + 1, where | trainer_kwargs
-        run(Networks(module), plan, data, max_epochs, resumable=resumable, **options)
+        kwargs = {"accelerator": accelerator} | trainer_kwargs
+        run(Networks(module), plan, data, options.n_rounds + 1, resumable=resumable, **kwargs)
         return plan.rounds.result(plan.recorded)
 
 
