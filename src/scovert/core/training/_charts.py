@@ -19,7 +19,7 @@ class Charts(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Plan) -> None:
         """Write the last epoch."""
-        self._write(trainer, pl_module.recorded, max(pl_module.recorded["train_loss"]))
+        self._write(trainer, pl_module.recorded, pl_module.last_epoch)
 
     def _write(
         self, trainer: pl.Trainer, recorded: dict[str, dict[int, float]], epoch: int

@@ -69,6 +69,11 @@ class Plan(TrainingPlan):
             self.progress, 0.0, self.kl_ramp
         )
 
+    @property
+    def last_epoch(self) -> int:
+        """The last epoch of which something was recorded."""
+        return max(epoch for values in self.recorded.values() for epoch in values)
+
     def first_full_epoch(self, max_epochs: int) -> int:
         """Return the first epoch in which every weight has its final value."""
         return math.ceil(self.kl_ramp * max_epochs)
@@ -143,7 +148,8 @@ class Plan(TrainingPlan):
         )
         n_cells = total.pop("n_cells")
         means = {f"{name}_{mode}": value / n_cells for name, value in total.items()}
-        self._log({f"{mode}_loss": means.pop(f"loss_{mode}")}, prog_bar=True)
+        if "loss" in total:
+            self._log({f"{mode}_loss": means.pop(f"loss_{mode}")}, prog_bar=True)
         self._log(means)
 
     def _log(self, values: dict[str, float], **options: bool) -> None:

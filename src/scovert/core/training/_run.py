@@ -147,7 +147,7 @@ def _stopping_on_interrupt(trainer: pl.Trainer, plan: Plan, best: BestState) -> 
         signal.signal(signal.SIGINT, before)
     if was_interrupted:
         warnings.warn(
-            f"Training was interrupted in epoch {max(plan.recorded['train_loss'])}, and the model "
+            f"Training was interrupted in epoch {plan.last_epoch}, and the model "
             f"has {_state(best)}.",
             UserWarning,
             stacklevel=caller_level(),

@@ -36,6 +36,7 @@ from scovert.core._minibatch import check_query, check_trained, genes_of
 from scovert.core._registering import check_set_up, check_unchanged, register
 from scovert.core._save_load import SaveLoadMixin
 from scovert.core._slots import slot_name
+from scovert.core.training._checkpoint import Resumable
 from scovert.model.confounder._checks import (
     check_clusters,
     check_controls,
@@ -274,12 +275,18 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         enable_progress_bar
             Show progress.
         **solver_kwargs
-            With ``"amortized"``: `lr`, the learning rate at the start (default 0.01), and options
-            of :class:`scvi.train.Trainer`. With
+            With ``"amortized"``: `lr`, the learning rate at the start (default 0.01). With
             ``"alternating"``: `scale`, ``"mean"`` (the loss of the treatment counts as much as the
             mean over the genes) or ``"joint"`` (as any one gene); `dbpr_weight`, weight of the
             reward for explained deviance (default 1); `relaxation`, how a gradient passes a
-            binary confounder, ``"straight_through"`` or ``"gumbel"``.
+            binary confounder, ``"straight_through"`` or ``"gumbel"``. With both: options of
+            :class:`scvi.train.Trainer`, and `checkpoint_dir`, a folder for the state of training,
+            from which training that was cut off goes on when the same call is made again.
+
+        Raises
+        ------
+        FloatingPointError
+            If a loss of a network became NaN or infinite.
 
         Warns
         -----
@@ -293,6 +300,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
                 check_number(name, value, 1, whole=True)
         is_full_batch = solver == "full_batch"
         asked = NetworkTraining(solver, max_epochs, batch_size, enable_progress_bar, solver_kwargs)
+        resumable = Resumable.none()
         if is_full_batch:
             check_known("train(solver='full_batch')", solver_kwargs, TRAIN_OPTIONS)
         else:
@@ -300,6 +308,8 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         check_unchanged(self, every_value=True)
         self._inferred = None
         self.seed_, self.precision_ = settings.seed or 0, precision
+        if not is_full_batch:
+            resumable = asked.resumable(self, self.seed_)
         cells = TreatmentData.read(self.adata, self.registry, self.scale_)
         kept = cells.totals().sum(0) >= MIN_COUNTS
         if not kept.any():
@@ -314,13 +324,20 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
                 history, network = {"deviance": deviance_frame(deviance)}, None
             else:
                 tables, history, network = asked.run(
-                    full_batch, kept, self._n_latent, self.z_type_
+                    full_batch,
+                    kept,
+                    self._n_latent,
+                    self.z_type_,
+                    names=self.adata.obs_names,
+                    resumable=resumable,
                 )
         self.module.keep(**tables)
         self.module.keep_network(network)
         self.module.to(device)
         self.cells_ = cells.fingerprint()
         self.history_, self.solver_, self.is_trained_ = history, solver, True
+        self._save_best(resumable, history)
+        resumable.end()
         if solver == "alternating":
             warn_about_leakage(self.get_leakage())
 

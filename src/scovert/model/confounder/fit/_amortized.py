@@ -9,14 +9,16 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from pyro.infer import TraceEnum_ELBO, TraceMeanField_ELBO
-from scvi.model.base import PyroSviTrainMixin
-from scvi.train import LowLevelPyroTrainingPlan
+from scvi import REGISTRY_KEYS
+from torch import Tensor
 
-from scovert.core._compat import without_scvi_noise
 from scovert.core._counts import in_parts
 from scovert.core.dataloaders._cells import Cells, CellTensors
-from scovert.model.confounder._designed import LOG_SIZE, DesignedData, design_of
+from scovert.core.dataloaders._shuffled import ShuffledData
+from scovert.core.training._checkpoint import Resumable
+from scovert.core.training._plan import Plan
+from scovert.core.training._run import Networks, run
+from scovert.model.confounder._designed import LOG_SIZE, design_of
 from scovert.model.confounder.fit._amortized_module import AmortizedModule
 from scovert.model.confounder.glm import (
     CountBlocks,
@@ -46,7 +48,8 @@ class AmortizedFit(NamedTuple):
         Of continuous confounders scores that are orthogonal to the design and white, of binary
         ones probabilities, shape ``(n_cells, n_latent)``.
     history
-        ``train_loss`` by epoch: the negative evidence bound per cell.
+        ``train_loss``, the negative evidence bound per cell, and ``gradient_norm_train`` by
+        epoch.
     """
 
     module: AmortizedModule
@@ -54,14 +57,12 @@ class AmortizedFit(NamedTuple):
     history: dict[str, pd.DataFrame]
 
 
-class AmortizedPlan(LowLevelPyroTrainingPlan):
+class AmortizedPlan(Plan):
     """Adam with a rate that falls to 0, so that the coefficients come to rest.
 
-    Weights of the network decay, otherwise it overfits single cells.
-
-    Takes the parameters from the module and not from Pyro's global store, in which the parameters
-    of two models would share their names. Binary confounders are summed over exactly, the
-    divergence of continuous ones from their prior is in closed form.
+    Weights of the network decay, otherwise it overfits single cells. The parameters are those of
+    the module and not of Pyro's global store, in which those of two models would share their
+    names.
 
     Parameters
     ----------
@@ -73,10 +74,19 @@ class AmortizedPlan(LowLevelPyroTrainingPlan):
         Learning rate at the start.
     """
 
+    remedy = (
+        "Train with a smaller learning rate, `lr=1e-3`, and look for cells or covariates with "
+        "extreme values."
+    )
+
     def __init__(self, module: AmortizedModule, *, n_steps: int, lr: float) -> None:
-        bound = TraceEnum_ELBO(max_plate_nesting=1) if module.is_binary else TraceMeanField_ELBO()
-        super().__init__(module, loss_fn=bound, optim_kwargs={"lr": lr})
+        super().__init__(module, lr=lr)
         self.n_steps = n_steps
+
+    def losses(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor | int]]:
+        """Return the negative evidence bound of a minibatch, which Pyro computes."""
+        loss, n_cells = self.module.loss(batch), len(batch[REGISTRY_KEYS.X_KEY])
+        return loss, {"loss": loss.detach() * n_cells, "n_cells": n_cells}
 
     def configure_optimizers(self) -> dict:
         """Return the optimiser and its schedule."""
@@ -84,27 +94,12 @@ class AmortizedPlan(LowLevelPyroTrainingPlan):
         encoder = [p for name, p in named if name.startswith("encoder.")]
         rest = [p for name, p in named if not name.startswith("encoder.")]
         groups = [{"params": encoder, "weight_decay": ENCODER_DECAY}, {"params": rest}]
-        optimizer = torch.optim.AdamW(groups, weight_decay=0.0, fused=True, **self.optim_kwargs)
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=0.0, fused=True)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, self.n_steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
-
-
-class _SviModel(PyroSviTrainMixin):
-    """What scvi-tools' training needs of a model: a module, and what its data come from."""
-
-    _data_splitter_cls = DesignedData
-
-    def __init__(self, module: AmortizedModule, cells: Cells) -> None:
-        self.module, self.adata_manager = module, cells
-        self.history_: dict[str, pd.DataFrame] = {}
-        self.is_trained_ = False
-
-    def to_device(self, device: torch.device) -> None:
-        """Move the module."""
-        self.module.to(device)
 
 
 def fit_amortized(
@@ -116,7 +111,8 @@ def fit_amortized(
     max_epochs: int | None = None,
     batch_size: int = 128,
     lr: float = 1e-2,
-    **train_kwargs: object,
+    resumable: Resumable | None = None,
+    **trainer_kwargs: object,
 ) -> AmortizedFit:
     """Fit the confounders in minibatches.
 
@@ -141,13 +137,15 @@ def fit_amortized(
         Cells in a minibatch.
     lr
         Learning rate at the start; it falls to 0.
-    **train_kwargs
-        For the ``train`` of :class:`~scvi.model.base.PyroSviTrainMixin`.
+    resumable
+        Where to write the state of every epoch, and to go on from.
+    **trainer_kwargs
+        For :class:`scvi.train.Trainer`.
 
     Raises
     ------
     FloatingPointError
-        If training diverged.
+        If the loss or the gradient became NaN or infinite.
     """
     design = design_of(cells)
     if max_epochs is None:
@@ -157,25 +155,15 @@ def fit_amortized(
         module = AmortizedModule(cells.n_genes, design.shape[1], n_latent, z_type=z_type)
         start = _start(cells, design, module, seed)
         module.warm_start(start.coefficients, start.dispersion)
-        model, n_batches = _SviModel(module, cells), math.ceil(len(design) / batch_size)
-        options = {
-            "batch_size": batch_size,
-            "training_plan": AmortizedPlan(module, n_steps=max_epochs * n_batches, lr=lr),
-            "log_every_n_steps": 1,
-        }
-        with without_scvi_noise():
-            model.train(max_epochs, **options | train_kwargs)
+        data = ShuffledData(cells, np.arange(len(cells)), np.empty(0, int), batch_size=batch_size)
+        plan = AmortizedPlan(module, n_steps=max_epochs * data.n_steps, lr=lr)
+        networks, resumable = Networks(module), resumable or Resumable.none()
+        run(networks, plan, data, max_epochs, resumable=resumable, **trainer_kwargs)
     scores = scores_by_network(module, cells)
-    if not np.isfinite(scores).all():
-        raise FloatingPointError(
-            f"Training diverged. Train with a smaller learning rate, `lr={lr / 10:g}`, and look "
-            "for cells or covariates with extreme values."
-        )
     if not module.is_binary:
         module.make_orthogonal(scores, design)
         scores = scores_by_network(module, cells)
-    loss = model.history_["elbo_train"].astype(float).set_axis(["train_loss"], axis=1)
-    return AmortizedFit(module, scores, {"train_loss": loss})
+    return AmortizedFit(module, scores, networks.history_)
 
 
 def scores_by_network(module: AmortizedModule | AlternatingModule, cells: Cells) -> NDArray:

@@ -9,6 +9,7 @@ import pyro.distributions as dist
 import torch
 from numpy.typing import NDArray
 from pyro.distributions.torch_distribution import TorchDistribution
+from pyro.infer import TraceEnum_ELBO, TraceMeanField_ELBO
 from scvi.module.base import PyroBaseModuleClass
 from torch import Tensor, nn
 
@@ -94,6 +95,8 @@ class AmortizedModule(PyroBaseModuleClass):
             nn.ReLU(),
             nn.Linear(n_hidden, n_latent if self.is_binary else 2 * n_latent),
         )
+        exact = TraceEnum_ELBO(max_plate_nesting=1)
+        self.bound = exact if self.is_binary else TraceMeanField_ELBO()
         self.register_buffer("by_design", torch.zeros(n_columns, n_latent))
         self.register_buffer("rotation", torch.eye(n_latent))
 
@@ -125,6 +128,15 @@ class AmortizedModule(PyroBaseModuleClass):
         log_size = tensors[LOG_SIZE]
         design = [torch.ones_like(log_size), tensors[COVARIATES], tensors[ARMS]]
         return (tensors["X"], torch.cat(design, 1), log_size), {}
+
+    def loss(self, tensors: dict[str, Tensor]) -> Tensor:
+        """Return the negative evidence bound, a mean over the cells of a minibatch.
+
+        Binary confounders are summed over exactly; the divergence of continuous ones from their
+        prior is in closed form.
+        """
+        inputs = self._get_fn_args_from_batch(tensors)[0]
+        return self.bound.differentiable_loss(self.model, self.guide, *inputs)
 
     def model(self, x: Tensor, design: Tensor, log_size: Tensor) -> None:
         """Draw confounders and counts; the loss is a mean over cells, a sum over genes."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scvi.model.base import BaseModelClass
 from torch import nn
 
 from scovert.core._arguments import check_known
 from scovert.core._checks import check_choice, check_number
 from scovert.core._compat import TRAINER_OPTIONS
+from scovert.core._registering import facts_of
 from scovert.core.dataloaders._cells import Cells
+from scovert.core.training._checkpoint import Resumable
 from scovert.model.confounder._data import TreatmentData
 from scovert.model.confounder._designed import designed_cells
 from scovert.model.confounder._module import ConfounderModule
@@ -31,6 +35,7 @@ from scovert.model.confounder.variants._alternating_module import AlternatingMod
 
 __all__ = ["NetworkTraining", "combinations", "designed", "restored_network"]
 
+OF_ALTERNATING = ("scale", "relaxation", "dbpr_weight")
 CHOICES = {"scale": ("mean", "joint"), "relaxation": ("straight_through", "gumbel")}
 SIZES = {"amortized": 128, "alternating": 32}
 ROUNDS = 40
@@ -61,15 +66,20 @@ class NetworkTraining(NamedTuple):
 
     def check(self, of_all: Sequence[str]) -> None:
         """Refuse options that neither the solver takes nor, as those of all do, ``train``."""
-        where = f"train(solver={self.solver!r})"
-        if self.solver == "amortized":
-            check_known(where, self.options, ("lr", *of_all), TRAINER_OPTIONS)
-            check_number("lr", self.options.get("lr", 1.0), 0)
-            return
-        check_known(where, self.options, (*CHOICES, "dbpr_weight", *of_all))
-        check_number("dbpr_weight", self.options.get("dbpr_weight", 1.0), 0)
+        own = ("lr",) if self.solver == "amortized" else OF_ALTERNATING
+        known = (*own, "checkpoint_dir", *of_all)
+        check_known(f"train(solver={self.solver!r})", self.options, known, TRAINER_OPTIONS)
+        for name in ("lr", "dbpr_weight"):
+            check_number(name, self.options.get(name, 1.0), 0)
         for name in CHOICES.keys() & self.options.keys():
             check_choice(name, self.options[name], CHOICES[name])
+
+    def resumable(self, model: BaseModelClass, seed: int) -> Resumable:
+        """Look what is in the folder for the state of training, if there is one."""
+        about = ("solver", "max_epochs", "batch_size")
+        options = {k: v for k, v in self.options.items() if k not in ("checkpoint_dir", "logger")}
+        asked = facts_of(model) | {name: getattr(self, name) for name in about} | options
+        return Resumable.open(self.options.get("checkpoint_dir"), seed, asked)
 
     def run(
         self,
@@ -77,6 +87,9 @@ class NetworkTraining(NamedTuple):
         fitted: NDArray,
         n_latent: int | Literal["auto"],
         z_type: Literal["continuous", "binary"],
+        *,
+        names: pd.Index,
+        resumable: Resumable,
     ) -> tuple[dict[str, NDArray | None], dict[str, pd.DataFrame], nn.Module | None]:
         """Return the tables, the history, and the network.
 
@@ -88,6 +101,10 @@ class NetworkTraining(NamedTuple):
             Genes that are fitted, shape ``(n_genes,)``.
         n_latent, z_type
             As in the model.
+        names
+            Names of the cells, for messages.
+        resumable
+            Where to write the state of every epoch, and to go on from.
         """
         n_latent, scree, _ = full_batch.count(n_latent)
         if n_latent == 0:
@@ -95,7 +112,8 @@ class NetworkTraining(NamedTuple):
             history = {"deviance": deviance_frame(deviance)}
             return tables | {"scree": scree}, history, None
         n_latent = min(n_latent, MAX_BITS) if z_type == "binary" else n_latent
-        fit = self._fit(full_batch, designed(full_batch.cells, fitted), n_latent, z_type)
+        cells = replace(designed(full_batch.cells, fitted), names=names)
+        fit = self._fit(full_batch, cells, n_latent, z_type, resumable)
         columns = np.hstack([full_batch.cells.design, fit.scores])
         has_states = self.solver == "amortized" and z_type == "binary"
         states = combinations(fit.scores) if has_states else None
@@ -103,36 +121,29 @@ class NetworkTraining(NamedTuple):
         return full_batch.tables(regression, fit.scores, states, scree), fit.history, fit.module
 
     def _fit(
-        self, full_batch: FullBatchFit, cells: Cells, n_latent: int, z_type: str
+        self,
+        full_batch: FullBatchFit,
+        cells: Cells,
+        n_latent: int,
+        z_type: str,
+        resumable: Resumable,
     ) -> AmortizedFit | AlternatingFit:
         batch_size, device = self.batch_size or SIZES[self.solver], full_batch.blocks.device
+        options = {k: v for k, v in self.options.items() if k != "checkpoint_dir"} | {
+            "n_latent": n_latent,
+            "seed": full_batch.seed,
+            "resumable": resumable,
+            "accelerator": "gpu" if device.type == "cuda" else "cpu",
+            "enable_progress_bar": self.show_progress,
+        }
         if self.solver == "amortized":
-            return fit_amortized(
-                cells,
-                n_latent=n_latent,
-                z_type=z_type,
-                seed=full_batch.seed,
-                max_epochs=self.max_epochs,
-                batch_size=batch_size,
-                accelerator="gpu" if device.type == "cuda" else "cpu",
-                enable_progress_bar=self.show_progress,
-                **self.options,
-            )
-        options = AlternatingOptions(
-            z_type=z_type,
-            n_rounds=self.max_epochs or ROUNDS,
-            batch_size=batch_size,
-            **self.options,
-        )
-        return fit_alternating(
-            cells,
-            fit_regression(full_batch.blocks, full_batch.cells.design),
-            n_latent=n_latent,
-            options=options,
-            device=device,
-            seed=full_batch.seed,
-            show_progress=self.show_progress,
-        )
+            sizes = {"max_epochs": self.max_epochs, "batch_size": batch_size}
+            return fit_amortized(cells, z_type=z_type, **sizes, **options)
+        own = {name: options.pop(name) for name in OF_ALTERNATING if name in options}
+        n_rounds = self.max_epochs or ROUNDS
+        judged = AlternatingOptions(z_type=z_type, n_rounds=n_rounds, batch_size=batch_size, **own)
+        start = fit_regression(full_batch.blocks, full_batch.cells.design)
+        return fit_alternating(cells, start, options=judged, **options)
 
 
 def designed(cells: TreatmentData, fitted: NDArray) -> Cells:

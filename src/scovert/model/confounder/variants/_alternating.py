@@ -13,11 +13,15 @@ import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scvi.utils import track
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
+from scovert.core._counts import in_parts
 from scovert.core.dataloaders._cells import Cells, CellTensors
+from scovert.core.dataloaders._one_step import OneStep
+from scovert.core.training._checkpoint import Resumable
+from scovert.core.training._plan import Plan
+from scovert.core.training._run import Networks, run
 from scovert.model.confounder._designed import ARMS, COVARIATES, LEVEL, LOG_SIZE
 from scovert.model.confounder.variants._alternating_module import AlternatingModule
 
@@ -27,6 +31,9 @@ GENERATOR_LR, PREDICTOR_LR = 1e-3, 5e-3
 MAX_NORM = 5.0
 MAX_EPOCHS, PATIENCE, MIN_GAIN = 20, 2, 1e-4
 """Of a predictor in an odd round; the gain is relative to the loss on the held-out cells."""
+
+ROUNDS = {"treatment_loss": 1, "outcome_loss": 1, "generator_loss": 2}
+"""What is recorded, and in which rounds: the odd ones of the predictors or the even ones."""
 
 HELD_OUT = 0.1
 LOWEST_TEMPERATURE = 0.3
@@ -117,9 +124,10 @@ def fit_alternating(
     *,
     n_latent: int,
     options: AlternatingOptions,
-    device: torch.device | str = "cpu",
     seed: int = 0,
-    show_progress: bool = True,
+    resumable: Resumable | None = None,
+    accelerator: Literal["cpu", "gpu"] = "cpu",
+    **trainer_kwargs: object,
 ) -> AlternatingFit:
     """Train the predictors in the odd rounds and the generator in the even ones.
 
@@ -139,12 +147,19 @@ def fit_alternating(
         Number of confounders.
     options
         How the generator is judged and trained.
-    device
-        Where to train.
     seed
         Seed of the networks, the minibatches and the held-out cells.
-    show_progress
-        Show a bar over the rounds.
+    resumable
+        Where to write the state of every round, and to go on from.
+    accelerator
+        Where to train.
+    **trainer_kwargs
+        For :class:`scvi.train.Trainer`.
+
+    Raises
+    ------
+    FloatingPointError
+        If a loss or the gradient of the generator became NaN or infinite.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -159,19 +174,58 @@ def fit_alternating(
         )
         _set_scale(module, cells)
         module.warm_start(start.coefficients, start.dispersion)
+        device = torch.device("cuda" if accelerator == "gpu" else accelerator)
         tensors = CellTensors(cells, device)
         _fit_logistic(module.to(device), tensors)
-        rounds = _Rounds(module, tensors, options, seed)
-        for _ in track(
-            range(options.n_rounds),
-            style="tqdm",
-            description="Rounds",
-            disable=not show_progress,
-        ):
-            rounds.train_predictors()
-            rounds.train_generator()
-        rounds.train_predictors()
-        return rounds.result()
+        plan = AlternatingPlan(_Rounds(module, tensors, options, seed))
+        data, resumable = OneStep(len(cells)), resumable or Resumable.none()
+        kwargs = {"accelerator": accelerator} | trainer_kwargs
+        run(Networks(module), plan, data, options.n_rounds + 1, resumable=resumable, **kwargs)
+        return plan.rounds.result(plan.recorded)
+
+
+class AlternatingPlan(Plan):
+    """A step is an epoch, in which the predictors learn and then the generator.
+
+    After the last step of the generator the predictors learn once more. No loss says how good the
+    generator is, as what judges it changes: the last state is kept.
+
+    Parameters
+    ----------
+    rounds
+        The networks, their optimisers and the minibatches.
+    """
+
+    remedy = "Look for cells or covariates with extreme values."
+
+    def __init__(self, rounds: _Rounds) -> None:
+        super().__init__(rounds.module)
+        self.automatic_optimization = False
+        self.rounds = rounds
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Return the optimisers of the generator and the two predictors."""
+        return self.rounds.optimizers
+
+    def training_step(self, batch: dict, batch_idx: int) -> None:
+        """Train the predictors, then the generator."""
+        rounds = self.rounds
+        self.terms = {"n_cells": 1, **rounds.train_predictors()}
+        if self.current_epoch < rounds.options.n_rounds:
+            loss, self.gradient_norm = rounds.train_generator()
+            self.terms["generator_loss"] = loss
+
+    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
+        """Add how far the rounds have come, and the generator of their order."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["rng"] = self.rounds.rng.bit_generator.state
+        checkpoint["generator_rounds"] = self.rounds.generator_rounds
+
+    def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
+        """Take it back."""
+        super().on_load_checkpoint(checkpoint)
+        self.rounds.rng.bit_generator.state = checkpoint["rng"]
+        self.rounds.generator_rounds = checkpoint["generator_rounds"]
 
 
 class _Rounds:
@@ -189,7 +243,6 @@ class _Rounds:
         order = self.rng.permutation(cells.counts.shape[0])
         n_held_out = round(HELD_OUT * len(order))
         self.held_out, self.rows = np.sort(order[:n_held_out]), np.sort(order[n_held_out:])
-        self.treatment_weight = 1.0 if options.scale == "mean" else 1 / cells.n_genes
         self.outcome_parameters = [*module.outcome_head.parameters(), module.log_theta]
         self.optimizers = [
             torch.optim.Adam(module.generator.parameters(), lr=GENERATOR_LR, fused=True),
@@ -197,11 +250,6 @@ class _Rounds:
             torch.optim.Adam(self.outcome_parameters, lr=PREDICTOR_LR, fused=True),
         ]
         self.generator_rounds = 0
-        self.recorded: dict[str, dict[int, float]] = {
-            "treatment_loss": {},
-            "outcome_loss": {},
-            "generator_loss": {},
-        }
         zero = torch.zeros(len(order), module.generator[-1].out_features, device=cells.device)
         self.without = self._deviances(zero)
 
@@ -210,16 +258,17 @@ class _Rounds:
         """Temperature of the Gumbel-sigmoid, falling from 1."""
         return max(LOWEST_TEMPERATURE, 1 - self.generator_rounds / self.options.n_rounds)
 
-    def train_predictors(self) -> None:
-        """Train each predictor on its own loss until it does not improve any more."""
+    def train_predictors(self) -> dict[str, Tensor]:
+        """Train each predictor until it does not improve any more; return their last losses."""
         outputs = self._outputs()
-        number = 2 * self.generator_rounds + 1
         _, treatment, outcome = self.optimizers
-        for name, loss, optimizer in (
-            ("treatment_loss", self.module.treatment_loss, treatment),
-            ("outcome_loss", self.module.outcome_loss, outcome),
-        ):
-            self.recorded[name][number] = self._train_predictor(loss, optimizer, outputs)
+        return {
+            name: torch.tensor(self._train_predictor(loss_of, optimizer, outputs))
+            for name, loss_of, optimizer in (
+                ("treatment_loss", self.module.treatment_loss, treatment),
+                ("outcome_loss", self.module.outcome_loss, outcome),
+            )
+        }
 
     def _train_predictor(
         self, loss_of: Callable, optimizer: torch.optim.Optimizer, outputs: Tensor
@@ -239,40 +288,46 @@ class _Rounds:
                 break
         return loss
 
-    def train_generator(self) -> None:
-        """Train the generator for an epoch through predictors that stay."""
+    def train_generator(self) -> tuple[Tensor, Tensor]:
+        """Train the generator for an epoch through predictors that stay.
+
+        Returns
+        -------
+        The mean loss, and the norm of the gradient of the last step before it was clipped.
+        """
         optimizer = self.optimizers[0]
         predictors = [*self.module.treatment_head.parameters(), *self.outcome_parameters]
         total = 0.0
         with _frozen(predictors):
             for rows, batch in self._epoch():
                 z = self.module.latent(self.module.generate(batch), self.temperature)
-                loss = self._generator_loss(*self.module.losses_and_deviances(batch, z))
+                loss = self.module.loss(batch, z, **self.judgement)
                 optimizer.zero_grad()
                 loss.backward()
-                clip_grad_norm_(self.module.generator.parameters(), MAX_NORM)
+                norm = clip_grad_norm_(self.module.generator.parameters(), MAX_NORM)
                 optimizer.step()
                 total += loss.detach() * len(rows)
         self.generator_rounds += 1
-        self.recorded["generator_loss"][2 * self.generator_rounds] = float(total / len(self.rows))
+        return total / len(self.rows), norm
 
-    def _generator_loss(self, treatment: Tensor, outcome: Tensor, deviance: Tensor) -> Tensor:
-        """See `AlternatingOptions`."""
-        treatment_without, deviance_without = self.without
-        dbpr_treatment = 1 - treatment / treatment_without
-        dbpr_outcome = 1 - deviance / deviance_without
-        loss = self.treatment_weight * treatment + outcome / self.cells.n_genes
-        reward = self.treatment_weight * dbpr_treatment + dbpr_outcome.mean()
-        return loss - self.options.dbpr_weight * reward
+    @property
+    def judgement(self) -> dict[str, object]:
+        """How the generator is judged, arguments of ``module.loss``."""
+        weight = 1.0 if self.options.scale == "mean" else 1 / self.cells.n_genes
+        return {
+            "without": self.without,
+            "treatment_weight": weight,
+            "dbpr_weight": self.options.dbpr_weight,
+        }
 
     def _epoch(self) -> Iterator[tuple[NDArray, dict[str, Tensor]]]:
         """Go through the cells in minibatches, in random order."""
         order = self.rng.permutation(self.rows)
-        for rows in np.array_split(order, -(-len(order) // self.options.batch_size)):
+        for rows in in_parts(order, self.options.batch_size):
             yield rows, self.cells.minibatch(rows, len(rows))
 
     def _blocks(self, rows: NDArray) -> Iterator[tuple[NDArray, dict[str, Tensor]]]:
-        for some in np.array_split(rows, -(-len(rows) // BLOCK)):
+        for some in in_parts(rows, BLOCK):
             yield some, self.cells.minibatch(some, len(some))
 
     @torch.no_grad()
@@ -300,8 +355,8 @@ class _Rounds:
         return treatment, deviance
 
     @torch.no_grad()
-    def result(self) -> AlternatingFit:
-        """Return what came out."""
+    def result(self, recorded: dict[str, dict[int, float]]) -> AlternatingFit:
+        """Return the result of the fit, with what was recorded by epoch."""
         z = self.module.latent(self._outputs())
         treatment, deviance = self._deviances(z)
         every = np.arange(len(z))
@@ -316,7 +371,7 @@ class _Rounds:
             log_odds=torch.cat(log_odds).double().cpu().numpy(),
             dbpr_treatment=float(1 - treatment / self.without[0]),
             dbpr_outcome=(1 - deviance / self.without[1]).double().cpu().numpy(),
-            history={name: _frame(name, values) for name, values in self.recorded.items()},
+            history={term: _frame(term, first, recorded) for term, first in ROUNDS.items()},
         )
 
 
@@ -365,5 +420,8 @@ def _fit_logistic(module: AlternatingModule, cells: CellTensors) -> None:
         module.treatment_head.bias.copy_(bias)
 
 
-def _frame(name: str, values: dict[int, float]) -> pd.DataFrame:
-    return pd.DataFrame({name: list(values.values())}, index=pd.Index(values, name="round"))
+def _frame(term: str, first: int, recorded: dict[str, dict[int, float]]) -> pd.DataFrame:
+    """Return a term by round: every epoch has an odd one and an even one."""
+    values = recorded.get(f"{term}_train", {})
+    rounds = pd.Index([2 * epoch + first for epoch in values], name="round")
+    return pd.DataFrame({term: list(values.values())}, rounds)

@@ -73,6 +73,11 @@ class AlternatingModule(nn.Module):
         self.register_buffer("input_sd", torch.ones(n_genes))
 
     @property
+    def n_genes(self) -> int:
+        """Number of genes."""
+        return len(self.log_theta)
+
+    @property
     def device(self) -> torch.device:
         """Where the module is."""
         return self.log_theta.device
@@ -153,6 +158,35 @@ class AlternatingModule(nn.Module):
             negative_binomial(mean, self.log_theta.exp(), batch["counts"]).mean(),
             negative_binomial_deviance(mean, self.first_theta, batch["X"]).mean(0),
         )
+
+    def loss(
+        self,
+        batch: dict[str, Tensor],
+        z: Tensor,
+        *,
+        without: tuple[Tensor, Tensor],
+        treatment_weight: float,
+        dbpr_weight: float,
+    ) -> Tensor:
+        r"""Return what the generator minimises, see `AlternatingOptions`.
+
+        Parameters
+        ----------
+        batch
+            A minibatch.
+        z
+            Its confounders, shape ``(n_cells, n_latent)``.
+        without
+            Mean cross-entropy, and mean deviance of every gene, without confounders.
+        treatment_weight, dbpr_weight
+            Weights :math:`w` and :math:`\lambda`.
+        """
+        treatment, outcome, deviance = self.losses_and_deviances(batch, z)
+        dbpr_treatment = 1 - treatment / without[0]
+        dbpr_outcome = 1 - deviance / without[1]
+        loss = treatment_weight * treatment + outcome / self.n_genes
+        reward = treatment_weight * dbpr_treatment + dbpr_outcome.mean()
+        return loss - dbpr_weight * reward
 
     @staticmethod
     def _cross_entropy(batch: dict[str, Tensor], log_odds: Tensor) -> Tensor:
