@@ -335,7 +335,8 @@ def test_as_many_factors_are_found_as_there_are(k: int) -> None:
     blocks = in_blocks(counts, dtype=torch.float32)
     found = choose_rank(blocks, design, on_factor=seen.append)
     assert found.n_factors == k
-    assert seen[0] == 0 and seen[-1] == k and seen == sorted(seen)
+    assert (seen[0], seen[-1]) == (0, k)
+    assert seen == sorted(seen)
     assert (found.singular_value[:-1] > found.threshold[:-1]).all()
     assert found.singular_value[-1] < found.threshold[-1]
     assert found.factors.scores.shape == (613, k)

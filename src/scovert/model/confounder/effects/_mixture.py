@@ -140,7 +140,7 @@ def _some_cells(arms: Arms, most: int, seed: int) -> NDArray:
     for level in range(arms.n_levels):
         own = order[arms.level[order] == level]
         place[own] = np.arange(len(own))  # the first cells of every arm come first
-    return np.sort(order[np.argsort(place[order], kind="stable")[:MAX_CELLS]])
+    return np.sort(order[np.argsort(place[order], kind="stable")[:most]])
 
 
 def _criterion(classes: Classes, arms: Arms) -> float:
