@@ -303,12 +303,11 @@ def test_classes_of_some_cells_are_those_of_all(
     np.testing.assert_allclose(found.frequency[1], found.probabilities[arms.level == 1].mean(0))
 
 
-def test_small_arms_enter_the_subsample_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_arms_enter_the_subsample_whole() -> None:
     from scovert.model.confounder.effects._mixture import _some_cells
 
-    monkeypatch.setattr("scovert.model.confounder.effects._mixture.MAX_CELLS", 300)
     level = np.repeat([0, 1, 2], [900, 40, 400])
-    rows = _some_cells(Arms(level, np.zeros((1340, 2))), seed=0)
+    rows = _some_cells(Arms(level, np.zeros((1340, 2))), 300, seed=0)
     assert len(rows) == 300
     assert (np.diff(rows) > 0).all()
     np.testing.assert_array_equal(np.bincount(level[rows]), [130, 40, 130])

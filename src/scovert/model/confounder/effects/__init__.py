@@ -1,5 +1,6 @@
 """Treatment effects that hold although something unmeasured differs between the arms."""
 
+from scovert.model.confounder.effects._classes import Arms, Classes
 from scovert.model.confounder.effects._confounder_fit import ConfounderFit, Estimate
 from scovert.model.confounder.effects._deviance import (
     count_deviance,
@@ -12,7 +13,6 @@ from scovert.model.confounder.effects._identify import (
     estimate_effects,
     estimate_plug_in,
 )
-from scovert.model.confounder.effects._mixture import Arms, Classes
 
 __all__ = [
     "Arms",

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from scovert.model.confounder.effects._classes import Arms, Classes
 from scovert.model.confounder.effects._donors import Donors
-from scovert.model.confounder.effects._mixture import Arms, Classes, find_classes
+from scovert.model.confounder.effects._mixture import find_classes
 from scovert.model.confounder.effects._robust import Shift, robust_shift
 from scovert.model.confounder.glm import CountBlocks, Regression, fit_regression
 

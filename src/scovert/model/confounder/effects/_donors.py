@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import digamma, polygamma
 
-from scovert.model.confounder.effects._mixture import Arms
+from scovert.model.confounder.effects._classes import Arms
 from scovert.model.confounder.glm import CountBlocks, Regression, cluster_variance
 
 __all__ = ["Donors", "squeeze"]

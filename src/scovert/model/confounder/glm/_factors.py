@@ -42,6 +42,11 @@ FIRST_STEPS = 2
 """Steps of the genes before the first round."""
 
 PROJECTION_STEPS = 6
+SETTLED_ROUNDS, SETTLED_GAIN = 3, 1e-5
+"""Rounds that together have to lower the deviance by this share of it."""
+
+FINAL_STEPS, FINAL_TOLERANCE = 6, 2e-3
+"""Of the regression on the scores, whose coefficients the rounds have found already."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,8 @@ def fit_factors(
         Where to start; `None` starts from the singular vectors of the residuals, in large data
         those of some of the cells.
     tolerance
-        Mean change of a score in a round, in standard deviations, at which the fit ends.
+        Mean change of a score in a round, in standard deviations, at which the fit ends; or when
+        three rounds have lowered the deviance by less than 1e-5 of it.
     max_rounds
         Most rounds.
     seed
@@ -119,7 +125,9 @@ def fit_factors(
     )
     columns = np.hstack([design, factors.scores])
     begin = (factors.coefficients, factors.dispersion)
-    regression = fit_regression(blocks, columns, start=begin, tolerance=1e-3)
+    regression = fit_regression(
+        blocks, columns, start=begin, tolerance=FINAL_TOLERANCE, max_steps=FINAL_STEPS
+    )
     return FactorFit(factors.scores, regression, np.append(deviance, regression.deviance[-1]))
 
 
@@ -153,10 +161,18 @@ def improve_factors(
         deviance.append(value)
         if on_round is not None:
             on_round(number, value)
-        if change < tolerance:
+        if change < tolerance or _is_settled(deviance):
             break
     found = (state.scores.double(), state.coefficients, state.dispersion)
     return Factors(*(v.cpu().numpy() for v in found)), deviance
+
+
+def _is_settled(deviance: list[float]) -> bool:
+    """Whether the last rounds gained next to nothing: scores may turn and move for long after."""
+    if len(deviance) <= SETTLED_ROUNDS:
+        return False
+    gain = abs(deviance[-1 - SETTLED_ROUNDS] - deviance[-1])
+    return gain < SETTLED_GAIN * abs(deviance[-1])
 
 
 class _State:
@@ -247,7 +263,7 @@ class ScoreStep:
         return (u + step.clamp_(-LONGEST_STEP, LONGEST_STEP)).clamp_(-SCORE_RANGE, SCORE_RANGE)
 
 
-def project_scores(blocks: CountBlocks, design: NDArray, fit: Regression) -> NDArray:
+def project_scores(blocks: CountBlocks, design: NDArray, fit: Regression | Factors) -> NDArray:
     """Return the most probable scores of cells that need not have been fitted.
 
     Parameters
@@ -257,7 +273,7 @@ def project_scores(blocks: CountBlocks, design: NDArray, fit: Regression) -> NDA
     design
         Their covariates and arms, shape ``(n_cells, n_columns)``.
     fit
-        Regression on the design and scores.
+        Coefficients of the design and loadings, and dispersions.
 
     Returns
     -------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,18 +11,34 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import svds
 
 from scovert.model.confounder.glm._blocks import CountBlocks
-from scovert.model.confounder.glm._factors import Factors, improve_factors, pearson_residuals
+from scovert.model.confounder.glm._factors import (
+    Factors,
+    improve_factors,
+    pearson_residuals,
+    project_scores,
+)
 from scovert.model.confounder.glm._independent import oriented
-from scovert.model.confounder.glm._regression import ETA, fit_regression
+from scovert.model.confounder.glm._regression import ETA, fit_regression, start_values
 
 __all__ = ["Scree", "choose_rank"]
 
 MAX_FACTORS = 15
-MAX_CELLS = 5_000
-MAX_GENES = 2_000
-N_PERMUTATIONS = 3
+MAX_CELLS = 2_000
+MAX_GENES = 1_000
+"""Counted with so many cells and genes at most: their number is what the search costs."""
+
+N_FIRST, N_PERMUTATIONS = 2, 3
+"""Permutations of the first residuals, and of those whose structure is close to chance."""
+
+CLOSE = 1.25
+"""Ratio to the threshold below which residuals are permuted anew: it falls by a few per cent."""
+
 SLACK = 1.05
-MAX_ROUNDS = 12
+MAX_TOGETHER = 6
+SHARE_OF_LARGEST = 0.5
+"""Excess over the threshold, as a share of the largest, of factors that are added together."""
+
+MAX_ROUNDS = 4
 TOLERANCE = 2e-2
 
 
@@ -39,13 +55,13 @@ class Scree:
     threshold
         What it had to exceed for one factor more.
     factors
-        The factors, or `None` if not all cells and genes were looked at.
+        The factors of all cells and genes, to start from.
     """
 
     n_factors: int
     singular_value: NDArray
     threshold: NDArray
-    factors: Factors | None
+    factors: Factors
 
 
 def choose_rank(
@@ -58,9 +74,10 @@ def choose_rank(
     """Add factors as long as the residuals hold more structure than chance would.
 
     Chance is what remains when the Pearson residuals of every gene are permuted over the cells;
-    with a factor in the model its own curvature is no longer mistaken for further factors, as it
-    is when all singular values of the first residuals are compared at once. Looks at 5,000 cells
-    at most, at the 2,000 genes with the most counts, and at 15 factors.
+    with factors in the model their own curvature is no longer mistaken for further ones, as it is
+    when all singular values of the first residuals are compared at once. So only those that
+    exceed chance by at least half as much as the largest are added together. Looks at 2,000 cells
+    at most, at the 1,000 genes with the most counts, and at 15 factors.
 
     Parameters
     ----------
@@ -78,39 +95,67 @@ def choose_rank(
     The number, and what it was compared with.
     """
     rng = np.random.default_rng(seed)
-    are_all = blocks.n_cells <= MAX_CELLS and blocks.n_genes <= MAX_GENES
-    if blocks.n_genes > MAX_GENES:
-        blocks = blocks.genes(np.sort(np.argsort(-blocks.totals, kind="stable")[:MAX_GENES]))
-    if blocks.n_cells > MAX_CELLS:
-        rows = np.sort(rng.permutation(blocks.n_cells)[:MAX_CELLS])
-        blocks, design = blocks.subset(rows), design[rows]
+    genes = np.sort(np.argsort(-blocks.totals, kind="stable")[:MAX_GENES])
+    rows = np.sort(rng.permutation(blocks.n_cells)[:MAX_CELLS])
+    seen = blocks.genes(genes) if len(genes) < blocks.n_genes else blocks
+    few = seen.subset(rows) if len(rows) < blocks.n_cells else seen
+    scree = _search(few, design[rows], rng, on_factor)
+    if few is blocks or scree.n_factors == 0:
+        return scree
+    return replace(scree, factors=_of_all(blocks, seen, design, genes, scree.factors))
+
+
+def _search(
+    blocks: CountBlocks,
+    design: NDArray,
+    rng: np.random.Generator,
+    on_factor: Callable[[int], None] | None,
+) -> Scree:
+    """Add factors, those that stand out alike at once, until the residuals look like chance."""
     most = min(MAX_FACTORS, (blocks.n_cells - design.shape[1]) // 10, blocks.n_genes // 5)
-    few = fit_regression(blocks, design, tolerance=1e-3)
-    scores = np.zeros((blocks.n_cells, 0))
-    factors = Factors(scores, few.coefficients, few.dispersion)
-    values, thresholds = [], []
-    for k in range(most + 1):
+    plain = fit_regression(blocks, design, tolerance=1e-2)
+    factors = Factors(np.zeros((blocks.n_cells, 0)), plain.coefficients, plain.dispersion)
+    values, thresholds, threshold = [], [], None
+    while True:
+        k = factors.scores.shape[1]
         if on_factor is not None:
             on_factor(k)
-        if k:
-            factors, _ = improve_factors(
-                blocks, design, factors, tolerance=TOLERANCE, max_rounds=MAX_ROUNDS
-            )
         residuals = _residuals(blocks, np.hstack([design, factors.scores]), factors)
-        value, vector = _largest(residuals, rng)
-        by_chance = [
-            _largest(rng.permuted(residuals, axis=0), rng)[0] for _ in range(N_PERMUTATIONS)
-        ]
-        values.append(value)
-        thresholds.append(SLACK * max(by_chance))
-        if value < thresholds[-1] or k == most:
-            break
-        factors = Factors(
-            np.hstack([factors.scores, vector * len(vector) ** 0.5]),
-            np.vstack([factors.coefficients, np.zeros(blocks.n_genes)]),
-            factors.dispersion,
-        )
-    return Scree(k, np.asarray(values), np.asarray(thresholds), factors if are_all else None)
+        found, vectors = _largest(residuals, np.clip(most - k, 1, MAX_TOGETHER), rng)
+        if threshold is None or found[0] < CLOSE * threshold:
+            n_permutations = N_FIRST if threshold is None else N_PERMUTATIONS
+            threshold = _by_chance(residuals, n_permutations, rng)
+        excess = found - threshold
+        is_new = excess >= SHARE_OF_LARGEST * excess[0]
+        if excess[0] < 0 or k == most:
+            is_new = np.arange(len(found)) == 0
+        values += list(found[is_new])
+        thresholds += [threshold] * int(is_new.sum())
+        if excess[0] < 0 or k == most:
+            return Scree(k, np.asarray(values), np.asarray(thresholds), factors)
+        factors = _with_more(factors, vectors[:, is_new])
+        options = {"tolerance": TOLERANCE, "max_rounds": MAX_ROUNDS}
+        factors, _ = improve_factors(blocks, design, factors, **options)
+
+
+def _with_more(factors: Factors, vectors: NDArray) -> Factors:
+    """Add unit vectors to the scores, with loadings of zero."""
+    n_cells, n_more = vectors.shape
+    loadings = np.zeros((n_more, factors.coefficients.shape[1]))
+    return factors._replace(
+        scores=np.hstack([factors.scores, vectors * n_cells**0.5]),
+        coefficients=np.vstack([factors.coefficients, loadings]),
+    )
+
+
+def _of_all(
+    blocks: CountBlocks, seen: CountBlocks, design: NDArray, genes: NDArray, factors: Factors
+) -> Factors:
+    """Return factors of all cells and genes by those of some: to start from, not converged."""
+    scores = project_scores(seen, design, factors)
+    coefficients, dispersion = start_values(blocks, design.shape[1] + scores.shape[1])
+    coefficients[:, genes], dispersion[genes] = factors.coefficients, factors.dispersion
+    return Factors(scores, coefficients, dispersion)
 
 
 def _residuals(blocks: CountBlocks, columns: NDArray, factors: Factors) -> NDArray:
@@ -124,11 +169,18 @@ def _residuals(blocks: CountBlocks, columns: NDArray, factors: Factors) -> NDArr
     return residuals
 
 
-def _largest(matrix: NDArray, rng: np.random.Generator) -> tuple[float, NDArray]:
-    """Largest singular value, and its left vector as a column."""
-    if matrix.shape[1] == 1:
-        size = float(np.linalg.norm(matrix))
-        return size, matrix.astype(float) / max(size, 1e-12)
-    start = rng.standard_normal(min(matrix.shape)).astype(matrix.dtype)
-    left, value, _ = svds(matrix, 1, v0=start, tol=1e-4)
-    return float(value[0]), oriented(left.astype(float))
+def _by_chance(residuals: NDArray, n: int, rng: np.random.Generator) -> float:
+    """Return what a singular value has to exceed: the largest of permuted residuals, and slack."""
+    permuted = (rng.permuted(residuals, axis=0) for _ in range(n))
+    return SLACK * max(_largest(matrix, 1, rng)[0][0] for matrix in permuted)
+
+
+def _largest(matrix: NDArray, n: int, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
+    """Largest singular values, the first the largest, and their left vectors as columns."""
+    if min(matrix.shape) <= n:
+        left, value, _ = np.linalg.svd(matrix.astype(float), full_matrices=False)
+    else:
+        start = rng.standard_normal(min(matrix.shape)).astype(matrix.dtype)
+        left, value, _ = svds(matrix, n, v0=start, tol=1e-4)
+        left, value = left[:, ::-1], value[::-1]
+    return value[:n].astype(float), oriented(left[:, :n].astype(float))
