@@ -92,6 +92,7 @@ def test_cells_in_a_file_are_asked_about_as_those_in_memory(cls: type, tmp_path:
         backed = ad.read_h5ad(file, backed="r")
         with no_warning():
             found = model.get_latent_representation(backed)
+            assert np.isfinite(asked(fitted(cls, backed))).all()
         assert backed.isbacked
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 
@@ -173,6 +174,8 @@ def test_cells_of_one_name_are_told(cls: type) -> None:
     with pytest.warns(UserWarning, match="`adata.obs_names` are not un.*make_unique") as caught:
         cls.setup_anndata(adata, **SETUPS[cls])
     assert_points_at(__file__, caught)
+    with pytest.warns(UserWarning, match="not unique"):
+        assert np.isfinite(asked(fitted(cls, adata))).all()
 
 
 @of_every_model

@@ -55,6 +55,14 @@ def as_soupx(x: np.ndarray) -> np.ndarray:
     return x * (1 - 0.1 * np.random.default_rng(1).random(x.shape))
 
 
+def as_scanpy_scales(x: np.ndarray) -> np.ndarray:
+    """Scale logarithms; the first value that is no count is above zero."""
+    x = np.log1p(x)
+    x = (x - x.mean(0)) / np.maximum(x.std(0), 0.1)
+    x[0, 0] = 0.5
+    return x
+
+
 def as_tpm(x: np.ndarray) -> np.ndarray:
     """Divide by lengths of genes, and leave genes out, so that totals differ."""
     return of_variable_genes(x / np.random.default_rng(1).uniform(0.5, 5, N_GENES))
@@ -97,6 +105,7 @@ REFUSED = {
     ),
     "beyond counting": (with_values(lambda x: 1e12 * x), ValueError, "holds .*e\\+1.*damaged"),
     "scaled": (with_values(lambda x: x - x.mean(0)), ValueError, "look scaled: name the layer"),
+    "scaled, after a logarithm": (with_values(as_scanpy_scales), ValueError, "look scaled: name"),
     "per total": (with_values(over_total), ValueError, "look normalised: name the layer"),
     "log": (with_values(lambda x: np.log1p(over_total(x))), ValueError, "look log-normalised: na"),
     "log, variable genes": (
@@ -113,7 +122,7 @@ REFUSED = {
     "names twice": (
         changed(with_names_twice),
         ValueError,
-        r"2 names more.*'x', 'y'.*add up the counts",
+        r"2 names more.*'x', 'y'.*add up the counts.*pd.factorize\(adata.var_names",
     ),
     "no counts": (
         changed(lambda a: setattr(a, "X", None)),

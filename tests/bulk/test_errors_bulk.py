@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import anndata as ad
@@ -14,6 +15,7 @@ import pytest
 from anndata import AnnData
 from scipy import sparse
 
+from _input import assert_points_at, column, no_warning, nothing, with_value
 from scovert.model import BulkBudget, BulkDeconvolution
 
 TYPES = ["B cells", "NK", "T/4", "tumour"]
@@ -88,54 +90,11 @@ QUIET = {"kind": "counts", "cell_size": "reference", "interval": None, "budget":
 # Refused when a reference is set up: what is done to it, the options, exception and message
 
 
-def nothing(adata: AnnData) -> None:
-    pass
-
-
-def column(name: str, values: Callable[[AnnData], object]) -> Callable[[AnnData], None]:
-    def change(adata: AnnData) -> None:
-        adata.obs[name] = values(adata)
-
-    return change
-
-
-def with_value(value: float) -> Callable[[AnnData], None]:
-    def change(adata: AnnData) -> None:
-        dense = adata.X.toarray() if sparse.issparse(adata.X) else adata.X.copy()
-        dense[4, 7] = value
-        adata.X = dense
-
-    return change
-
-
-def with_log(adata: AnnData) -> None:
-    adata.X = adata.X.log1p()
-
-
 def twice(adata: AnnData) -> None:
     adata.var_names = ["G1", "G1", *adata.var_names[2:]]
 
 
-COLUMNS = "columns: .*'kind', 'study', 'donor'"
-PLACE = r"cell 'cell 4', gene 'G7'"
-
 REFUSED_AT_SETUP = {
-    "missing labels": (nothing, {"labels_key": "type"}, KeyError, COLUMNS),
-    "missing study": (nothing, {"batch_key": "lab"}, KeyError, f"batch_key='lab'.*{COLUMNS}"),
-    "missing donor": (nothing, {"subject_key": "who"}, KeyError, f"subject_key='who'.*{COLUMNS}"),
-    "missing layer": (nothing, {"layer": "counts"}, KeyError, r"there are: \['raw'\]"),
-    "labels nan": (
-        column("kind", lambda a: a.obs["kind"].where(np.arange(N_CELLS) != 3, None)),
-        {},
-        ValueError,
-        "no value in 1 cells, such as 'cell 3'.*notna",
-    ),
-    "study nan": (
-        column("study", lambda a: a.obs["study"].where(np.arange(N_CELLS) != 3, None)),
-        {"batch_key": "study"},
-        ValueError,
-        "'study'.*no value in 1 cells, such as 'cell 3'",
-    ),
     "one type": (
         column("kind", lambda a: "B"),
         {},
@@ -148,18 +107,6 @@ REFUSED_AT_SETUP = {
         ValueError,
         "one type only, 'B'",
     ),
-    "log-normalised": (with_log, {}, ValueError, "look log-normalised.*`layer='raw'`"),
-    "nan": (with_value(np.nan), {}, ValueError, rf"holds nan \({PLACE}"),
-    "infinite": (with_value(np.inf), {}, ValueError, rf"holds inf \({PLACE}"),
-    "negative": (with_value(-1), {}, ValueError, rf"holds -1 \({PLACE}.*scaled"),
-    "fraction": (with_value(0.5), {}, ValueError, rf"holds 0.5 \({PLACE}.*raw counts"),
-    "names twice": (
-        twice,
-        {},
-        ValueError,
-        r"'G1'.*add up the counts.*pd.factorize\(adata.var_names",
-    ),
-    "no counts": (lambda a: setattr(a, "X", None), {}, ValueError, "`adata.X` is empty"),
 }
 
 
@@ -216,22 +163,18 @@ def test_studies_without_enough_cells(adata: AnnData) -> None:
         fit(adata, setup={"batch_key": "study"})
 
 
-def test_the_wrong_order(adata: AnnData, bulk: AnnData, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not set up for BulkDeconvolution"):
-        BulkDeconvolution(adata)
+def test_the_wrong_order(adata: AnnData, bulk: AnnData) -> None:
     BulkDeconvolution.setup_anndata(adata, "kind")
     model = BulkDeconvolution(adata)
-    calls = [getattr(model, n) for n in ("deconvolve", "get_proportions", "get_mrna_fractions")]
-    calls += [model.get_fit_quality, model.get_cell_type_expression, model.annotate]
-    for call in calls:
+    for call in (model.deconvolve, model.get_cell_type_expression):
         with pytest.raises(RuntimeError, match=r"not trained.*train\(\)"):
             call(bulk)
-    for call in (model.check, lambda: model.save(tmp_path / "model")):
-        with pytest.raises(RuntimeError, match=r"not trained.*train\(\)"):
-            call()
 
 
 # Refused bulks
+
+
+in_sample = partial(with_value, cell=4, gene=7)
 
 
 def scaled(bulk: AnnData) -> None:
@@ -281,9 +224,24 @@ REFUSED_BULKS = {
         ValueError,
         f"{WHERE} holds -.*looks like a logarithm, or scaled.*pass",
     ),
-    "negative": (with_value(-2), {}, ValueError, rf"{WHERE} holds -2 \({AT}; 1 such"),
-    "nan": (with_value(np.nan), {}, ValueError, rf"{WHERE} holds nan \({AT}.*leave the sample"),
-    "infinite": (with_value(np.inf), {}, ValueError, rf"{WHERE} holds inf \({AT}.*finite"),
+    "negative": (
+        in_sample(-2),
+        {},
+        ValueError,
+        rf"{WHERE} holds -2 \({AT}; 1 such",
+    ),
+    "nan": (
+        in_sample(np.nan),
+        {},
+        ValueError,
+        rf"{WHERE} holds nan \({AT}.*leave the sample",
+    ),
+    "infinite": (
+        in_sample(np.inf),
+        {},
+        ValueError,
+        rf"{WHERE} holds inf \({AT}.*finite",
+    ),
     "tpm as counts": (
         nothing,
         {"layer": "tpm", "kind": "counts"},
@@ -644,7 +602,7 @@ def test_what_was_not_measured_is_nan(model: BulkDeconvolution, bulk: AnnData) -
     messages = [str(w.message) for w in caught]
     assert messages[0].startswith("'sample 4' of `measured` (1 in all) left out: fewer than two")
     assert messages[1] == "'tumour' of `measured` (1 in all) left out: no number."
-    assert_points_here(caught)
+    assert_points_at(__file__, caught)
     gaps = fractions(NK=[0.2, 0.3], **{"T/4": [0.5, 0.1]}, tumour=[np.nan, 0.1])
     with no_warning():
         found = model.deconvolve(bulk, **QUIET, measured=gaps)
@@ -671,25 +629,6 @@ def test_results_that_do_not_fit(model: BulkDeconvolution, bulk: AnnData) -> Non
             getattr(model, name)(result, cell_size="none")
 
 
-@pytest.mark.parametrize(
-    ("container", "name", "make_slot"),
-    [
-        ("obsm", "bulk_proportions", lambda a: np.ones((a.n_obs, 2))),
-        ("obsm", "bulk_mrna_fractions", lambda a: np.ones((a.n_obs, 2))),
-        ("uns", "bulk", lambda _: {"slots": ["obsm/bulk_proportions"]}),
-        ("uns", "bulk", lambda _: "a string"),
-    ],
-)
-def test_foreign_slots_are_refused(
-    model: BulkDeconvolution, bulk: AnnData, container: str, name: str, make_slot: Callable
-) -> None:
-    getattr(bulk, container)[name] = make_slot(bulk)
-    with pytest.raises(ValueError, match=f"already holds.*{container}/{name}.*key_added"):
-        model.annotate(bulk, **QUIET)
-    model.annotate(bulk, **QUIET, overwrite=True)
-    assert bulk.obsm["bulk_proportions"].shape == (N_SAMPLES, 4)
-
-
 def test_files_of_another_model(model: BulkDeconvolution, tmp_path: Path) -> None:
     from scovert.model import PairedVAE
 
@@ -710,14 +649,14 @@ def test_one_sample_warns(model: BulkDeconvolution, bulk: AnnData) -> None:
         one = bulk[:1].copy()
         with pytest.warns(UserWarning, match="one sample.*together") as caught:
             ask(one, **QUIET)
-        assert_points_here(caught)
+        assert_points_at(__file__, caught)
 
 
 def test_a_kind_that_was_found_warns(model: BulkDeconvolution, bulk: AnnData) -> None:
     options = {**QUIET, "kind": "auto"}
     with pytest.warns(UserWarning, match=r"`bulk.X` is taken as `kind='counts'`") as caught:
         model.deconvolve(bulk, **options)
-    assert_points_here(caught)
+    assert_points_at(__file__, caught)
     with pytest.warns(UserWarning, match=r"layers\['tpm'\]` is taken as `kind='tpm'`.*unknown"):
         model.deconvolve(bulk, **options, layer="tpm")
 
@@ -733,7 +672,7 @@ def test_few_genes_warn(
     if n_warnings:
         message = "share 120 genes, .* of which.*fewer than 200, proportions are uncertain"
         assert re.search(message, str(caught[0].message))
-        assert_points_here(caught)
+        assert_points_at(__file__, caught)
     with pytest.raises(ValueError, match="share 49 genes.*at least 50"):
         model.deconvolve(bulk[:, :49].copy(), **QUIET)
 
@@ -742,7 +681,7 @@ def test_sizes_of_some_types_warn(model: BulkDeconvolution, bulk: AnnData) -> No
     options = {**QUIET, "cell_size": {"NK": 1.0, "tumour": 2.0}}
     with pytest.warns(UserWarning, match=r"\['B cells', 'T/4'\].*in the reference") as caught:
         model.deconvolve(bulk, **options)
-    assert_points_here(caught)
+    assert_points_at(__file__, caught)
     with no_warning():
         model.deconvolve(bulk, **{**options, "cell_size": dict.fromkeys(TYPES, 1.0)})
 
@@ -751,21 +690,16 @@ def test_content_of_the_reference_warns(adata: AnnData, bulk: AnnData) -> None:
     adata.obs["kind"] = adata.obs["kind"].replace({"B cells": "stroma", "NK": "stroma 2"})
     with pytest.warns(UserWarning, match="'stroma', 'stroma 2', 'tumour'.*`cell_size`") as caught:
         fit(adata).deconvolve(bulk, kind="counts", interval=None)
-    assert_points_here(caught)
+    assert_points_at(__file__, caught)
 
 
-def test_references_warn(adata: AnnData) -> None:
+def test_profiles_are_finite_with_cells_without_counts(adata: AnnData) -> None:
     dense = adata.X.toarray()
     dense[[3, 80]] = 0
     adata.X = dense
-    with pytest.warns(UserWarning, match="2 cells have no counts.*min_counts=1") as caught:
+    with pytest.warns(UserWarning, match="2 cells have no counts"):
         model = fit(adata)
-    assert_points_here(caught)
     assert all(np.isfinite(table).all() for table in model.module.tables.values())
-    other = make()
-    other.obs_names = ["cell"] * N_CELLS
-    with pytest.warns(UserWarning, match="`adata.obs_names` are not unique"):
-        fit(other)
 
 
 def test_many_cells_without_counts_change_little(adata: AnnData, bulk: AnnData) -> None:
@@ -872,14 +806,3 @@ def test_views_genes_and_empty_genes(bulk: AnnData, model: BulkDeconvolution) ->
     with no_warning():
         found = model.get_proportions(bulk, **QUIET)
     assert (found - expected).abs().max(axis=None) < 0.05
-
-
-def no_warning() -> warnings.catch_warnings:
-    """Turn every warning of scovert into an error."""
-    return warnings.catch_warnings(action="error", category=UserWarning)
-
-
-def assert_points_here(caught: pytest.WarningsRecorder) -> None:
-    """A warning names the line of the user, not one of the library."""
-    ours = [w for w in caught if not re.search("lightning|scvi", w.filename)]
-    assert {Path(w.filename).name for w in ours} == {Path(__file__).name}
