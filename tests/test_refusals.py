@@ -488,23 +488,3 @@ def test_another_models_results_are_not_replaced() -> None:
     with pytest.raises(ValueError, match="LatentConfounder did not write"):
         model.annotate(key_added="paired")
     np.testing.assert_array_equal(adata.obsm["X_paired"], latent)
-
-
-# Arguments
-
-
-def test_options_are_refused_with_the_nearest_of_all() -> None:
-    for name in ("annotate", "get_proportions", "get_cell_type_expression"):
-        with pytest.raises(TypeError, match="`cell_sizes`. Did you mean `cell_size`"):
-            getattr(BulkDeconvolution, name)(None, None, cell_sizes="none")
-    with pytest.raises(TypeError, match="`deterministics`. Did you mean `deterministic`"):
-        PairedVAE.train(None, deterministics=True)
-    with pytest.raises(TypeError, match="`dbpr_weigth`. Did you mean `dbpr_weight`"):
-        LatentConfounder.train(None, "alternating", dbpr_weigth=1.0)
-
-
-def test_options_of_the_plan_are_sent_there() -> None:
-    with pytest.raises(TypeError, match=r"`lr`.*Pass `plan_kwargs=\{'lr': 0.1\}`"):
-        PairedVAE.train(None, lr=0.1)
-    with pytest.raises(TypeError, match="`n_epochs`. Did you mean `max_epochs`"):
-        PairedVAE.train(None, n_epochs=3)

@@ -10,7 +10,6 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from anndata import AnnData
 from scipy import sparse
 
@@ -395,56 +394,6 @@ def test_small_arms_warn(adata: AnnData, n: int, warns: bool, tmp_path: Path) ->
 
 
 # Refused when a model is made or trained
-
-
-REFUSED_AT_INIT = [
-    ({"n_latent": -1}, ValueError, r"`n_latent=-1` is out of range.*\[0"),
-    ({"n_latent": 2.5}, TypeError, "`n_latent=2.5` is a float.*whole number"),
-    ({"n_latent": True}, TypeError, "`n_latent=True` is a bool"),
-    ({"n_latent": None}, TypeError, "`n_latent=None` is a NoneType"),
-    ({"n_latent": "many"}, ValueError, "`n_latent='many'`.*'auto' or a whole number"),
-    ({"n_latent": 100}, ValueError, "`n_latent=100` is more.*at most 37, or 'auto'"),
-    ({"n_latent": 5, "z_type": "binary"}, ValueError, "means 32 states.*at most 4"),
-    ({"z_type": "ordinal"}, ValueError, r"`z_type='ordinal'`.*\['continuous', 'binary'\]"),
-    ({"n_latents": 3}, TypeError, "n_latents"),
-]
-
-
-@pytest.mark.parametrize(("init", "exception", "match"), REFUSED_AT_INIT)
-def test_init_refuses(adata: AnnData, init: dict, exception: type[Exception], match: str) -> None:
-    set_up(adata)
-    with pytest.raises(exception, match=match):
-        LatentConfounder(adata, **init)
-
-
-REFUSED_AT_TRAIN = [
-    ({"solver": "exact"}, ValueError, "`solver='exact'`.*'full_batch'"),
-    ({"max_epochs": 0}, ValueError, "`max_epochs=0` is out of range"),
-    ({"max_epochs": 2.0}, TypeError, "`max_epochs=2.0` is a float"),
-    ({"batch_size": 0}, ValueError, "`batch_size=0` is out of range"),
-    ({"precision": 16}, ValueError, r"`precision=16`.*\[32, 64\]"),
-    ({"accelerator": "tpu"}, ValueError, "`accelerator='tpu'`.*'auto', 'cpu'"),
-    ({"train_size": 0.9}, TypeError, "train_size"),
-]
-
-
-@pytest.mark.parametrize(("options", "exception", "match"), REFUSED_AT_TRAIN)
-def test_train_refuses(
-    adata: AnnData, options: dict, exception: type[Exception], match: str
-) -> None:
-    set_up(adata)
-    model = LatentConfounder(adata, n_latent=1)
-    with pytest.raises(exception, match=match):
-        model.train(**{"accelerator": "cpu", "enable_progress_bar": False, **options})
-    assert not model.is_trained
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-@pytest.mark.parametrize("accelerator", ["gpu", "cuda"])
-def test_a_gpu_that_is_not_there_is_refused(adata: AnnData, accelerator: str) -> None:
-    set_up(adata)
-    with pytest.raises(ValueError, match=f"`accelerator='{accelerator}'`.*no CUDA device.*'cpu'"):
-        LatentConfounder(adata).train(accelerator=accelerator)
 
 
 def test_genes_without_counts_leave_fewer_confounders(adata: AnnData) -> None:

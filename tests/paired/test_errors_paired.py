@@ -96,59 +96,6 @@ def test_setup_refuses(
     assert not [name for name in (*adata.obs, *adata.obsm, *adata.uns) if "_scvi" in name]
 
 
-# Refused when a model is made or trained
-
-
-REFUSED_AT_INIT = [
-    ({"n_latent": 0}, ValueError, r"`n_latent=0` is out of range.*\[1, "),
-    ({"n_latent": 2.5}, TypeError, "`n_latent=2.5` is a float.*whole number"),
-    ({"n_latent": "10"}, TypeError, "`n_latent='10'` is a str"),
-    ({"n_hidden": True}, TypeError, "`n_hidden=True` is a bool"),
-    ({"n_layers": 0}, ValueError, "`n_layers=0` is out of range"),
-    ({"encoder": "both"}, ValueError, r"`encoder='both'`.*\['shared', 'per_dataset'\]"),
-    ({"alignment": "ot"}, ValueError, "`alignment='ot'`.*'anchors', 'adversarial', 'grl', 'none'"),
-    ({"alignment": None}, ValueError, "`alignment=None` is not known"),
-    ({"dispersion": "cell"}, ValueError, r"`dispersion='cell'`.*'gene', 'gene-batch'"),
-    ({"anchor_weight": -1}, ValueError, "`anchor_weight=-1` is out of range"),
-    ({"anchor_weight": np.nan}, ValueError, "`anchor_weight=nan` is out of range"),
-    ({"cross_weight": "a"}, TypeError, "`cross_weight='a'` is a str"),
-    ({"dropout_rate": 1.0}, ValueError, r"`dropout_rate=1.0` is out of range"),
-    ({"n_latents": 3}, TypeError, "n_latents"),
-]
-
-
-@pytest.mark.parametrize(("init", "exception", "match"), REFUSED_AT_INIT)
-def test_init_refuses(adata: AnnData, init: dict, exception: type[Exception], match: str) -> None:
-    set_up(adata)
-    with pytest.raises(exception, match=match):
-        PairedVAE(adata, **init)
-
-
-REFUSED_AT_TRAIN = [
-    ({"max_epochs": 0}, ValueError, "`max_epochs=0` is out of range"),
-    ({"max_epochs": 2.0}, TypeError, "`max_epochs=2.0` is a float"),
-    ({"train_size": 0}, ValueError, "`train_size=0` is out of range"),
-    ({"train_size": 1.2}, ValueError, "`train_size=1.2` is out of range"),
-    ({"train_size": 0.9, "validation_size": 0.2}, ValueError, "`validation_size=0.2`"),
-    ({"validation_size": -0.1}, ValueError, "`validation_size=-0.1`"),
-    ({"batch_size": 2}, ValueError, "`batch_size=2` is out of range"),
-    ({"plan_kwargs": {"n_epochs_kl_warmup": 5}}, TypeError, "n_epochs_kl_warmup.*`kl_ramp`"),
-    ({"plan_kwargs": {"n_steps_kl_warmup": 5}}, TypeError, "n_steps_kl_warmup.*`kl_ramp`"),
-    ({"plan_kwargs": {"learning_rate": 0.1}}, TypeError, "learning_rate"),
-]
-
-
-@pytest.mark.parametrize(("options", "exception", "match"), REFUSED_AT_TRAIN)
-def test_train_refuses(
-    adata: AnnData, options: dict, exception: type[Exception], match: str
-) -> None:
-    set_up(adata)
-    model = PairedVAE(adata, alignment="none")
-    with pytest.raises(exception, match=match):
-        model.train(**{"max_epochs": 1, "accelerator": "cpu", **options})
-    assert not model.is_trained
-
-
 # Refused when a model is asked
 
 
