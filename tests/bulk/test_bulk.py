@@ -291,10 +291,10 @@ def test_the_order_and_number_of_genes_do_not_matter(
 
 
 def test_samples_in_another_order(
-    model: BulkDeconvolution, data: Data, result: BulkResult
+    model: BulkDeconvolution, data: Data, brief_result: BulkResult
 ) -> None:
-    found = model.get_proportions(data.bulk[::-1], **QUICK)  # a view
-    pd.testing.assert_frame_equal(found[::-1], result.proportions, atol=1e-3)
+    found = model.get_proportions(data.bulk[::-1], **BRIEF)  # a view
+    pd.testing.assert_frame_equal(found[::-1], brief_result.proportions, atol=1e-3)
 
 
 FORMS = {
@@ -488,7 +488,7 @@ def test_measured_fractions_with_gaps(model: BulkDeconvolution, data: Data) -> N
     assert errors[2] < 0.6 * errors[0]
 
 
-def test_measured_groups(model: BulkDeconvolution, data: Data, result: BulkResult) -> None:
+def test_measured_groups(model: BulkDeconvolution, data: Data, brief_result: BulkResult) -> None:
     measured = pd.DataFrame(
         {
             "lymphocytes": data.truth[["B", "NK", "T"]].sum(axis=1) / 2,
@@ -496,8 +496,8 @@ def test_measured_groups(model: BulkDeconvolution, data: Data, result: BulkResul
         }
     )[3:5]
     groups = {"lymphocytes": ["B", "NK", "T"]}
-    found = model.get_proportions(data.bulk, **QUICK, measured=measured, groups=groups)
-    plain = result.proportions
+    found = model.get_proportions(data.bulk, **BRIEF, measured=measured, groups=groups)
+    plain = brief_result.proportions
     pd.testing.assert_series_equal(found["DC"], plain["DC"])
     lymphocytes = ["B", "NK", "T"]
     ratio = found[lymphocytes] / plain[lymphocytes]
@@ -604,40 +604,50 @@ def studies(data: Data) -> AnnData:
 
 
 @pytest.fixture(scope="module")
-def singles(studies: AnnData, data: Data) -> list[BulkResult]:
-    return [m.deconvolve(data.bulk, **BRIEF) for m in of_studies(studies)]
-
-
 def of_studies(studies: AnnData) -> list[BulkDeconvolution]:
     parts = [studies[studies.obs["study"] == name].copy() for name in ("p", "q")]
     return [train(part, min_cells_per_type=5) for part in parts]
 
 
+@pytest.fixture(scope="module")
+def of_both(studies: AnnData) -> BulkDeconvolution:
+    return train(studies, {"batch_key": "study"}, min_cells_per_type=5)
+
+
+@pytest.fixture(scope="module")
+def singles(of_studies: list[BulkDeconvolution], data: Data) -> list[BulkResult]:
+    return [m.deconvolve(data.bulk, **BRIEF) for m in of_studies]
+
+
 @pytest.mark.slow
-def test_an_average_is_better_than_its_parts(studies: AnnData, data: Data) -> None:
-    results = [m.deconvolve(data.bulk, **QUICK, interval=None) for m in of_studies(studies)]
+def test_an_average_is_better_than_its_parts(
+    of_studies: list[BulkDeconvolution], data: Data
+) -> None:
+    results = [m.deconvolve(data.bulk, **QUICK, interval=None) for m in of_studies]
     tables = [r.proportions.reindex(columns=TYPES, fill_value=0) for r in results]
     average = BulkResult.average(results)
     assert error(average.proportions, data.truth) < np.mean([error(t, data.truth) for t in tables])
 
 
-def test_studies_are_averaged(studies: AnnData, singles: list[BulkResult], data: Data) -> None:
-    model = train(studies, {"batch_key": "study"}, min_cells_per_type=5)
-    found = model.deconvolve(data.bulk, **BRIEF)
+def test_studies_are_averaged(
+    of_both: BulkDeconvolution, singles: list[BulkResult], data: Data
+) -> None:
+    found = of_both.deconvolve(data.bulk, **BRIEF)
     expected = BulkResult.average(singles)
     for name in ("proportions", "lower", "upper", "mrna_fractions", "quality"):
         pd.testing.assert_frame_equal(getattr(found, name), getattr(expected, name))
     np.testing.assert_array_equal(found.draws, expected.draws)
-    assert found.proportions.columns.tolist() == TYPES == model.types
+    assert found.proportions.columns.tolist() == TYPES == of_both.types
     assert found.draws.shape == (1200, 7, 5)
 
 
-def test_measured_types_that_a_study_lacks(studies: AnnData, data: Data) -> None:
+def test_measured_types_that_a_study_lacks(
+    of_both: BulkDeconvolution, of_studies: list[BulkDeconvolution], data: Data
+) -> None:
     options = BRIEF | {"interval": None}
-    both = train(studies, {"batch_key": "study"}, min_cells_per_type=5)
-    found = both.deconvolve(data.bulk, **options, measured=data.truth[:2])
+    found = of_both.deconvolve(data.bulk, **options, measured=data.truth[:2])
     singles = []
-    for single in of_studies(studies):
+    for single in of_studies:
         measured = data.truth[:2][single.types]
         singles.append(single.deconvolve(data.bulk, **options, measured=measured))
     expected = BulkResult.average(singles)
@@ -701,14 +711,14 @@ def test_a_bad_reference_shows_as_disagreement(data: Data, result: BulkResult) -
 
 
 def test_a_result_is_read_without_another_fit(
-    model: BulkDeconvolution, data: Data, result: BulkResult, monkeypatch: pytest.MonkeyPatch
+    model: BulkDeconvolution, data: Data, brief_result: BulkResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quick = model.get_proportions(data.bulk, **QUICK)
+    result, found = brief_result, model.get_proportions(data.bulk, **BRIEF)
     monkeypatch.setattr(BulkDeconvolution, "deconvolve", None)
     assert model.get_proportions(result) is result.proportions
     assert model.get_mrna_fractions(result) is result.mrna_fractions
     assert model.get_fit_quality(result) is result.quality
-    pd.testing.assert_frame_equal(quick, result.proportions)
+    pd.testing.assert_frame_equal(found, result.proportions)
     with pytest.raises(ValueError, match=r"\['cell_size'\] are options of `deconvolve`"):
         model.get_proportions(result, cell_size="none")
 
@@ -890,8 +900,10 @@ def test_figures_take_an_average(singles: list[BulkResult]) -> None:
     plt.close("all")
 
 
-def test_what_was_asked_is_kept(model: BulkDeconvolution, data: Data, result: BulkResult) -> None:
+def test_what_was_asked_is_kept(
+    model: BulkDeconvolution, data: Data, brief_result: BulkResult
+) -> None:
     asked = {"method": "joint", "likelihood": "robust", "unknown": False, "n_measured": 0}
-    assert asked.items() <= result.quality.attrs.items()
-    found = model.deconvolve(data.bulk, **QUICK, interval=None, measured=data.truth[:2])
+    assert asked.items() <= brief_result.quality.attrs.items()
+    found = model.deconvolve(data.bulk, **BRIEF, interval=None, measured=data.truth[:2])
     assert found.quality.attrs["n_measured"] == 2
