@@ -191,7 +191,7 @@ def arguments() -> argparse.Namespace:
     methods = [*METHODS, FULL_BATCH]
     parser = benchmark_parser(__doc__, "confounder", parts=PARTS, methods=methods)
     parser.add_argument("--n-seeds", type=int, help="at most so many, from 100; default: all")
-    parser.add_argument("--quick", action="store_true", help="one seed, a set of each part")
+    parser.add_argument("--quick", action="store_true", help="one seed, a set of most parts")
     args = parsed(parser, "confounder")
     if args.quick:
         args.n_seeds = 1
