@@ -16,7 +16,7 @@ KERNEL_TESTS := tests/test_anchors.py tests/bulk/test_joint_fit.py \
     $(addprefix tests/confounder/test_, confounder_solvers.py effects.py glm.py)
 AVX2 := OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2
 
-.PHONY: demo test test-slow test-kernels lint imports docs tutorials package clean
+.PHONY: demo test test-slow test-kernels benchmarks lint imports docs tutorials package clean
 
 demo: $(VENV)/.package
 	$(BIN)/scovert demo -o demo --overwrite
@@ -30,6 +30,12 @@ test-slow: $(VENV)/.test
 test-kernels: $(VENV)/.test
 	$(AVX2) $(BIN)/pytest $(KERNEL_TESTS)
 	ATEN_CPU_CAPABILITY=default $(BIN)/pytest $(KERNEL_TESTS)
+
+# Smoke runs, whose numbers mean nothing; that of bulk needs the data of benchmarks/README.md.
+benchmarks: $(addprefix benchmark-, paired confounder speed bulk)
+
+benchmark-%: $(VENV)/.package
+	$(BIN)/python -m benchmarks.$* --quick
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

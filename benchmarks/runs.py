@@ -276,4 +276,5 @@ def finish(args: argparse.Namespace, report: Callable[[list[dict]], str], failur
     text = report(list(stored(args.results).values()))
     args.out.write_text(text)
     print(f"\n{text}")
-    sys.exit(f"{failures} runs failed." if failures else 0)
+    if failures:
+        sys.exit(f"{failures} runs failed.")

@@ -1,6 +1,6 @@
 """LatentConfounder and its peers, fitted to the same data; prints goals and tables in Markdown.
 
-    python -m benchmarks.confounder --quick                     # smoke run: two seeds
+    python -m benchmarks.confounder --quick                     # smoke run: one seed, few sets
     python -m benchmarks.confounder --jobs 2                    # continues a run that was stopped
     python -m benchmarks.confounder --parts donors arms         # only these; the others stay
     python -m benchmarks.confounder --methods auto oracle       # only these
@@ -14,15 +14,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from functools import partial
 
 import pandas as pd
 
 from benchmarks.confounder.fits import fit
 from benchmarks.confounder.goals import GOALS, Results
 from benchmarks.confounder.methods import CAUSARRAY_VERSION, METHODS, make_causarray_environment
-from benchmarks.confounder.scaling import SIZES
-from benchmarks.confounder.scenarios import PARTS, SCENARIOS
+from benchmarks.confounder.scenarios import FULL_BATCH, PARTS, QUICK, SCENARIOS
 from benchmarks.data import is_missing
 from benchmarks.goals import goal_lines
 from benchmarks.runs import (
@@ -38,8 +36,7 @@ from benchmarks.runs import (
     run_tasks,
 )
 
-FIRST_SEED, QUICK_SEEDS, SCALING_SEEDS = 100, 2, 1
-FULL_BATCH = "full_batch"  # the method of the part on scaling
+FIRST_SEED = 100
 PEERS = ("causarray", "causarray, tight")
 
 COLUMNS = {  # of the tables: heading and digits
@@ -91,22 +88,14 @@ warmup=50, patience=20`.
 """
 
 
-def tasks_of(args: argparse.Namespace) -> list[list[Task]]:
+def tasks_of(args: argparse.Namespace) -> Iterator[list[Task]]:
     """List the fits that were asked for and can be done, by data set."""
-    return [list(group) for part in args.parts for group in _groups(part, args)]
-
-
-def _groups(part: str, args: argparse.Namespace) -> Iterator[list[Task]]:
-    if part == "scaling":
-        for name in SIZES:
-            for seed in range(FIRST_SEED, FIRST_SEED + SCALING_SEEDS):
-                yield [Task(name, FULL_BATCH, seed)]
-        return
     for name, scenario in SCENARIOS.items():
-        if scenario.part != part or is_missing(name, scenario.file):
+        is_wanted = scenario.part in args.parts and (name in QUICK or not args.quick)
+        if not is_wanted or is_missing(name, scenario.file):
             continue
-        n_seeds = min(scenario.n_seeds, args.n_seeds or scenario.n_seeds)
         methods = [m for m in scenario.methods if m in args.methods]
+        n_seeds = min(scenario.n_seeds, args.n_seeds or scenario.n_seeds)
         for seed in range(FIRST_SEED, FIRST_SEED + n_seeds):
             yield [Task(name, method, seed) for method in methods]
 
@@ -119,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     made_with = run_facts("scipy") | {"causarray": CAUSARRAY_VERSION}
     return run_tasks(
         groups,
-        partial(fit, quick=args.quick),
+        fit,
         args,
         made_with=made_with | {"threads per fit": str(args.threads)},
         summary=lambda result: f"{result.get('choice', '')}: {in_words(result, COLUMNS)}",
@@ -143,7 +132,7 @@ def goals(part: str, rows: pd.DataFrame) -> str:
 def tables(part: str, rows: pd.DataFrame) -> Iterator[str]:
     """One table for each scenario; of the part on scaling one for all."""
     if part == "scaling":
-        yield table(rows, "scenario", list(SIZES))
+        yield table(rows, "scenario", [*SCENARIOS])
         return
     for name, scenario in SCENARIOS.items():
         own = rows[rows["scenario"] == name]
@@ -199,12 +188,14 @@ def knock_outs(rows: pd.DataFrame) -> str:
 
 
 def arguments() -> argparse.Namespace:
-    parser = benchmark_parser(__doc__, "confounder", parts=PARTS, methods=METHODS)
+    methods = [*METHODS, FULL_BATCH]
+    parser = benchmark_parser(__doc__, "confounder", parts=PARTS, methods=methods)
     parser.add_argument("--n-seeds", type=int, help="at most so many, from 100; default: all")
-    parser.add_argument("--quick", action="store_true", help="two seeds, few cells for scaling")
+    parser.add_argument("--quick", action="store_true", help="one seed, a set of most parts")
     args = parsed(parser, "confounder")
     if args.quick:
-        args.n_seeds = args.n_seeds or QUICK_SEEDS
+        args.n_seeds = 1
+        args.methods = [method for method in args.methods if method not in PEERS]
     return args
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.confounder.scaling import SIZES, measure_size
+from benchmarks.confounder.scaling import measure_size
 from benchmarks.confounder.scenarios import SCENARIOS
 from benchmarks.confounder.scores import score
 from benchmarks.runs import Task
@@ -10,8 +10,9 @@ from benchmarks.runs import Task
 __all__ = ["fit"]
 
 
-def fit(task: Task, *, quick: bool = False) -> dict:
+def fit(task: Task) -> dict:
     """Fit one method to the data of a scenario and a seed, and score it."""
-    if task.scenario in SIZES:
-        return {"part": "scaling"} | measure_size(task.scenario, task.seed, quick=quick)
-    return {"part": SCENARIOS[task.scenario].part} | score(*task)
+    part = SCENARIOS[task.scenario].part
+    if part == "scaling":
+        return {"part": part} | measure_size(task.scenario, task.seed)
+    return {"part": part} | score(*task)

@@ -18,15 +18,15 @@ import scvi
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control, mannwhitneyu
 
-from benchmarks.confounder.scenarios import (
+from benchmarks.confounder.cases import (
     MAX_CONTROL_EFFECT,
     MIN_CONTROL_P,
     N_CONTROLS,
     Case,
     Columns,
-    case_of,
     log_normalised,
 )
+from benchmarks.confounder.scenarios import case_of
 from benchmarks.runs import environment
 from scovert.model import LatentConfounder
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import resource
-import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -33,13 +31,11 @@ SIZES = {  # cells, genes, and whether a converged float64 fit is made to compar
     "100,000 x 2,000": (100_000, 2_000, False),
 }
 CONVERGED = 1e-4
-QUICK_CELLS = 1_000
 
 
-def measure_size(name: str, seed: int, *, quick: bool) -> dict:
+def measure_size(name: str, seed: int) -> dict:
     """Simulate cells, fit five confounders, and return CPU seconds and memory."""
     n_cells, n_genes, compare = SIZES[name]
-    n_cells = min(n_cells, QUICK_CELLS) if quick else n_cells
     with TemporaryDirectory() as folder:
         path = f"{folder}/cells.h5ad"
         _in_new_process(_write, path, n_cells, n_genes, seed)
@@ -149,7 +145,3 @@ def _compare(path: str) -> dict:
         found[f"distance_{identification}"] = float(distance.median())
         found[f"distance_{identification}_worst"] = float(distance.max())
     return found
-
-
-if __name__ == "__main__":
-    print(json.dumps(measure_size(sys.argv[1], 100, quick=False)))

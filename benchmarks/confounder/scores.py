@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from scipy.stats import norm, spearmanr
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.confounder.cases import FAKE, Case
 from benchmarks.confounder.methods import METHODS
-from benchmarks.confounder.scenarios import FAKE, SCENARIOS, Case, case_of
+from benchmarks.confounder.scenarios import SCENARIOS, case_of
 
 __all__ = ["score"]
 

@@ -142,6 +142,7 @@ def arguments() -> argparse.Namespace:
     args = parsed(parser, "paired")
     if args.quick:
         args.scenarios, args.seeds = ["two_batches"], args.seeds[:1]
+        args.methods = [method for method in args.methods if method != "Scanorama"]
     return args
 
 
