@@ -12,6 +12,7 @@ import pytest
 import scvi
 from anndata import AnnData
 
+from _autoencoder import CountAutoencoder
 from scovert.model import BulkDeconvolution, LatentConfounder, PairedVAE
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
@@ -48,7 +49,13 @@ def bulk(adata: AnnData) -> BulkDeconvolution:
     return BulkDeconvolution(adata, min_cells_per_type=6, signature="prototype_vae")
 
 
+def autoencoder(adata: AnnData) -> CountAutoencoder:
+    CountAutoencoder.setup_anndata(adata)
+    return CountAutoencoder(adata)
+
+
 TRAININGS = {
+    "a model of a few lines": ("make_toy", autoencoder, {"max_epochs": 6}),
     "paired": ("make_toy", paired, {"max_epochs": 6, "batch_size": 16}),
     "amortized": ("make_treated", confounder, {"solver": "amortized", "max_epochs": 6}),
     "alternating": ("make_treated", confounder, {"solver": "alternating", "max_epochs": 4}),
