@@ -107,7 +107,7 @@ class CountAutoencoder(SaveLoadMixin, BaseModelClass):
     ) -> None:
         check_unchanged(self, every_value=True)
         asked = facts_of(self) | {"max_epochs": max_epochs, "batch_size": batch_size}
-        resumable = Resumable.open(checkpoint_dir, settings.seed, asked)
+        resumable = Resumable.open(checkpoint_dir, settings.seed, asked, trainer_kwargs)
         cells = read_query(self, None)[1]
         rows = split_rows(len(cells), 0.1, np.random.default_rng(resumable.seed))
         data, plan = ShuffledData(cells, *rows, batch_size=batch_size), Plan(self.module)
