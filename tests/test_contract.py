@@ -24,6 +24,7 @@ import torch
 from anndata import AnnData
 from scipy import sparse
 
+from _autoencoder import CountAutoencoder
 from _input import SHORT, assert_same_anndata, with_other_genes
 from scovert.model import (
     BulkBudget,
@@ -207,6 +208,16 @@ MODELS = {
     ),
     "bulk, studies": bulk(setup={"batch_key": "study"}),
     "bulk, prototypes": bulk(signature="prototype_vae"),
+    "a model of a few lines": Case(
+        cls=CountAutoencoder,
+        stem="counts_ae",
+        toy="make_toy",
+        setup={},
+        init={"n_latent": 3},
+        getters={LATENT: 3, MEANS: "genes"},
+        slots={"obsm/X_{}": LATENT, "layers/{}": MEANS},
+        batched=(LATENT, MEANS),
+    ),
 }
 TYPICAL = {
     name: MODELS[name]

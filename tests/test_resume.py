@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import scvi
 from anndata import AnnData
 
+from _autoencoder import CountAutoencoder
 from scovert.model import BulkDeconvolution, LatentConfounder, PairedVAE
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
@@ -48,7 +50,13 @@ def bulk(adata: AnnData) -> BulkDeconvolution:
     return BulkDeconvolution(adata, min_cells_per_type=6, signature="prototype_vae")
 
 
+def autoencoder(adata: AnnData) -> CountAutoencoder:
+    CountAutoencoder.setup_anndata(adata)
+    return CountAutoencoder(adata)
+
+
 TRAININGS = {
+    "a model of a few lines": ("make_toy", autoencoder, {"max_epochs": 6}),
     "paired": ("make_toy", paired, {"max_epochs": 6, "batch_size": 16}),
     "amortized": ("make_treated", confounder, {"solver": "amortized", "max_epochs": 6}),
     "alternating": ("make_treated", confounder, {"solver": "alternating", "max_epochs": 4}),
@@ -83,7 +91,7 @@ def test_training_that_was_cut_off_ends_with_the_same_numbers(
     with pytest.raises(ConnectionError):
         train(checkpoint_dir=tmp_path, callbacks=[Cut(epoch)])
     assert list(tmp_path.glob("*training.scovert"))
-    again = train(checkpoint_dir=tmp_path)
+    again = train(checkpoint_dir=tmp_path, callbacks=[pl.Callback()])  # which changes nothing
     expected, found = whole.module.state_dict(), again.module.state_dict()
     assert expected.keys() == found.keys()
     for name, value in expected.items():
@@ -108,3 +116,23 @@ def test_a_folder_of_other_training_is_refused(
     longer = options | {"max_epochs": options["max_epochs"] + 1}
     with pytest.raises(ValueError, match="asked for otherwise.*max_epochs"):
         make(make_adata()).train(**longer, **QUIET, checkpoint_dir=tmp_path)
+
+
+class Interrupt(pl.Callback):
+    """Press Ctrl-C in the second epoch."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        if trainer.current_epoch == 1:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(("toy", "make", "options"), TRAININGS.values(), ids=TRAININGS.keys())
+def test_ctrl_c_ends_training_with_a_model(
+    request: pytest.FixtureRequest, toy: str, make: Callable[[AnnData], Any], options: dict
+) -> None:
+    model = make(request.getfixturevalue(toy)())
+    with pytest.warns(UserWarning, match="interrupted in epoch 1"):
+        model.train(**options, **QUIET, callbacks=[Interrupt()])
+    assert model.is_trained
+    assert max(len(frame) for frame in model.history.values()) < options["max_epochs"]
+    model.check()

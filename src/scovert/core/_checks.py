@@ -104,14 +104,7 @@ def check_distributed(
 
 def check_layer(adata: AnnData, layer: str | None, name: str = "adata") -> str:
     """Return how to name the matrix of counts, or refuse a layer that does not exist."""
-    if not isinstance(adata, AnnData):
-        raise TypeError(f"`{name}` is a {type(adata).__name__}. Pass an AnnData.")
-    if 0 in adata.shape:
-        rows = "samples" if name == "bulk" else "cells"
-        raise ValueError(
-            f"`{name}` has {adata.n_obs} {rows} and {adata.n_vars} genes. Both are needed: look "
-            "at the filters that it went through."
-        )
+    _check_table(adata, name)
     what = "raw counts" if name == "adata" else "counts or TPM"
     if layer is not None and not isinstance(layer, str):
         raise TypeError(f"`layer` is a {type(layer).__name__}. Pass the name of a layer.")
@@ -129,6 +122,24 @@ def check_layer(adata: AnnData, layer: str | None, name: str = "adata") -> str:
         f"`layer={layer!r}` is not in `{name}.layers` (there are: {there}). Name the layer that "
         f"holds {what}{others}, or leave `layer` out if they are in `{name}.X`."
     )
+
+
+def _check_table(adata: object, name: str) -> None:
+    """Refuse what is no AnnData with cells and genes whose ``obs`` is in memory."""
+    if not isinstance(adata, AnnData):
+        raise TypeError(f"`{name}` is a {type(adata).__name__}. Pass an AnnData.")
+    if not isinstance(adata.obs, pd.DataFrame):
+        raise TypeError(
+            f"`{name}.obs` is a {type(adata.obs).__name__}, which is not in memory. Read it, "
+            f"`{name}.obs = {name}.obs.to_memory()`, and `{name}.var` alike: the counts may stay "
+            "where they are."
+        )
+    if 0 in adata.shape:
+        rows = "samples" if name == "bulk" else "cells"
+        raise ValueError(
+            f"`{name}` has {adata.n_obs} {rows} and {adata.n_vars} genes. Both are needed: look "
+            "at the filters that it went through."
+        )
 
 
 def _check_raw(adata: AnnData, name: str) -> str:

@@ -9,11 +9,13 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 from anndata.abc import CSCDataset, CSRDataset
+from anndata.compat import DaskArray
 from numpy.typing import NDArray
 
 __all__ = [
     "BLOCK",
     "RAW",
+    "LazyRows",
     "StoredRows",
     "as_csr",
     "as_rows",
@@ -47,8 +49,10 @@ def get_counts(adata: AnnData, layer: str | None) -> object:
     counts = find_matrix(adata, layer)
     if isinstance(counts, CSCDataset):  # rows cannot be read from it
         counts = counts.to_memory()
-    if sp.issparse(counts) or isinstance(counts, np.ndarray):
+    if is_in_memory(counts):
         return as_rows(counts)
+    if isinstance(counts, DaskArray):
+        return LazyRows(counts)
     return StoredRows(counts) if isinstance(counts, CSRDataset) else counts
 
 
@@ -84,6 +88,24 @@ class StoredRows:
         return sp.csr_matrix(stored, shape=(stop - start, n_columns))
 
 
+class LazyRows:
+    """Dask array of dense or sparse chunks, of which some rows are computed at a time.
+
+    Parameters
+    ----------
+    array
+        What anndata makes of a matrix that it opens lazily, or any other.
+    """
+
+    def __init__(self, array: DaskArray) -> None:
+        self.array, self.dtype = array, array.dtype
+        self.shape: tuple[int, int] = tuple(array.shape)
+
+    def __getitem__(self, rows: slice | NDArray) -> NDArray | sp.csr_matrix:
+        """Compute some rows."""
+        return as_rows(self.array[rows].compute())
+
+
 def as_rows(counts: NDArray | sp.spmatrix) -> NDArray | sp.csr_matrix:
     """Return a matrix in memory with fast access to rows: dense, or CSR without duplicates."""
     if not sp.issparse(counts):
@@ -108,9 +130,11 @@ def is_in_memory(counts: object) -> bool:
     return sp.issparse(counts) or isinstance(counts, np.ndarray)
 
 
-def row_blocks(counts: object, size: int = BLOCK) -> Iterator[tuple[int, NDArray | sp.csr_matrix]]:
+def row_blocks(
+    counts: object, size: int | None = None
+) -> Iterator[tuple[int, NDArray | sp.csr_matrix]]:
     """Go through the rows: the first row of a block, and the block in memory."""
-    for rows in row_slices(counts.shape[0], size):
+    for rows in row_slices(counts.shape[0], size or BLOCK):
         yield rows.start, as_rows(counts[rows])
 
 

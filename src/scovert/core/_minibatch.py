@@ -99,6 +99,8 @@ def over_minibatches(
     adata: AnnData | None = None,
     indices: ArrayLike | None = None,
     batch_size: int | None = None,
+    *,
+    columns: Callable[[AnnData], dict[str, NDArray]] = lambda _: {},
 ) -> tuple[NDArray, pd.Index]:
     """Compute an array of cells minibatch by minibatch.
 
@@ -114,6 +116,9 @@ def over_minibatches(
         Rows of `adata`, in the order of the result, or a mask.
     batch_size
         Cells in a minibatch; the result does not depend on it.
+    columns
+        Function from an AnnData to what is known of its cells besides the columns that were set
+        up, see :meth:`~scovert.core.dataloaders._cells.Cells.with_columns`.
 
     Returns
     -------
@@ -123,6 +128,7 @@ def over_minibatches(
     if batch_size is not None:
         check_number("batch_size", batch_size, 1, whole=True)
     adata, cells = read_query(model, adata)
+    cells = cells.with_columns(**columns(adata))
     rows = select_rows(indices, len(cells))
     size = batch_size or settings.batch_size
     model.module.eval()

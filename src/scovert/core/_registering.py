@@ -130,12 +130,11 @@ def fingerprint(adata: AnnData, layer: str | None) -> str:
 
 def facts_of(model: BaseModelClass) -> dict[str, object]:
     """Return what tells a model and all that it reads, for the state of its training."""
-    setup = model.registry["setup_args"]
     state = model.registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]
     return {
         "model": model._model_summary_string,
-        "setup": setup,
-        "cells": fingerprint(model.adata, setup["layer"]),
+        "setup": model.registry["setup_args"],
+        "counts": state[COUNTS],
         "columns": state[COLUMNS],
     }
 

@@ -150,16 +150,29 @@ class _Epoch:
         cells, is_drawn = self.data.cells, np.zeros(len(self.data.cells), bool)
         is_drawn[self.rows] = True
         seed = int(torch.randint(2**62, ())) if self.data.rng is None else self.data.rng
-        windows = random_windows(len(cells), np.random.default_rng(seed))
-        drawn = [np.flatnonzero(is_drawn[rows_of_window(w, len(cells))]) for w in windows]
-        share = np.cumsum([len(rows) for rows in drawn]) / len(self.rows)
-        ends = [0, *np.round(share * self.n_steps).astype(int).tolist()]
-        for i, starts in enumerate(windows):
-            if ends[i] == ends[i + 1]:
-                continue
+        n_read, done = 0, 0
+        for starts in self._windows(is_drawn, np.random.default_rng(seed)):
+            drawn = np.flatnonzero(is_drawn[rows_of_window(starts, len(cells))])
+            n_read += len(drawn)
+            n_steps = n_read * self.n_steps // len(self.rows) - done
             tensors = CellTensors(read_window(cells, starts), self.data.device)
-            for some in np.array_split(self.data.shuffled(drawn[i]), ends[i + 1] - ends[i]):
+            for some in np.array_split(self.data.shuffled(drawn), n_steps):
                 yield tensors.minibatch(some, len(some))
+            done += n_steps
+
+    def _windows(self, is_drawn: NDArray, rng: np.random.Generator) -> list[NDArray]:
+        """Deal the blocks to windows that make one step at least."""
+        windows: list[NDArray] = [np.empty(0, int)]
+        n_drawn = 0
+        for starts in random_windows(len(is_drawn), rng):
+            if n_drawn >= self.data.batch_size:
+                windows.append(np.empty(0, int))
+                n_drawn = 0
+            windows[-1] = np.sort(np.append(windows[-1], starts))
+            n_drawn += int(is_drawn[rows_of_window(starts, len(is_drawn))].sum())
+        if n_drawn < self.data.batch_size and len(windows) > 1:
+            windows[-2:] = [np.sort(np.concatenate(windows[-2:]))]
+        return windows
 
 
 class _InOrder:

@@ -17,6 +17,8 @@ from scovert.core.training._plan import Plan
 __all__ = ["Checkpoint", "Resumable"]
 
 TRAINING_FILE = "training.scovert"
+CHANGES_RESULT = ("early_stopping", "gradient_clip", "max_epochs", "precision")
+"""How options of the trainer begin on which the result depends."""
 STOPPING = ("wait_count", "stopped_epoch", "_current_step")  # of scvi-tools' early stopping
 
 
@@ -43,10 +45,15 @@ class Resumable:
 
     @classmethod
     def open(
-        cls, folder: str | os.PathLike | None, seed: int | None, settings: dict[str, object]
+        cls,
+        folder: str | os.PathLike | None,
+        seed: int | None,
+        settings: dict[str, object],
+        trainer_kwargs: dict[str, object],
     ) -> Resumable:
         """Look what is in a folder, and refuse one with other training or a finished model."""
-        settings = {name: repr(value) for name, value in (settings | {"seed": seed}).items()}
+        options = {k: v for k, v in trainer_kwargs.items() if k.startswith(CHANGES_RESULT)}
+        settings = {name: repr(v) for name, v in (settings | options | {"seed": seed}).items()}
         drawn = int(torch.randint(2**31, ())) if seed is None else seed
         resumable = cls(None if folder is None else Path(folder), drawn, settings)._continued()
         if folder is None or any(resumable.folder.glob(f"*{TRAINING_FILE}")):

@@ -223,7 +223,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         check_known("BulkDeconvolution.train", trainer_kwargs, known, TRAINER_OPTIONS)
         check_unchanged(self, every_value=True)
         self.seed_ = settings.seed or 0
-        resumable = Resumable.open(checkpoint_dir, self.seed_, facts_of(self) | trainer_kwargs)
+        resumable = Resumable.open(checkpoint_dir, self.seed_, facts_of(self), trainer_kwargs)
         learning = Learning(
             self.n_states,
             self.signature,

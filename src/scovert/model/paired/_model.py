@@ -71,8 +71,6 @@ __all__ = ["PairedVAE"]
 logger = logging.getLogger(__name__)
 
 MIN_EPOCHS, MIN_STEPS = 30, 600
-CHANGES_RESULT = ("early_stopping", "gradient_clip", "precision")
-"""How options of the trainer begin on which the result depends."""
 
 TRAIN_OPTIONS = (
     "max_epochs",
@@ -352,9 +350,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             "split": (train_size, validation_size, batch_size),
             "early_stopping": early_stopping,
             "plan_kwargs": plan_kwargs,
-            "trainer": {k: v for k, v in trainer_kwargs.items() if k.startswith(CHANGES_RESULT)},
         }
-        resumable = Resumable.open(checkpoint_dir, settings.seed, asked)
+        resumable = Resumable.open(checkpoint_dir, settings.seed, asked, trainer_kwargs)
         cells = self._read()
         train, validation = split_cells(cells.batch, train_size, validation_size, resumable.seed)
         anchors = self._find_anchors(cells, train, resumable.seed)

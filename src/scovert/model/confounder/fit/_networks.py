@@ -76,10 +76,10 @@ class NetworkTraining(NamedTuple):
 
     def resumable(self, model: BaseModelClass, seed: int) -> Resumable:
         """Look what is in the folder for the state of training, if there is one."""
-        about = ("solver", "max_epochs", "batch_size")
-        options = {k: v for k, v in self.options.items() if k not in ("checkpoint_dir", "logger")}
-        asked = facts_of(model) | {name: getattr(self, name) for name in about} | options
-        return Resumable.open(self.options.get("checkpoint_dir"), seed, asked)
+        own = {k: self.options[k] for k in ("lr", *OF_ALTERNATING) if k in self.options}
+        sizes = {"max_epochs": self.max_epochs, "batch_size": self.batch_size}
+        asked = facts_of(model) | {"solver": self.solver} | sizes | own
+        return Resumable.open(self.options.get("checkpoint_dir"), seed, asked, self.options)
 
     def run(
         self,
