@@ -83,8 +83,11 @@ class BulkResult:
         and what was asked: ``method``, ``likelihood``, ``unknown``, ``n_measured``. Genes are
         shared if they are neither ribosomal nor mitochondrial, and have more than 10 counts in the
         reference.
-    draws
-        Draws that the intervals are quantiles of, shape ``(n_draws, n_samples, n_types)``.
+    draws, relative_draws
+        Draws that the intervals, and those without the shared error, are quantiles of, shape
+        ``(n_draws, n_samples, n_types)``.
+    interval
+        Probability of the intervals; `None` if none were asked for.
     history
         ``"objective"`` by step: negative log posterior, or the loss of the network.
     fits
@@ -177,7 +180,7 @@ class BulkResult:
         if self.lower is not None:
             tables |= {"mean lower %": self.lower, "mean upper %": self.upper}
         means = pd.DataFrame({name: 100 * table.mean() for name, table in tables.items()})
-        return means.sort_values("mean %", ascending=False).round(1)
+        return means.sort_values("mean %", ascending=False, kind="stable").round(1)
 
     def to_frame(self) -> pd.DataFrame:
         """Return proportions and intervals as a tidy table, a row for every sample and type.

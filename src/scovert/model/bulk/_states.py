@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-__all__ = ["find_states"]
+__all__ = ["MIN_CELLS_PER_STATE", "N_STARTS", "find_states"]
 
 MIN_CELLS_PER_STATE = 25
 """A state has one of the type's cells in so many: fewer say too little of its profile."""

@@ -136,7 +136,7 @@ class PrototypeModule(BaseModuleClass):
         mean, theta = generative_outputs["px"].mu, generative_outputs["theta"]
         reconstruction = negative_binomial(mean, theta, counts)
         kl = kl_standard_normal(qz, free_bits=FREE_BITS)
-        to_prototype, to_cell = self._pulls(qz.mean, tensors[REGISTRY_KEYS.LABELS_KEY])
+        to_prototype, to_cell = self._to_nearest(qz.mean, tensors[REGISTRY_KEYS.LABELS_KEY])
         near = to_prototype.mean() + to_cell.mean()
         return LossOutput(
             loss=(reconstruction + kl_weight * kl).mean() + prototype_weight * near,
@@ -145,7 +145,7 @@ class PrototypeModule(BaseModuleClass):
             extra_metrics={"prototype": to_prototype.mean(), "cell": to_cell.mean()},
         )
 
-    def _pulls(self, mean: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    def _to_nearest(self, mean: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """Squared distances of cells to the nearest prototype of their type, and the reverse."""
         distance = self.distances(mean, label)
         is_present = distance.isfinite().any(0)

@@ -20,16 +20,21 @@ from scovert.core.dataloaders._shuffled import ShuffledData, split_rows
 from scovert.core.training._checkpoint import Resumable
 from scovert.core.training._plan import Plan
 from scovert.core.training._run import Networks, run
+from scovert.model.bulk._states import MIN_CELLS_PER_STATE, N_STARTS
 from scovert.model.bulk.variants._prototype_module import PrototypeModule
 
 __all__ = ["PrototypeFit", "PrototypePlan", "learn_prototypes"]
 
-MIN_CELLS_PER_PROTOTYPE = 25
 MAX_EPOCHS, CELL_VISITS = 400, 8_000_000
+"""Most epochs, and most times that cells are seen in all: minutes, whatever their number."""
 WARMUP_STEPS = 400
+"""Steps over which the weight of the divergence rises, before there are prototypes."""
 HELD_OUT = 0.1
+"""Share of the cells by whose loss training stops."""
 BATCH_SIZE, BLOCK = 128, 1024
-LEARNING_RATE, PROTOTYPE_RATE, N_STARTS = 2e-3, 1e-2, 5
+"""Cells of a step, and cells at once where nothing is learned."""
+LEARNING_RATE, PROTOTYPE_RATE = 2e-3, 1e-2
+"""Of Adam, for the networks and for the prototypes, which have to cross the latent space."""
 
 
 class PrototypeFit(NamedTuple):
@@ -98,7 +103,7 @@ def learn_prototypes(
     columns = {REGISTRY_KEYS.LABELS_KEY: codes[:, None], CELLS_KEY: np.arange(len(codes))[:, None]}
     cells = Cells(counts, columns, names=names)
     numbers = [
-        np.arange(max(1, min(n_states, n // MIN_CELLS_PER_PROTOTYPE))) for n in np.bincount(codes)
+        np.arange(max(1, min(n_states, n // MIN_CELLS_PER_STATE))) for n in np.bincount(codes)
     ]
     kind = np.repeat(np.arange(len(numbers)), [len(own) for own in numbers])
     if max_epochs is None:
