@@ -133,10 +133,19 @@ def test_a_result_is_labelled(result: BulkResult, data: Data, model: BulkDeconvo
         np.testing.assert_allclose(table.sum(axis=1), 1, rtol=1e-6)
     assert result.cell_sizes.index.tolist() == TYPES
     assert result.quality.index.equals(data.bulk.obs_names)
-    assert (result.quality["residual_sd"] > 0).all()
     objective = result.history["objective"]["objective"]
     assert objective.index.tolist() == list(range(250))
     assert objective.iloc[-1] < objective.iloc[0]
+
+
+def test_residuals_are_what_the_mixture_leaves_of_a_sample(result: BulkResult) -> None:
+    (fit,) = result.fits
+    joint, at = fit.joint, fit.profiles.informative
+    factor = np.exp(joint.shift + joint.scale[:, None])
+    mixed = joint.weights @ fit.profiles.shares[:, at] * 1e6 * factor
+    left = np.log(fit.cpm[:, at] + 10) - np.log(mixed + 10)
+    expected = 1.4826 * np.median(np.abs(left), axis=1)
+    np.testing.assert_allclose(result.quality["residual_sd"], expected, rtol=1e-3)
 
 
 def test_fractions_of_cells_are_those_of_rna_by_its_content(
