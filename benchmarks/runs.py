@@ -1,4 +1,4 @@
-"""The runs of a benchmark: options, processes, costs, and what is kept of them, in Markdown."""
+"""The runs of a benchmark: options, what is run, and what is kept of it, in Markdown."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
+
+from benchmarks.processes import limit_threads
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -53,70 +55,6 @@ def read_results(path: Path) -> list[dict]:
     """Results of a file, in their order; none if there is no file."""
     lines = path.read_text().splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
-
-
-def environment(package: str, number: str, *more: str) -> Path:
-    """Return the interpreter of an environment with a package, made when it is not there.
-
-    Parameters
-    ----------
-    package, number
-        Name and version.
-    more
-        Further requirements, for `pip`.
-    """
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    folder = cache / "scovert" / f"{package}-{number}"
-    python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        print(f"Installing {package} {number} into its own environment.", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        install = [python, "-m", "pip", "install", "--quiet", f"{package}=={number}", *more]
-        subprocess.run(install, check=True)
-        (folder / "complete").touch()
-    return python
-
-
-def costs_of(function: Callable[[], object]) -> tuple[object, dict[str, float]]:
-    """Call a function, and measure CPU seconds and the memory that it adds at its peak.
-
-    Processes that it starts count for the seconds only.
-
-    Parameters
-    ----------
-    function
-        Without arguments.
-
-    Returns
-    -------
-    What it returns; ``cpu`` in seconds, and on Linux ``gib``.
-    """
-    before, start = _start_of_peak(), sum(os.times()[:4])
-    result = function()
-    costs = {"cpu": sum(os.times()[:4]) - start}
-    if before is not None:
-        costs["gib"] = peak_memory() - before
-    return result, costs
-
-
-def _start_of_peak() -> float | None:
-    """Forget the peak so far, and return the memory in use; `None` where that is not possible."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return None
-    return _memory("VmRSS")
-
-
-def peak_memory() -> float:
-    """Most memory that this process had, in GiB; on Linux (``ru_maxrss`` counts its parent's)."""
-    return _memory("VmHWM")
-
-
-def _memory(name: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    kib = next(line.split()[1] for line in lines if line.startswith(f"{name}:"))
-    return float(kib) / 2**20
 
 
 def header(results: list[dict]) -> str:
@@ -188,12 +126,6 @@ def be_quiet() -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "scvi", "scovert"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
-
-
-def limit_threads(n_threads: int) -> None:
-    """Limit the threads of processes that are started from now on."""
-    for library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
-        os.environ[f"{library}_NUM_THREADS"] = str(n_threads)
 
 
 def not_stored(groups: Iterable[Group], path: Path) -> list[Group]:

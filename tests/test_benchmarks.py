@@ -2,10 +2,12 @@
 
 import argparse
 import importlib
+import sys
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -39,3 +41,11 @@ def test_runs_are_stored_once_and_failures_are_counted(tmp_path):
     assert run([tasks[2:]], methodcaller("no_such_method")) == 1
     assert list(stored(path)) == tasks[:2]
     assert stored(path)[tasks[1]]["made_with"] == {"torch": "0"}
+
+
+def test_a_script_of_another_interpreter_takes_and_returns_arrays():
+    from benchmarks.processes import call_in
+
+    script = "import sys, numpy as np; data = np.load(sys.argv[1]); np.savez(sys.argv[2], y=2 * data['x'])"
+    found = call_in(Path(sys.executable), script, {"x": np.arange(3)})
+    assert found["y"].tolist() == [0, 2, 4]

@@ -16,25 +16,16 @@ import argparse
 import sys
 from collections.abc import Iterator
 
+from benchmarks import runs
 from benchmarks.bulk.fits import fit
 from benchmarks.bulk.others import OTHERS, VERSIONS, interpreter
 from benchmarks.bulk.scenarios import METHODS, PARTS, QUICK, tasks_of_part
 from benchmarks.bulk.sets import FILES
 from benchmarks.bulk.tables import COLUMNS, report
 from benchmarks.data import first_missing
-from benchmarks.runs import (
-    Task,
-    benchmark_parser,
-    finish,
-    in_words,
-    not_stored,
-    parsed,
-    run_facts,
-    run_tasks,
-)
 
 
-def tasks_of(args: argparse.Namespace) -> Iterator[list[Task]]:
+def tasks_of(args: argparse.Namespace) -> Iterator[list[runs.Task]]:
     """List the runs that were asked for, each by itself."""
     for task in (task for part in args.parts for task in tasks_of_part(part)):
         is_wanted = task.method in args.methods and task.seed < args.n_seeds
@@ -44,24 +35,24 @@ def tasks_of(args: argparse.Namespace) -> Iterator[list[Task]]:
 
 def run(args: argparse.Namespace) -> int:
     """Run what is missing, and return the number of failures."""
-    groups = not_stored(tasks_of(args), args.results)
+    groups = runs.not_stored(tasks_of(args), args.results)
     for package in {OTHERS[task.method][0] for (task,) in groups if task.method in OTHERS}:
         interpreter(package)
-    made_with = run_facts("scikit-learn", "scipy") | VERSIONS
-    return run_tasks(
+    made_with = runs.run_facts("scikit-learn", "scipy") | VERSIONS
+    return runs.run_tasks(
         groups,
         fit,
         args,
         made_with=made_with | {"threads per run": str(args.threads)},
-        summary=lambda result: in_words(result, COLUMNS),
+        summary=lambda result: runs.in_words(result, COLUMNS),
     )
 
 
 def arguments() -> argparse.Namespace:
-    parser = benchmark_parser(__doc__, "bulk", parts=PARTS, methods=METHODS)
+    parser = runs.benchmark_parser(__doc__, "bulk", parts=PARTS, methods=METHODS)
     parser.add_argument("--n-seeds", type=int, default=5, help="at most so many, from 0")
     parser.add_argument("--quick", action="store_true", help="one seed, a set of each part")
-    args = parsed(parser, "bulk")
+    args = runs.parsed(parser, "bulk")
     if args.quick:
         args.n_seeds = 1
     return args
@@ -72,7 +63,7 @@ def main() -> None:
     if not args.table and (reason := first_missing(FILES)):
         sys.exit(f"Nothing was run: {reason}.")
     failures = 0 if args.table else run(args)
-    finish(args, report, failures)
+    runs.finish(args, report, failures)
 
 
 if __name__ == "__main__":

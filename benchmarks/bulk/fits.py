@@ -16,7 +16,8 @@ from benchmarks.bulk.scores import after_measured, errors, grouped
 from benchmarks.bulk.sets import Case
 from benchmarks.bulk.sizes import cells_of
 from benchmarks.bulk.speed import measure_speed
-from benchmarks.runs import Task, costs_of
+from benchmarks.processes import costs_of
+from benchmarks.runs import Task
 
 __all__ = ["fit"]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmarks.bulk.peers import shared_of
 from benchmarks.bulk.sets import Case
-from benchmarks.runs import environment
+from benchmarks.processes import call_in, environment
 
 __all__ = ["OTHERS", "VERSIONS", "by_package", "interpreter"]
 
@@ -104,10 +102,5 @@ def by_package(name: str, case: Case) -> pd.DataFrame:
     """Fractions of cells, samples x types, corrected for RNA content by the package itself."""
     package, call, data_of = OTHERS[name]
     data = data_of(case)
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder, "source.npz"), Path(folder, "target.npz")
-        np.savez(source, **data)
-        command = [interpreter(package), "-c", call, source, target]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        with np.load(target) as found:
-            return pd.DataFrame(found["fractions"], case.bulk.obs_names, data["types"])
+    found = call_in(interpreter(package), call, data)
+    return pd.DataFrame(found["fractions"], case.bulk.obs_names, data["types"])

@@ -22,7 +22,7 @@ from benchmarks.bulk.scores import (
     interval_scores,
 )
 from benchmarks.bulk.sets import Case
-from benchmarks.runs import costs_of
+from benchmarks.processes import costs_of
 from scovert.model import BulkDeconvolution, BulkResult
 
 __all__ = ["score_average", "score_own", "score_response"]

@@ -16,7 +16,7 @@ from benchmarks.bulk.scenarios import case_of
 from benchmarks.bulk.scores import LEVELS, between_samples, interval_scores
 from benchmarks.bulk.sets import Case
 from benchmarks.bulk.variational import variational
-from benchmarks.runs import costs_of
+from benchmarks.processes import costs_of
 from scovert.model.bulk._bootstrap import (
     COVERAGE,
     FLOOR,

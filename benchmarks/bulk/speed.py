@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from benchmarks.runs import peak_memory
+from benchmarks.processes import in_new_process, peak_memory
 from scovert.model import BulkDeconvolution
 
 __all__ = ["measure_speed"]
@@ -25,8 +23,7 @@ MARKER_SD, STATE_SD = 1.5, 0.3  # of log expression; markers are up only
 
 def measure_speed(seed: int) -> dict[str, float]:
     """CPU seconds of ``train`` and ``deconvolve``, and the peak memory of their process."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(_measure, seed).result()
+    return in_new_process(_measure, seed)
 
 
 def _measure(seed: int) -> dict[str, float]:

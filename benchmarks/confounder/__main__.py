@@ -17,24 +17,13 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from benchmarks import runs
 from benchmarks.confounder.fits import fit
 from benchmarks.confounder.goals import GOALS, Results
 from benchmarks.confounder.methods import CAUSARRAY_VERSION, METHODS, make_causarray_environment
 from benchmarks.confounder.scenarios import FULL_BATCH, PARTS, QUICK, SCENARIOS
 from benchmarks.data import is_missing
 from benchmarks.goals import goal_lines
-from benchmarks.runs import (
-    Task,
-    benchmark_parser,
-    finish,
-    header,
-    in_words,
-    markdown,
-    not_stored,
-    parsed,
-    run_facts,
-    run_tasks,
-)
 
 FIRST_SEED = 100
 PEERS = ("causarray", "causarray, tight")
@@ -88,7 +77,7 @@ warmup=50, patience=20`.
 """
 
 
-def tasks_of(args: argparse.Namespace) -> Iterator[list[Task]]:
+def tasks_of(args: argparse.Namespace) -> Iterator[list[runs.Task]]:
     """List the fits that were asked for and can be done, by data set."""
     for name, scenario in SCENARIOS.items():
         is_wanted = scenario.part in args.parts and (name in QUICK or not args.quick)
@@ -97,27 +86,27 @@ def tasks_of(args: argparse.Namespace) -> Iterator[list[Task]]:
         methods = [m for m in scenario.methods if m in args.methods]
         n_seeds = min(scenario.n_seeds, args.n_seeds or scenario.n_seeds)
         for seed in range(FIRST_SEED, FIRST_SEED + n_seeds):
-            yield [Task(name, method, seed) for method in methods]
+            yield [runs.Task(name, method, seed) for method in methods]
 
 
 def run(args: argparse.Namespace) -> int:
     """Fit what is missing, and return the number of failures."""
-    groups = not_stored(tasks_of(args), args.results)
+    groups = runs.not_stored(tasks_of(args), args.results)
     if any(task.method in PEERS for group in groups for task in group):
         make_causarray_environment()
-    made_with = run_facts("scipy") | {"causarray": CAUSARRAY_VERSION}
-    return run_tasks(
+    made_with = runs.run_facts("scipy") | {"causarray": CAUSARRAY_VERSION}
+    return runs.run_tasks(
         groups,
         fit,
         args,
         made_with=made_with | {"threads per fit": str(args.threads)},
-        summary=lambda result: f"{result.get('choice', '')}: {in_words(result, COLUMNS)}",
+        summary=lambda result: f"{result.get('choice', '')}: {runs.in_words(result, COLUMNS)}",
     )
 
 
 def report(results: list[dict]) -> str:
     """Goals and tables of all parts, in Markdown, with versions and machine in the header."""
-    texts = ["# Hidden confounders", header(results), LEGEND]
+    texts = ["# Hidden confounders", runs.header(results), LEGEND]
     for part, title in PARTS.items():
         rows = pd.DataFrame([r for r in results if r["part"] == part])
         if len(rows):
@@ -126,7 +115,7 @@ def report(results: list[dict]) -> str:
 
 
 def goals(part: str, rows: pd.DataFrame) -> str:
-    return markdown(goal_lines(GOALS[part], Results(rows)))
+    return runs.markdown(goal_lines(GOALS[part], Results(rows)))
 
 
 def tables(part: str, rows: pd.DataFrame) -> Iterator[str]:
@@ -152,7 +141,7 @@ def table(rows: pd.DataFrame, by: str, order: list[str]) -> str:
         line = [name, *(_number(own, c) for c in shown)]
         choices = [_choices(own)] if has_choice else []
         lines.append([*line, *choices, str(len(own))])
-    return markdown(lines)
+    return runs.markdown(lines)
 
 
 def _number(rows: pd.DataFrame, column: str) -> str:
@@ -184,15 +173,15 @@ def knock_outs(rows: pd.DataFrame) -> str:
         lines.append(
             [arm, str(found.iloc[0][arm]["unadjusted"]), *kept, found["auto"][arm]["choice"]]
         )
-    return markdown(lines)
+    return runs.markdown(lines)
 
 
 def arguments() -> argparse.Namespace:
     methods = [*METHODS, FULL_BATCH]
-    parser = benchmark_parser(__doc__, "confounder", parts=PARTS, methods=methods)
+    parser = runs.benchmark_parser(__doc__, "confounder", parts=PARTS, methods=methods)
     parser.add_argument("--n-seeds", type=int, help="at most so many, from 100; default: all")
     parser.add_argument("--quick", action="store_true", help="one seed, a set of most parts")
-    args = parsed(parser, "confounder")
+    args = runs.parsed(parser, "confounder")
     if args.quick:
         args.n_seeds = 1
         args.methods = [method for method in args.methods if method not in PEERS]
@@ -202,7 +191,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     failures = 0 if args.table else run(args)
-    finish(args, report, failures)
+    runs.finish(args, report, failures)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from benchmarks.confounder.cases import (
     log_normalised,
 )
 from benchmarks.confounder.scenarios import case_of
-from benchmarks.runs import environment
+from benchmarks.processes import environment
 from scovert.model import LatentConfounder
 
 __all__ = ["CAUSARRAY_VERSION", "METHODS", "Result", "make_causarray_environment"]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import resource
 import time
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -15,6 +12,7 @@ import scipy.sparse as sp
 from anndata import AnnData, read_h5ad
 from scipy.special import expit
 
+from benchmarks.processes import in_new_process, peak_memory
 from scovert.model import LatentConfounder
 from scovert.simulate import confounder_large
 
@@ -38,16 +36,11 @@ def measure_size(name: str, seed: int) -> dict:
     n_cells, n_genes, compare = SIZES[name]
     with TemporaryDirectory() as folder:
         path = f"{folder}/cells.h5ad"
-        _in_new_process(_write, path, n_cells, n_genes, seed)
-        found = _in_new_process(_fit, path)
+        in_new_process(_write, path, n_cells, n_genes, seed)
+        found = in_new_process(_fit, path)
         if compare:
-            found |= _in_new_process(_compare, path)
+            found |= in_new_process(_compare, path)
     return {"n_cells": n_cells, "n_genes": n_genes} | found
-
-
-def _in_new_process(function, *args):
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(function, *args).result()
 
 
 def _write(path: str, n_cells: int, n_genes: int, seed: int) -> None:
@@ -101,9 +94,9 @@ def _train(model: LatentConfounder, **options: object) -> float:
 
 def _fit(path: str) -> dict:
     model = _model(path)
-    before = _peak()
+    before = peak_memory()
     start, cpu = time.monotonic(), _train(model)
-    wall, peak = time.monotonic() - start, _peak()
+    wall, peak = time.monotonic() - start, peak_memory()
     start = time.process_time()
     model.get_treatment_effects()
     return {
@@ -113,12 +106,8 @@ def _fit(path: str) -> dict:
         "cpu_effects": time.process_time() - start,
         "gib_before": before,
         "gib_train": peak,
-        "gib_effects": _peak(),
+        "gib_effects": peak_memory(),
     }
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def _compare(path: str) -> dict:

@@ -17,7 +17,8 @@ from functools import partial
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from benchmarks.data import first_missing, is_missing
+from benchmarks import runs
+from benchmarks.data import is_missing
 from benchmarks.paired.fits import fit, warm_up
 from benchmarks.paired.methods import (
     METHODS,
@@ -26,18 +27,6 @@ from benchmarks.paired.methods import (
     make_scanorama_environment,
 )
 from benchmarks.paired.scenarios import SCENARIOS
-from benchmarks.runs import (
-    Task,
-    benchmark_parser,
-    finish,
-    header,
-    in_words,
-    markdown,
-    not_stored,
-    parsed,
-    run_facts,
-    run_tasks,
-)
 
 QUICK_EPOCHS = 2
 DEFAULT_SCENARIOS = ["kang4k", "k_null", "two_batches", "cellbench2", "cellbench5", "kang"]
@@ -65,44 +54,41 @@ Scanorama see all cells; PCA and Scanorama do not depend on the seed.
 """
 
 
-def tasks_of(args: argparse.Namespace) -> Iterator[list[Task]]:
+def tasks_of(args: argparse.Namespace) -> Iterator[list[runs.Task]]:
     """List the fits that were asked for and can be done, each by itself."""
     for scenario in args.scenarios:
         if is_missing(scenario, SCENARIOS[scenario].file):
             continue
         for method in args.methods:
             seeds = args.seeds[:1] if method in ONE_SEED else args.seeds
-            yield from ([Task(scenario, method, seed)] for seed in seeds)
+            yield from ([runs.Task(scenario, method, seed)] for seed in seeds)
 
 
 def run(args: argparse.Namespace) -> int:
     """Fit what is missing, and return the number of failures."""
-    groups = not_stored(tasks_of(args), args.results)
+    groups = runs.not_stored(tasks_of(args), args.results)
     if any(task.method == "Scanorama" for group in groups for task in group):
         make_scanorama_environment()
-    made_with = run_facts("harmonypy") | {"scanorama": SCANORAMA_VERSION}
-    return run_tasks(
+    made_with = runs.run_facts("harmonypy") | {"scanorama": SCANORAMA_VERSION}
+    return runs.run_tasks(
         groups,
         partial(fit, max_epochs=QUICK_EPOCHS if args.quick else None),
         args,
         made_with=made_with | {"threads per fit": str(args.threads)},
-        summary=lambda result: in_words(result, COLUMNS),
+        summary=lambda result: runs.in_words(result, COLUMNS),
         prepare=warm_up,
     )
 
 
-def report(scenarios: list[str], results: list[dict]) -> str:
+def report(results: list[dict]) -> str:
     """All tables, in Markdown, with versions and machine in the header."""
-    results = [r for r in results if r["scenario"] in scenarios]
-    parts = ["# Integration", header([_as_made(r) for r in results]), LEGEND]
-    for name in scenarios:
+    parts = ["# Integration", runs.header([_as_made(r) for r in results]), LEGEND]
+    for name in SCENARIOS:
         rows = pd.DataFrame([r for r in results if r["scenario"] == name])
         if len(rows):
             n_cells, n_genes, n_batch = rows[["n_cells", "n_genes", "n_batch"]].iloc[-1]
             size = f"{n_cells} cells x {n_genes} genes, {n_batch} batches"
             parts.append(f"## {name}: {SCENARIOS[name].about} ({size})\n\n{table(rows)}")
-        elif reason := first_missing([SCENARIOS[name].file]):
-            parts.append(f"## {name}: not run, {reason}")
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -123,7 +109,7 @@ def table(rows: pd.DataFrame) -> str:
         ratio = _number([own[TIME].dropna().median() / scvi], 2)
         cells = [_number(own[c], COLUMNS[c][1]) for c in shown]
         lines.append([method, *cells, ratio, _number([own["epochs"].mean()], 0), str(len(own))])
-    return markdown(lines)
+    return runs.markdown(lines)
 
 
 def _number(values: ArrayLike, digits: int) -> str:
@@ -135,11 +121,11 @@ def _number(values: ArrayLike, digits: int) -> str:
 
 
 def arguments() -> argparse.Namespace:
-    parser = benchmark_parser(__doc__, "paired", scenarios=SCENARIOS, methods=METHODS)
+    parser = runs.benchmark_parser(__doc__, "paired", scenarios=SCENARIOS, methods=METHODS)
     parser.set_defaults(scenarios=DEFAULT_SCENARIOS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
     parser.add_argument("--quick", action="store_true", help="two epochs of two_batches, one seed")
-    args = parsed(parser, "paired")
+    args = runs.parsed(parser, "paired")
     if args.quick:
         args.scenarios, args.seeds = ["two_batches"], args.seeds[:1]
         args.methods = [method for method in args.methods if method != "Scanorama"]
@@ -149,7 +135,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     failures = 0 if args.table else run(args)
-    finish(args, partial(report, args.scenarios), failures)
+    runs.finish(args, report, failures)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ numbers.
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +23,7 @@ from scvi.dataloaders import AnnDataLoader
 from scvi.model import SCVI
 from scvi.model.base import BaseModelClass
 
-from benchmarks.runs import environment
+from benchmarks.processes import call_in, environment
 from scovert.model import PairedVAE
 from scovert.model.paired._module import ANCHORED_KEY
 
@@ -67,18 +65,12 @@ def harmony(adata: AnnData, seed: int, max_epochs: int | None = None) -> Fit:
 
 def scanorama(adata: AnnData, seed: int = 0, max_epochs: int | None = None) -> Fit:
     """Scanorama of the log-normalised values of all cells, in an environment of its own."""
-    batch = adata.obs["batch"].to_numpy().astype(str)
+    batch, log = adata.obs["batch"].to_numpy().astype(str), adata.layers["log"].toarray()
+    parts = {b: log[batch == b] for b in np.unique(batch)}
+    script = SCANORAMA_CALL.format(n_components=N_COMPONENTS)
     embedding = np.empty((adata.n_obs, N_COMPONENTS), np.float32)
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder, "source.npz"), Path(folder, "target.npz")
-        log = adata.layers["log"].toarray()
-        np.savez(source, **{b: log[batch == b] for b in np.unique(batch)})
-        call = SCANORAMA_CALL.format(n_components=N_COMPONENTS)
-        command = [make_scanorama_environment(), "-c", call, source, target]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        with np.load(target) as parts:
-            for b in parts.files:
-                embedding[batch == b] = parts[b]
+    for b, part in call_in(make_scanorama_environment(), script, parts).items():
+        embedding[batch == b] = part
     return embedding, {}
 
 

@@ -15,18 +15,16 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from concurrent.futures import ProcessPoolExecutor
 from datetime import date
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 
 from benchmarks.goals import Goal
+from benchmarks.processes import in_new_process, limit_threads
 from benchmarks.runs import (
     RESULTS,
     header,
-    limit_threads,
     markdown,
     parsed,
     read_results,
@@ -49,8 +47,7 @@ smallest of the rounds counts. Data are negative binomial counts of two datasets
 
 def run(name: str, args: argparse.Namespace) -> None:
     """Measure a part in a new process and store its rows in place of the last ones."""
-    with ProcessPoolExecutor(1, get_context("spawn"), initializer=quiet) as pool:
-        rows = pool.submit(measure, name, args.quick).result()
+    rows = in_new_process(measure, name, args.quick, prepare=quiet)
     if not rows:
         print(f"{name} was not run: it needs {PARTS[name].needs}.")
         return

@@ -10,22 +10,19 @@ Every line is measured in a process of its own. Set the threads before (OMP_NUM_
 from __future__ import annotations
 
 import argparse
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
-import psutil
 import scanpy  # noqa: F401  its import is no part of the search
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from benchmarks.processes import PeakMemory, in_new_process
 from scovert.anchors import Anchors, _find, _guard, _match, _search, _space, find_anchors, harmony
 
 SIZES = ["10000x2", "100000x2", "100000x5", "1000000x2"]
@@ -89,25 +86,6 @@ def _depth(mean: NDArray, theta: NDArray) -> float:
     return low
 
 
-class _PeakMemory(threading.Thread):
-    """Largest memory of this process above that at the start, in GB."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.process, self.done = psutil.Process(), threading.Event()
-        self.base = self.peak = self.process.memory_info().rss
-
-    def run(self) -> None:
-        """Look every 20 ms."""
-        while not self.done.wait(0.02):
-            self.peak = max(self.peak, self.process.memory_info().rss)
-
-    def stop(self) -> float:
-        """Return the peak."""
-        self.done.set()
-        return (self.peak - self.base) / 1e9
-
-
 def _timed(function: Callable, seconds: dict[str, float], stage: str) -> Callable:
     def run(*args, **kwargs):
         start = time.process_time()
@@ -138,12 +116,9 @@ def _train(n_cells: int) -> NDArray:
 
 def measure(n_cells: int, n_datasets: int) -> dict[str, object]:
     """Return what `_measure` found, in a process that holds nothing but the data."""
-    with (
-        TemporaryDirectory() as folder,
-        ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool,
-    ):
-        pool.submit(_write, folder, n_cells, n_datasets).result()
-        return pool.submit(_measure, folder).result()
+    with TemporaryDirectory() as folder:
+        in_new_process(_write, folder, n_cells, n_datasets)
+        return in_new_process(_measure, folder)
 
 
 def _write(folder: str, n_cells: int, n_datasets: int) -> None:
@@ -158,7 +133,7 @@ def _measure(folder: str) -> dict[str, object]:
     batch, types = np.load(f"{folder}/cells.npz").values()
     n_cells = len(batch)
     seconds: dict[str, float] = {}
-    memory = _PeakMemory()
+    memory = PeakMemory()
     memory.start()
     start = time.process_time()
     with _stages(seconds):

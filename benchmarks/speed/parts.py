@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from benchmarks.goals import Bound, Goal
-from benchmarks.speed import likelihood, scale, training
+from benchmarks.speed import likelihood, scale, step, training
 
 __all__ = ["PARTS", "Part", "measure"]
 
@@ -60,12 +60,12 @@ PARTS = {
     ),
     "profiles": Part(
         "Where the time of a step goes",
-        training.profiles,
+        step.profiles,
         "Own time by cProfile, which makes Python code look up to twice as dear. 8,000 x 2000.",
     ),
     "ladder": Part(
         "What each optimisation gains",
-        training.ladder,
+        step.ladder,
         "*none*, 8,000 x 2000, with one optimisation taken away.",
     ),
     "parity": Part(

@@ -7,9 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,7 +15,7 @@ import anndata
 import numpy as np
 import scipy.sparse as sp
 
-from benchmarks.speed.anchors import _PeakMemory
+from benchmarks.processes import PeakMemory, in_new_process
 from benchmarks.speed.anchors import measure as measure_anchors
 from benchmarks.speed.training import (
     Sizes,
@@ -71,13 +69,8 @@ def memory(quick: bool) -> Iterator[dict]:
     for n_cells, method in cases:
         with TemporaryDirectory() as folder:
             path = f"{folder}/cells.h5ad"
-            _in_new_process(_write, path, n_cells, n_genes)
-            yield _in_new_process(_peak, path, method)
-
-
-def _in_new_process(function, *args):
-    with ProcessPoolExecutor(1, get_context("spawn"), initializer=quiet) as pool:
-        return pool.submit(function, *args).result()
+            in_new_process(_write, path, n_cells, n_genes, prepare=quiet)
+            yield in_new_process(_peak, path, method, prepare=quiet)
 
 
 def _write(path: str, n_cells: int, n_genes: int) -> None:
@@ -91,7 +84,7 @@ def _peak(path: str, method: str) -> dict[str, object]:
     warm_up = make_model(method, make_adata(Sizes(300, 50)))
     train(warm_up, 1, batch_size=128)  # code that is loaded late is neither data nor training
     adata = anndata.read_h5ad(path)
-    above = _PeakMemory()
+    above = PeakMemory()
     above.start()
     model = make_model(method, adata)
     train(model, 1, batch_size=1024)
