@@ -130,7 +130,7 @@ def test_deconfound_is_quiet_and_reproducible(treated: Path, tmp_path: Path) -> 
     latents = []
     for name in ("a.h5ad", "b.h5ad"):
         options = ("--quiet", "--no-write-layer", "--seed", 3, "--n-latent", 1)
-        result = deconfound(treated, tmp_path / name, *options)
+        result = deconfound(treated, tmp_path / name, *options, "--identification", "randomised")
         assert result.exit_code == 0, result.output
         assert result.output == ""
         written = ad.read_h5ad(tmp_path / name)
