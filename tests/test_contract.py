@@ -82,6 +82,7 @@ WITHOUT_MINIBATCHES = dict.fromkeys(
         "test_history_has_a_row_for_every_epoch",
         "test_another_seed_gives_another_model",
         "test_training_on_continues_the_history",
+        "test_results_are_free_of_the_batch_size",
     ],
     "fitted to all cells at once until it has converged",
 )
@@ -351,6 +352,8 @@ class WatchGradients(pl.Callback):
 def test_every_parameter_and_number_of_a_short_fit_is_finite(fits: Fit) -> None:
     for name, value in fits.model.module.state_dict().items():
         assert value.isfinite().all(), name
+    for name, value in vars(fits.model).items():
+        assert not isinstance(value, np.ndarray) or np.isfinite(value).all(), name
     for name, frame in fits.model.history.items():
         assert np.isfinite(frame.to_numpy(float)).all(), name
 

@@ -17,7 +17,7 @@ from scovert.model.confounder._diagnostics import (
     latent_number_row,
     leakage_row,
 )
-from scovert.model.confounder._inference import MAX_LEAKAGE
+from scovert.model.confounder._latents import MAX_LEAKAGE
 from scovert.model.confounder.effects import Estimate, _identify
 
 ROOT = Path(__file__).parents[1]

@@ -179,12 +179,12 @@ def test_limits_are_those_of_the_rules(model: LatentConfounder) -> None:
 
 
 def test_a_remedy_of_leakage_is_one_that_there_is(model: LatentConfounder) -> None:
-    limit, remedy = model._inference.against_leakage
+    limit, remedy = model._inference.latents.max_leakage, model._inference.latents.remedy
     assert (limit, remedy) == (0.9, "Compare with another `identification`.")
     row = leakage_row(0.95, limit, remedy)
     assert (row.verdict, row.advice.endswith(remedy)) == ("look", True)
     assert leakage_row(0.9, limit, remedy)[2:] == ("ok", "")
-    assert "z_type='continuous'" in confounded(z_type="binary")._inference.against_leakage[1]
+    assert "z_type='continuous'" in confounded(z_type="binary")._inference.latents.remedy
 
 
 def test_a_copy_of_the_treatment_is_checked_from_where_training_warns(few_classes: object) -> None:

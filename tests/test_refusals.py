@@ -448,7 +448,7 @@ OPTIONS = [
     ({"indices": [[1, 2]]}, TypeError, r"shape \(1, 2\)"),
     ({"indices": [N_CELLS]}, IndexError, "there are 150 cells"),
     ({"indices": ["cell 1"]}, TypeError, "row numbers"),
-    ({"batch_size": -1}, ValueError, "batch_size=-1"),
+    ({"batch_size": -1}, (ValueError, TypeError), "batch_size"),
     ({"gene_list": ["GAPDH"]}, KeyError, r"\['GAPDH'\], not among"),
     ({"gene_list": "gene 1"}, TypeError, r"\['gene 1'\]"),
 ]

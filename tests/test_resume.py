@@ -60,11 +60,6 @@ TRAININGS = {
     "paired": ("make_toy", paired, {"max_epochs": 6, "batch_size": 16}),
     "amortized": ("make_treated", confounder, {"solver": "amortized", "max_epochs": 6}),
     "alternating": ("make_treated", confounder, {"solver": "alternating", "max_epochs": 4}),
-    "gumbel": (
-        "make_treated",
-        confounder,
-        {"solver": "alternating", "max_epochs": 4, "relaxation": "gumbel"},
-    ),
     "prototypes": ("make_reference", bulk, {"max_epochs": 8}),
 }
 

@@ -74,7 +74,7 @@ def test_the_file_is_a_zip_of_weights_and_json(folder: Path, fitted: PairedVAE) 
     assert set(parts) == {FACTS, WEIGHTS}
     facts, tensors = json.loads(parts[FACTS]), load_tensors(parts[WEIGHTS])
     assert facts["class"] == "PairedVAE"
-    assert facts["schema"] == 1
+    assert facts["schema"] == 2
     assert {"scovert", "scvi-tools", "torch", "anndata"} <= set(facts["versions"])
     assert facts["setup_args"]["batch_key"] == "batch"
     assert facts["genes"]["__array__"] == fitted.adata.var_names.tolist()
@@ -457,11 +457,11 @@ def test_another_class_is_refused(folder: Path, cells: AnnData) -> None:
 
 def test_a_newer_schema_is_refused(folder: Path, cells: AnnData) -> None:
     def change(facts: dict) -> None:
-        facts["schema"] = 2
+        facts["schema"] = 3
         facts["versions"]["scovert"] = "99.1"
 
     change_facts(folder, change)
-    with pytest.raises(ValueError, match=r"schema 2, this scovert reads up to 1.*99\.1: upgrade"):
+    with pytest.raises(ValueError, match=r"schema 3, this scovert reads up to 2.*99\.1: upgrade"):
         PairedVAE.load(folder, cells)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator
+from functools import partialmethod
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from anndata import AnnData, read_h5ad
 from scipy.special import expit
 
@@ -86,9 +88,9 @@ def _model(path: str) -> LatentConfounder:
     return LatentConfounder(adata, n_latent=len(KINDS))
 
 
-def _train(model: LatentConfounder, **options: object) -> float:
+def _train(model: LatentConfounder) -> float:
     start = time.process_time()
-    model.train(accelerator="cpu", enable_progress_bar=False, **options)
+    model.train(accelerator="cpu", enable_progress_bar=False)
     return time.process_time() - start
 
 
@@ -112,25 +114,27 @@ def _fit(path: str) -> dict:
 
 def _compare(path: str) -> dict:
     """Distance of the effects to those of a converged float64 fit, in standard errors."""
+    from scovert.model.confounder._data import TreatmentData
     from scovert.model.confounder.fit import _full_batch
     from scovert.model.confounder.glm import fit_factors
 
     default, converged = _model(path), _model(path)
     _train(default)
+    identifications = ("randomised", "auto")
+    own = {name: default.get_treatment_effects(identification=name) for name in identifications}
 
     def tight(blocks, design, n_factors, **options):
         return fit_factors(
             blocks, design, n_factors, **options | {"tolerance": CONVERGED, "max_rounds": 1000}
         )
 
+    TreatmentData.blocks = partialmethod(TreatmentData.blocks, dtype=torch.float64)
     _full_batch.fit_factors = tight
-    _train(converged, precision=64)
+    _train(converged)
     found = {"rounds_converged": len(converged.history["deviance"])}
-    for identification in ("randomised", "auto"):
-        own, best = (
-            m.get_treatment_effects(identification=identification) for m in (default, converged)
-        )
-        distance = ((own["log2_fc"] - best["log2_fc"]).abs() / best["se"]).dropna()
-        found[f"distance_{identification}"] = float(distance.median())
-        found[f"distance_{identification}_worst"] = float(distance.max())
+    for name, table in own.items():
+        best = converged.get_treatment_effects(identification=name)
+        distance = ((table["log2_fc"] - best["log2_fc"]).abs() / best["se"]).dropna()
+        found[f"distance_{name}"] = float(distance.median())
+        found[f"distance_{name}_worst"] = float(distance.max())
     return found

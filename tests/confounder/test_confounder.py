@@ -85,7 +85,7 @@ def test_classes_are_the_states(model: LatentConfounder, data: AnnData) -> None:
     assert probability.columns.tolist() == ["class_1", "class_2"]
     assert correlation(probability["class_1"], z) > 0.97
     inference = model._inference
-    fit, scores = inference.fit, inference._scores_of(inference.cells, None)
+    fit, scores = inference.fit, inference.latents.infer(inference.cells)
     inferred = fit.classes.assign(scores, fit.arms)
     odds = np.log(probability["class_1"] / probability["class_2"])
     inferred_odds = np.log(inferred[:, 0] / inferred[:, 1])
@@ -151,8 +151,8 @@ def test_means_are_those_at_the_average_of_the_confounders(data: AnnData) -> Non
     model = fit(adata, n_latent=1, setup={"treatment_key": "arm", "reference": "none"})
     assert {"b", "a"} < set(model.levels_)
     inference = model._inference
-    fitted = inference.fit.design @ inference.regression.coefficients[: inference.fit.n_design]
-    fitted += inference.fit.scores @ inference.regression.coefficients[-1:]
+    fitted = inference.fit.design @ inference.fit.regression.coefficients[: inference.fit.n_design]
+    fitted += inference.fit.scores @ inference.fit.regression.coefficients[-1:]
     logs = np.log(model.get_normalized_expression(identification="sparse"))
     np.testing.assert_allclose(logs.mean(), fitted.mean(0), atol=2e-3)
     shifts = [e.shift for e in model._estimate("sparse")]

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["deconfound"]
 
 FDR = 0.05
+"""False discovery rate at which genes are counted in the report."""
+
 SLOTS = [
     ("obsm", "X_confounder"),
     ("layers", "confounder"),
@@ -59,54 +61,62 @@ class ZType(StrEnum):
     binary = "binary"
 
 
+TreatmentKey = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of obs with the treatment of each cell (default: of several files, the name "
+        "of each)."
+    ),
+]
+Effects = Annotated[
+    Path | None, typer.Option(metavar="EFFECTS.csv", help="Where to write the effects.")
+]
+Reference = Annotated[
+    str | None,
+    typer.Option(help="Level that the others are compared with; needed but for bool and 0/1."),
+]
+ClusterKey = Annotated[str | None, typer.Option(help="Column of obs with donors or samples.")]
+SizeFactorKey = Annotated[
+    str | None, typer.Option(help="Column of obs with size factors (default: total counts).")
+]
+Categories = Annotated[
+    list[str] | None, typer.Option(help="Column of obs with categories; repeatable.")
+]
+Numbers = Annotated[list[str] | None, typer.Option(help="Column of obs with numbers; repeatable.")]
+IdentifiedBy = Annotated[Identification, typer.Option(help="What tells effects from confounders.")]
+Controls = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Genes without effect, one name per line.")
+]
+NLatent = Annotated[
+    str, typer.Option(metavar="N", help="Number of unmeasured confounders, or auto.")
+]
+Kind = Annotated[ZType, typer.Option(help="Kind of confounders.")]
+WriteLayer = Annotated[
+    bool, typer.Option(help="Write deconfounded means, a dense layer of cells x genes.")
+]
+Accelerator = Annotated[str, typer.Option(help="Where to compute: auto, cpu, gpu.")]
+
+
 def deconfound(  # noqa: PLR0913
     context: typer.Context,
     files: InputFiles,
     *,
-    treatment_key: Annotated[
-        str | None,
-        typer.Option(
-            help="Column of obs with the treatment of each cell (default: of several files, the "
-            "name of each)."
-        ),
-    ] = None,
+    treatment_key: TreatmentKey = None,
     output: OutputFile,
-    effects: Annotated[
-        Path | None, typer.Option(metavar="EFFECTS.csv", help="Where to write the effects.")
-    ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(help="Level that the others are compared with; needed but for bool and 0/1."),
-    ] = None,
+    effects: Effects = None,
+    reference: Reference = None,
     layer: Layer = None,
-    cluster_key: Annotated[
-        str | None, typer.Option(help="Column of obs with donors or samples.")
-    ] = None,
-    size_factor_key: Annotated[
-        str | None, typer.Option(help="Column of obs with size factors (default: total counts).")
-    ] = None,
-    categorical_covariate: Annotated[
-        list[str] | None, typer.Option(help="Column of obs with categories; repeatable.")
-    ] = None,
-    continuous_covariate: Annotated[
-        list[str] | None, typer.Option(help="Column of obs with numbers; repeatable.")
-    ] = None,
-    identification: Annotated[
-        Identification, typer.Option(help="What tells effects from confounders.")
-    ] = Identification.auto,
-    negative_controls: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Genes without effect, one name per line."),
-    ] = None,
-    n_latent: Annotated[
-        str, typer.Option(metavar="N", help="Number of unmeasured confounders, or auto.")
-    ] = "auto",
-    z_type: Annotated[ZType, typer.Option(help="Kind of confounders.")] = ZType.continuous,
-    write_layer: Annotated[
-        bool, typer.Option(help="Write deconfounded means, a dense layer of cells x genes.")
-    ] = True,
+    cluster_key: ClusterKey = None,
+    size_factor_key: SizeFactorKey = None,
+    categorical_covariate: Categories = None,
+    continuous_covariate: Numbers = None,
+    identification: IdentifiedBy = Identification.auto,
+    negative_controls: Controls = None,
+    n_latent: NLatent = "auto",
+    z_type: Kind = ZType.continuous,
+    write_layer: WriteLayer = True,
     seed: Seed = 0,
-    accelerator: Annotated[str, typer.Option(help="Where to compute: auto, cpu, gpu.")] = "auto",
+    accelerator: Accelerator = "auto",
     quiet: Quiet = False,
     overwrite: Overwrite = False,
     save_model: SaveModel = None,
@@ -114,8 +124,7 @@ def deconfound(  # noqa: PLR0913
     """Estimate the effects of a treatment with LatentConfounder.
 
     Several files are concatenated. The output is the input with obsm["X_confounder"] (the
-    inferred confounders),
-    layers["confounder"] (deconfounded means), obs["confounder_propensity"],
+    inferred confounders), layers["confounder"] (deconfounded means), obs["confounder_propensity"],
     obs["confounder_class"] (if there are hidden classes), varm["confounder_effects"] and, in
     uns["confounder"], what was assumed. Of several arms, varm["confounder_effects_ARM"] and
     obsm["confounder_propensity"].

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
 from typing import ClassVar, Self
@@ -28,8 +28,8 @@ __all__ = ["SaveLoadMixin"]
 class SaveLoadMixin:
     """Save and load a model in scovert's own format, which cannot carry code."""
 
-    RENAMED_VALUES: ClassVar[Mapping[str, Mapping[str, str]]] = {}
-    """Of attributes: values that earlier versions saved under another name, and today's."""
+    _from_earlier: ClassVar[Callable[[SavedModel], SavedModel]] = staticmethod(lambda saved: saved)
+    """Returns what a file of an earlier version holds as the class has it today."""
 
     @property
     def adata(self) -> AnnData:
@@ -131,6 +131,7 @@ class SaveLoadMixin:
                 f"{path} holds a {saved.class_name}, not a {cls.__name__}. Load it with "
                 f"`scovert.model.{saved.class_name}.load`."
             )
+        saved = cls._from_earlier(saved)
         _check_arguments(cls, saved, path)
         if adata is None:
             if not adata_file.exists():
@@ -149,8 +150,7 @@ class SaveLoadMixin:
         load_weights(path, saved, model.module)
         model.module.eval()
         own = {name for name in vars(model) if name.endswith("_")}  # a file adds no other name
-        attributes = _renamed(saved.attributes, cls.RENAMED_VALUES)
-        vars(model).update({k: v for k, v in attributes.items() if k in own})
+        vars(model).update({k: v for k, v in saved.attributes.items() if k in own})
         model.history_ = saved.history
         return model
 
@@ -174,15 +174,6 @@ def _check_arguments(cls: type, saved: SavedModel, path: str | os.PathLike) -> N
                 f"{path} was saved with {unknown}, which this version of scovert does not know. "
                 "Load it with the version that saved it, or fit the model again."
             )
-
-
-def _renamed(attributes: dict, renamed: Mapping[str, Mapping[str, str]]) -> dict:
-    """Return attributes of a file under the names that values have today."""
-    return attributes | {
-        name: values.get(str(attributes[name]), attributes[name])
-        for name, values in renamed.items()
-        if name in attributes
-    }
 
 
 def _with_genes(adata: AnnData, saved: SavedModel) -> AnnData:

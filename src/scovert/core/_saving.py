@@ -34,7 +34,7 @@ __all__ = [
     "write_model",
 ]
 
-SCHEMA = 1
+SCHEMA = 2
 MODEL_FILE, ADATA_FILE = "model.scovert", "adata.h5ad"
 WEIGHTS, FACTS = "weights.safetensors", "scovert.json"
 KEPT_ELSEWHERE = {"registry_", "init_params_", "history_"}

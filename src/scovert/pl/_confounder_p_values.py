@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["p_values"]
 
 _SIZES = {"histogram": (4.4, 3.3), "qq": (4.0, 3.9)}  # in inches
-_N_BINS = 20
-_LEVEL = 0.05
+_N_BINS = 20  # of the histogram, the first up to the level of the title
+_LEVEL = 0.05  # of a test, as usual
 _SMALLEST = 1e-300  # p-values below are drawn there
 _BAND = (0.025, 0.975)  # quantiles of the band around the diagonal
 

@@ -32,7 +32,7 @@ _GROUPS = {  # colour, in the order of drawing
 _SMALLEST = 1e-300  # q-values below count as this
 _COVERED = 98  # percentile of the called genes that a panel covers
 _BEYOND = 1.3  # times that height is covered too, if it shows all of them
-_MARGIN = 1.08
+_MARGIN = 1.08  # of the height, above the highest point
 _LINE = 100  # characters of a line of the caption
 
 
@@ -165,7 +165,7 @@ def _height(q: pd.Series) -> NDArray:
 
 
 def _top(effects: pd.DataFrame, fdr: float) -> float:
-    """Height that all called genes of both panels stay below, but for a few that lie far above."""
+    """Upper limit of the y-axis: the 98th percentile of the called genes, or all if it is near."""
     tops = [-np.log10(fdr) + 1]
     for _, q_column in _PANELS.values():
         called = _height(effects[q_column][effects[q_column] < fdr])

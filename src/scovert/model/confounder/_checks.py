@@ -33,15 +33,31 @@ __all__ = [
 ]
 
 MIN_CELLS, MAX_LEVELS = 20, 100
+"""Cells of an arm, at least, since most genes have no count in fewer; and different numbers in a
+column from which it is a measurement and no treatment."""
+
 MIN_CLUSTERS, FEW_CLUSTERS = 3, 4
+"""Clusters of an arm from which p-values are given, and from which they are more than exploratory:
+with fewer the variances of the genes are not squeezed towards each other."""
+
 FEWEST_EFFECTIVE, UNEQUAL = 2, 0.6
 """Clusters in effect, and their share of the clusters, below which tests of a null reject too
 often: at .05 in 41 % of the genes with 1.4 of 6, 24 % with 1.4 of 3, 9 % with 3 of 6, and 7 % with
 6 of 6 (`benchmarks/limits.py`)."""
+
 MIN_CONTROLS, FEW_CONTROLS = 60, 100
-MAX_STATES = 4
+"""Negative controls with counts, at least, and below which there is a warning: the shift of up to
+15 confounders is learnt from them."""
+
+MAX_BINARY = 4
+"""Binary confounders, at most: their 16 combinations are all looked at."""
+
 HIGH_LEAKAGE = 0.3
+"""Correlation of a generator's confounder with the treatment that is warned of."""
+
 CLUSTER_LEVELS = (3, 200)
+"""Levels of a column that may be donors or samples: of fewer no variance is known, and more are
+barcodes or lanes."""
 
 
 def check_treatment(adata: AnnData, key: str, reference: object) -> list[object]:
@@ -223,10 +239,10 @@ def check_latents(n_latent: object, z_type: str, limit: int) -> None:
     if isinstance(n_latent, str):
         raise ValueError(f"`n_latent={n_latent!r}` is not known. Pass 'auto' or a whole number.")
     check_number("n_latent", n_latent, 0, whole=True)
-    if z_type == "binary" and n_latent > MAX_STATES:
+    if z_type == "binary" and n_latent > MAX_BINARY:
         raise ValueError(
             f"`n_latent={n_latent}` with `z_type='binary'` means {2**n_latent} states. Pass at "
-            f"most {MAX_STATES}, or `z_type='continuous'`."
+            f"most {MAX_BINARY}, or `z_type='continuous'`."
         )
     if n_latent > limit:
         raise ValueError(

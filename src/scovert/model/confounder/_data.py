@@ -19,7 +19,7 @@ from scovert.core._registered import codes_of
 from scovert.model.confounder.effects import Arms
 from scovert.model.confounder.glm import CountBlocks
 
-__all__ = ["TREATMENT_KEY", "TreatmentData", "find_scale", "treatment_levels"]
+__all__ = ["TREATMENT_KEY", "TreatmentData", "check_same_cells", "find_scale", "treatment_levels"]
 
 TREATMENT_KEY = "treatment"
 SMALLEST_SIZE = 1e-3
@@ -115,12 +115,17 @@ class TreatmentData:
         """Return the treatment, less its linear prediction with these coefficients."""
         return Arms(self.level, self.indicators - self.covariates @ by_covariates)
 
+    @property
+    def by_covariates(self) -> NDArray:
+        """Coefficients of the arms' linear prediction by the covariates, a column for each."""
+        return np.linalg.lstsq(self.covariates, self.indicators, rcond=None)[0]
+
     def blocks(
-        self, genes: NDArray, device: torch.device | str, dtype: torch.dtype, size: int | None
+        self, genes: NDArray, device: torch.device | str, dtype: torch.dtype = torch.float32
     ) -> CountBlocks:
-        """Return the counts of some genes, given as a mask, in blocks of `size` cells."""
+        """Return the counts of some genes, given as a mask, as blocks of cells."""
         counts = self.counts if genes.all() else self.counts[:, genes]
-        return CountBlocks(counts, np.log(self.size), device=device, dtype=dtype, size=size)
+        return CountBlocks(counts, np.log(self.size), device=device, dtype=dtype)
 
     def totals(self) -> NDArray:
         """Total count of every gene in every arm, shape ``(n_levels, n_genes)``."""
@@ -129,6 +134,17 @@ class TreatmentData:
                 np.asarray(self.counts[self.level == level].sum(axis=0, dtype=float)).ravel()
                 for level in range(self.n_levels)
             ]
+        )
+
+
+def check_same_cells(cells: TreatmentData, fingerprint: str) -> None:
+    """Refuse other cells than those of a fingerprint."""
+    if cells.fingerprint() != fingerprint:
+        raise ValueError(
+            "The AnnData of this model does not hold what it was trained with: it has other cells "
+            "or another order of them, or its counts, treatment or covariates were changed. "
+            "Effects are those of the cells that were fitted: attach these, with raw counts (keep "
+            "them in a layer, `layer=...`), and pass other cells to the methods as `adata`."
         )
 
 

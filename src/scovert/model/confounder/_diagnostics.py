@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import pandas as pd
 
-from scovert.core._diagnostics import HealthRow, row
+from scovert.core._diagnostics import HealthRow, check_table, dispersion_row, finite_row, row
+from scovert.model.confounder._inference import Inference
+from scovert.model.confounder._tables import comparisons
 from scovert.model.confounder.effects import Estimate
+from scovert.model.confounder.glm._rank import MAX_FACTORS
 
-__all__ = ["deviance_fall_row", "latent_number_row", "leakage_row", "identification_rows"]
+__all__ = [
+    "deviance_fall_row",
+    "diagnose",
+    "identification_rows",
+    "latent_number_row",
+    "leakage_row",
+]
 
-MANY_CONFOUNDERS = 15
 OBJECTIVES = ("deviance", "train_loss", "generator_loss")
+"""Columns of a history, one for each solver, that become smaller."""
+
 AGAINST = {
     "tau": "Small effects are everywhere: that few genes respond does not hold.",
     "lambda": "Standard errors had to grow to fit the bulk of the genes.",
@@ -21,6 +31,25 @@ AGAINST = {
     "only.",
 }
 """What it means that a fact exceeds the limit that an identification sets."""
+
+
+def diagnose(
+    history: dict[str, pd.DataFrame], inference: Inference, estimates: list[Estimate]
+) -> pd.DataFrame:
+    """Return the table of `LatentConfounder.check` of these estimates."""
+    latents, n_latent = inference.latents, inference.fit.scores.shape[1]
+    rows = [
+        finite_row(history),
+        deviance_fall_row(history),
+        dispersion_row(1 / inference.fitted.dispersion),
+        latent_number_row(n_latent),
+        leakage_row(inference.leakage(estimates), latents.max_leakage, latents.remedy),
+    ]
+    for comparison, estimate in zip(comparisons(inference.levels), estimates, strict=True):
+        is_plain = n_latent == 0 and not estimate.limits
+        choice = "plain regression" if is_plain else estimate.choice
+        rows += identification_rows(comparison, choice, estimate)
+    return check_table(rows)
 
 
 def deviance_fall_row(history: dict[str, pd.DataFrame]) -> HealthRow:
@@ -35,7 +64,7 @@ def deviance_fall_row(history: dict[str, pd.DataFrame]) -> HealthRow:
 def latent_number_row(n_latent: int) -> HealthRow:
     """Return the number of inferred confounders, of which there should not be too many."""
     advice = ""
-    if n_latent >= MANY_CONFOUNDERS:
+    if n_latent >= MAX_FACTORS:
         advice = "There may be more confounders than the search goes: filter cells and genes."
     return row("confounders", n_latent, advice)
 

@@ -2,97 +2,49 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 from scvi import settings
 from scvi.model.base import BaseModelClass
-from tqdm.auto import tqdm
 
 from scovert.core._annotating import Slot, annotate, find_target
-from scovert.core._arguments import check_known, knows_its_arguments
-from scovert.core._checks import (
-    check_choice,
-    check_covariates,
-    check_gene_list,
-    check_genes,
-    check_layer,
-    check_number,
-    select_rows,
-    warn_about_cells,
-    warn_about_file,
-)
-from scovert.core._count_checks import check_counts
-from scovert.core._counts import get_counts
-from scovert.core._diagnostics import check_table, dispersion_row, finite_row
+from scovert.core._arguments import knows_its_arguments
+from scovert.core._checks import check_choice, check_gene_list, select_rows
 from scovert.core._minibatch import check_query, check_trained, genes_of
 from scovert.core._registering import check_set_up, check_unchanged, register
 from scovert.core._save_load import SaveLoadMixin
-from scovert.core._slots import slot_name
-from scovert.core.training._checkpoint import Resumable
+from scovert.model.confounder._annotation import record, slots, values
 from scovert.model.confounder._checks import (
-    check_clusters,
-    check_controls,
     check_latents,
     check_size_factors,
-    check_treatment,
-    check_treatment_apart,
-    warn_about_arms,
-    warn_about_clusters,
-    warn_about_controls,
     warn_about_leakage,
 )
 from scovert.model.confounder._data import (
     TREATMENT_KEY,
     TreatmentData,
+    check_same_cells,
     find_scale,
     treatment_levels,
 )
-from scovert.model.confounder._design import check_design, warn_about_overlap
-from scovert.model.confounder._diagnostics import (
-    deviance_fall_row,
-    identification_rows,
-    latent_number_row,
-    leakage_row,
-)
+from scovert.model.confounder._diagnostics import diagnose
+from scovert.model.confounder._fitted import Fitted, from_earlier
 from scovert.model.confounder._inference import Inference
 from scovert.model.confounder._module import ConfounderModule
-from scovert.model.confounder._tables import (
-    MIN_COUNTS,
-    for_genes,
-    joined_table,
-    say_what_was_assumed,
-    warn_of_doubts,
-)
+from scovert.model.confounder._setup import checked
+from scovert.model.confounder._tables import comparisons
 from scovert.model.confounder.effects import Estimate
-from scovert.model.confounder.effects._identify import IDENTIFICATIONS
-from scovert.model.confounder.fit._full_batch import FullBatchFit, deviance_frame, find_device
-from scovert.model.confounder.fit._networks import NetworkTraining, restored_network
+from scovert.model.confounder.fit._full_batch import find_device
+from scovert.model.confounder.fit._solvers import Solver
 
 __all__ = ["LatentConfounder"]
 
-logger = logging.getLogger(__name__)
-
 Identification = Literal["auto", "classes", "sparse", "controls", "randomised"]
-PRECISIONS = {32: torch.float32, 64: torch.float64}
-TRAIN_OPTIONS = (
-    "solver",
-    "max_epochs",
-    "batch_size",
-    "precision",
-    "accelerator",
-    "enable_progress_bar",
-)
-"""Arguments of `train` that are not a solver's."""
-
-MAX_ROUNDS = 100
 
 
 @knows_its_arguments()
@@ -129,7 +81,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
     ('True v. False', 'classes')
     """
 
-    RENAMED_VALUES: ClassVar = {"solver_": {"exact": "full_batch"}}
+    _from_earlier = staticmethod(from_earlier)
 
     def __init__(
         self,
@@ -145,10 +97,10 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         self.z_type_ = z_type
         self.levels_ = [str(level) for level in treatment_levels(self.registry)]
         self.scale_ = find_scale(adata, self.registry)
-        self.seed_, self.precision_ = 0, 32
-        self.cells_ = ""
+        self.seed_, self.cells_ = 0, ""
         self.solver_: str | None = None
-        self.module = ConfounderModule()
+        vars(self).update(Fitted.none())
+        self.module = ConfounderModule(z_type)
         n_columns = len(self.levels_) + adata.n_obs // 10
         check_latents(n_latent, z_type, max(0, min(adata.n_obs - n_columns, adata.n_vars) // 3))
         self._n_latent = n_latent
@@ -156,7 +108,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         self._inferred_from: AnnData | None = None
         self._model_summary_string = (
             f"LatentConfounder of {adata.n_obs} cells, {adata.n_vars} genes: n_latent={n_latent}, "
-            f"z_type={z_type!r}, {', '.join(self._comparisons)}"
+            f"z_type={z_type!r}, {', '.join(comparisons(self.levels_))}"
         )
         self.init_params_ = self._get_init_params(locals())
 
@@ -206,45 +158,23 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             cells or 3 clusters, a covariate is constant or collinear, covariates separate an arm
             from the reference perfectly, or gene names are duplicated.
         """
-        where = check_layer(adata, layer)
-        check_genes(adata)
-        covariates = check_covariates(adata, categorical_covariate_keys, continuous_covariate_keys)
-        categorical, continuous = covariates
-        others = [*(categorical or []), *(continuous or []), size_factor_key, cluster_key]
-        check_treatment_apart(treatment_key, others)
-        check_size_factors(adata, size_factor_key)
-        levels = check_treatment(adata, treatment_key, reference)
-        check_design(adata, treatment_key, levels, *covariates)
-        check_clusters(adata, cluster_key, treatment_key)
-        totals = check_counts(get_counts(adata, layer), where, adata)
-        if _registry is None:
-            warn_about_cells(adata, totals)
-            warn_about_arms(adata, treatment_key)
-            warn_about_overlap(adata, treatment_key, levels, *covariates)
-            warn_about_file(adata, layer)
-            if cluster_key is None:
-                warn_about_clusters(adata, treatment_key, others)
-        register(
-            cls,
-            adata,
-            {TREATMENT_KEY: treatment_key},
-            _registry,
-            treatment_key=treatment_key,
-            layer=layer,
-            reference=levels[0],
-            categorical_covariate_keys=categorical,
-            continuous_covariate_keys=continuous,
-            size_factor_key=size_factor_key,
-            cluster_key=cluster_key,
-        )
+        arguments = {
+            "treatment_key": treatment_key,
+            "layer": layer,
+            "reference": reference,
+            "categorical_covariate_keys": categorical_covariate_keys,
+            "continuous_covariate_keys": continuous_covariate_keys,
+            "size_factor_key": size_factor_key,
+            "cluster_key": cluster_key,
+        }
+        kept = checked(adata, arguments, is_new=_registry is None)
+        register(cls, adata, {TREATMENT_KEY: treatment_key}, _registry, **kept)
 
     def train(
         self,
         solver: Literal["full_batch", "amortized", "alternating"] = "full_batch",
         *,
         max_epochs: int | None = None,
-        batch_size: int | None = None,
-        precision: Literal[32, 64] = 32,
         accelerator: str = "auto",
         enable_progress_bar: bool = True,
         **solver_kwargs: object,
@@ -264,22 +194,16 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         max_epochs
             Most rounds; of ``"amortized"`` the passes over the cells (default 10, or as many as
             make 600 steps), of ``"alternating"`` the rounds of the generator (default 40).
-        batch_size
-            Cells in a minibatch (default 128 and 32). With ``"full_batch"`` cells in a block, on
-            which the result does not depend; `None` takes as many as a core's cache holds.
-        precision
-            Bits of numbers that there is one of for every cell and gene; sums over cells have 64.
-            Networks have 32.
         accelerator
             Where to compute: ``"auto"`` (a CUDA device if there is one), ``"cpu"`` or ``"gpu"``.
         enable_progress_bar
             Show progress.
         **solver_kwargs
-            With ``"amortized"``: `lr`, the learning rate at the start (default 0.01). With
-            ``"alternating"``: `scale`, ``"mean"`` (the loss of the treatment counts as much as the
-            mean over the genes) or ``"joint"`` (as any one gene); `dbpr_weight`, weight of the
-            reward for explained deviance (default 1); `relaxation`, how a gradient passes a
-            binary confounder, ``"straight_through"`` or ``"gumbel"``. With both: options of
+            With ``"amortized"``: `lr`, the learning rate at the start (default 0.01), and
+            `batch_size`, cells in a minibatch (default 128). With ``"alternating"``: `scale`,
+            ``"mean"`` (the loss of the treatment counts as much as the mean over the genes) or
+            ``"joint"`` (as any one gene); `dbpr_weight`, weight of the reward for explained
+            deviance (default 1); `batch_size` (default 32). With both: options of
             :class:`scvi.train.Trainer`, and `checkpoint_dir`, a folder for the state of training,
             from which training that was cut off goes on when the same call is made again.
 
@@ -293,59 +217,33 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         UserWarning
             If a generator's confounder is close to a copy of the treatment, with the leakage.
         """
-        check_choice("solver", solver, ("full_batch", "amortized", "alternating"))
-        check_choice("precision", precision, tuple(PRECISIONS))
-        for name, value in (("max_epochs", max_epochs), ("batch_size", batch_size)):
-            if value is not None:
-                check_number(name, value, 1, whole=True)
-        is_full_batch = solver == "full_batch"
-        asked = NetworkTraining(solver, max_epochs, batch_size, enable_progress_bar, solver_kwargs)
-        resumable = Resumable.none()
-        if is_full_batch:
-            check_known("train(solver='full_batch')", solver_kwargs, TRAIN_OPTIONS)
-        else:
-            asked.check(TRAIN_OPTIONS)
+        chosen = Solver(solver, max_epochs, enable_progress_bar, solver_kwargs)
+        chosen.check()
+        device = find_device(accelerator)
         check_unchanged(self, every_value=True)
-        self._inferred = None
-        self.seed_, self.precision_ = settings.seed or 0, precision
-        if not is_full_batch:
-            resumable = asked.resumable(self, self.seed_)
+        self._inferred, self.seed_ = None, settings.seed or 0
+        resumable = chosen.resumable(self, self.seed_)
         cells = TreatmentData.read(self.adata, self.registry, self.scale_)
-        kept = cells.totals().sum(0) >= MIN_COUNTS
-        if not kept.any():
-            raise ValueError(f"No gene has {MIN_COUNTS} counts or more. Pass more cells or genes.")
-        check_latents(self._n_latent, self.z_type_, int(kept.sum()) // 3)
-        device, size = find_device(accelerator), batch_size if is_full_batch else None
-        blocks = cells.blocks(kept, device, PRECISIONS[precision], size)
-        with tqdm(disable=not (enable_progress_bar and is_full_batch), unit="round") as bar:
-            full_batch = FullBatchFit(blocks, cells, self.seed_, max_epochs or MAX_ROUNDS, bar)
-            if is_full_batch:
-                tables, deviance = full_batch.run(self._n_latent, self.z_type_)
-                history, network = {"deviance": deviance_frame(deviance)}, None
-            else:
-                tables, history, network = asked.run(
-                    full_batch,
-                    kept,
-                    self._n_latent,
-                    self.z_type_,
-                    names=self.adata.obs_names,
-                    resumable=resumable,
-                )
-        self.module.keep(**tables)
-        self.module.keep_network(network)
+        found = chosen.run(
+            cells,
+            self._n_latent,
+            self.z_type_,
+            names=self.adata.obs_names,
+            device=device,
+            resumable=resumable,
+        )
+        vars(self).update(found.fitted.attributes())
+        self.module.network = found.network
         self.module.to(device)
         self.cells_ = cells.fingerprint()
-        self.history_, self.solver_, self.is_trained_ = history, solver, True
-        self._save_best(resumable, history)
+        self.history_, self.solver_, self.is_trained_ = found.history, solver, True
+        self._save_best(resumable, found.history)
         resumable.end()
         if solver == "alternating":
             warn_about_leakage(self.get_leakage())
 
     def get_latent_representation(
-        self,
-        adata: AnnData | None = None,
-        indices: ArrayLike | None = None,
-        batch_size: int | None = None,
+        self, adata: AnnData | None = None, indices: ArrayLike | None = None
     ) -> NDArray:
         """Return the inferred confounders of cells: most probable scores, or probabilities.
 
@@ -359,18 +257,13 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             means those it was made with.
         indices
             Rows of `adata` in the order of the result, or a mask.
-        batch_size
-            Cells in a block; the result does not depend on it.
 
         Returns
         -------
         Array of shape ``(n_cells, n_latent)``, float32.
         """
-        if batch_size is not None:
-            check_number("batch_size", batch_size, 1, whole=True)
         _, cells = self._query(adata, indices)
-        latents = self._inference.latents(cells, self._estimate(), batch_size)
-        return latents.astype(np.float32)
+        return self._inference.latents.of_cells(cells, self._estimate()).astype(np.float32)
 
     def get_class_probabilities(
         self, adata: AnnData | None = None, indices: ArrayLike | None = None
@@ -391,7 +284,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         DataFrame of cells x classes, rows sum to one.
         """
         names, cells = self._query(adata, indices)
-        values = self._inference.class_probabilities(cells)
+        values = self._inference.latents.class_probabilities(cells)
         columns = [f"class_{i + 1}" for i in range(values.shape[1])]
         return pd.DataFrame(values, index=names, columns=columns)
 
@@ -460,21 +353,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             If there are too few controls, or the identification is not for this model.
         """
         estimates = self._estimate(identification, negative_controls, method)
-        inference, genes = self._inference, genes_of(self.registry)
-        said, tables = [], {}
-        for arm, estimate in enumerate(estimates):
-            comparison = self._comparisons[arm]
-            said.append(say_what_was_assumed(estimate, comparison, self.n_latent))
-            logger.info(said[-1])
-            if inference.is_first_time(id(estimate)):
-                warn_of_doubts(estimate, comparison)
-            tables[self.levels_[arm + 1]] = inference.table(arm, estimate, genes)
-        table = joined_table(tables, estimates)
-        table.attrs |= {
-            "reference": ", ".join(self._comparisons),
-            "assumption": "; ".join(said),
-        }
-        return table
+        return self._inference.effects(estimates, genes_of(self.registry))
 
     def get_normalized_expression(
         self,
@@ -528,12 +407,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         DataFrame with the rows ``treatment`` and ``counts`` and the column ``dbpr``; about 0 (it
         may be slightly negative) if there is nothing.
         """
-        inference = self._inference
-        values = {"treatment": 0.0, "counts": 0.0}
-        if self.n_latent:
-            values["treatment"] = inference.treatment_deviance(self._estimate())
-            values["counts"] = inference.count_deviance()
-        return pd.DataFrame({"dbpr": values})
+        return pd.DataFrame({"dbpr": self._inference.explained(self._estimate())})
 
     def get_leakage(self) -> float:
         """Return the largest correlation of an inferred confounder with the treatment.
@@ -584,40 +458,25 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             If the layer does not fit.
         """
         target = find_target(self, adata, layer=key_added if write_layer else None)
-        names = self._slot_names(key_added, write_layer=write_layer)
+        has_classes = self._inference.latents.n_classes > 1
+        places = slots(key_added, self.levels_, has_classes=has_classes, write_layer=write_layer)
         options = {
             "identification": identification,
             "negative_controls": negative_controls,
             "method": method,
         }
-        compute, slots = partial(self._results, target, names, options), list(names.values())
-        annotate(self, target, key_added, slots, compute, options=options, overwrite=overwrite)
+        compute, names = partial(self._results, target, places, options), list(places.values())
+        annotate(self, target, key_added, names, compute, options=options, overwrite=overwrite)
 
     def _results(
-        self, target: AnnData, names: dict[str, Slot], options: dict
+        self, target: AnnData, places: dict[str, Slot], options: dict
     ) -> tuple[dict[Slot, object], dict]:
         """Return the values of slots, and what of the effects belongs into the record."""
-        effects = self.get_treatment_effects(**options)
-        inference, estimates = self._inference, self._estimate(**options)
-        cell_names, cells = self._query(target, None)
-        values = {names["latent"]: inference.latents(cells, estimates).astype(np.float32)}
-        if "layer" in names:
-            columns = genes_of(self.registry).get_indexer(target.var_names)
-            values[names["layer"]] = inference.means(cells, cells.level, estimates, columns)
-        is_one_arm = len(self.levels_) == 2
-        propensity = inference.propensity_scores(cells, estimates)
-        arms = [self._arm_slots.get(level, level) for level in self.levels_]
-        values[names["propensity"]] = (
-            propensity[:, 1] if is_one_arm else pd.DataFrame(propensity, cell_names, arms)
-        )
-        if "class" in names:
-            classes = inference.class_probabilities(cells)
-            labels = [f"class_{i + 1}" for i in range(classes.shape[1])]
-            values[names["class"]] = pd.Categorical.from_codes(classes.argmax(1), labels)
-        for arm in self.levels_[1:]:
-            own = effects if is_one_arm else effects.loc[arm]
-            values[names[f"effects {arm}"]] = for_genes(own, target.var_names)
-        return values, self._record(effects.attrs)
+        effects, estimates = self.get_treatment_effects(**options), self._estimate(**options)
+        _, cells = self._query(target, None)
+        found = (genes_of(self.registry), self._inference, estimates, effects)
+        kept = record(effects.attrs, self.levels_, self.scree_)
+        return values(target, cells, *found, places), kept
 
     def check(
         self,
@@ -643,56 +502,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         ``advice``. What speaks for and against the identification is there for every arm.
         """
         estimates = self._estimate(identification, negative_controls, method)
-        leakage = self._inference.leakage(estimates)
-        rows = [
-            finite_row(self.history),
-            deviance_fall_row(self.history),
-            dispersion_row(1 / self.module.array("dispersion")),
-            latent_number_row(self.n_latent),
-            leakage_row(leakage, *self._inference.against_leakage),
-        ]
-        for comparison, estimate in zip(self._comparisons, estimates, strict=True):
-            is_plain = self.n_latent == 0 and not estimate.limits
-            choice = "plain regression" if is_plain else estimate.choice
-            rows += identification_rows(comparison, choice, estimate)
-        return check_table(rows)
-
-    def _slot_names(self, key: str, *, write_layer: bool) -> dict[str, Slot]:
-        """Return container and name of every slot of `annotate`."""
-        arms = self.levels_[1:]
-        places = {"latent": ("obsm", f"X_{key}")}
-        if write_layer:
-            places["layer"] = ("layers", key)
-        places["propensity"] = ("obs" if len(arms) == 1 else "obsm", f"{key}_propensity")
-        if self._inference.n_classes > 1:
-            places["class"] = ("obs", f"{key}_class")
-        for arm in arms:
-            suffix = "" if len(arms) == 1 else f"_{self._arm_slots[arm]}"
-            places[f"effects {arm}"] = ("varm", f"{key}_effects{suffix}")
-        return places
-
-    def _record(self, said: dict) -> dict[str, object]:
-        """Return what `annotate` keeps of the attributes of a table of effects."""
-        record = {key: said[key] for key in ("reference", "assumption", "identification", "facts")}
-        if len(self.levels_) > 2:
-            slots = self._arm_slots
-            for key in ("identification", "facts"):
-                record[key] = {slots[arm]: value for arm, value in said[key].items()}
-            record["arms"] = {slot: arm for arm, slot in slots.items()}
-        if self.module.scree is not None:
-            record["scree"] = self.module.array("scree")
-        return record
-
-    @property
-    def _arm_slots(self) -> dict[str, str]:
-        """What stands for every level in the names of slots; refuses names that become one."""
-        slots = {level: slot_name(level) for level in self.levels_}
-        if len(set(slots.values())) < len(slots):
-            raise ValueError(
-                f"The levels {self.levels_} are not told apart once a slash has become '_', as "
-                "names of slots need. Rename them."
-            )
-        return slots
+        return diagnose(self.history, self._inference, estimates)
 
     @property
     def summary_string(self) -> str:
@@ -706,7 +516,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
     def n_latent(self) -> int:
         """Number of inferred confounders."""
         check_trained(self)
-        return self.module.scores.shape[1]
+        return self.scores_.shape[1]
 
     @property
     def scree(self) -> pd.DataFrame:
@@ -716,14 +526,10 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         residuals and the ``threshold`` it had to exceed for one confounder more.
         """
         check_trained(self)
-        if self.module.scree is None:
+        if self.scree_ is None:
             raise RuntimeError("`n_latent` was given, so it was not looked for. Pass 'auto'.")
-        table = pd.DataFrame(self.module.array("scree"), columns=["singular_value", "threshold"])
+        table = pd.DataFrame(self.scree_, columns=["singular_value", "threshold"])
         return table.rename_axis("n_latent")
-
-    @property
-    def _comparisons(self) -> list[str]:
-        return [f"{level} v. {self.levels_[0]}" for level in self.levels_[1:]]
 
     @property
     def _inference(self) -> Inference:
@@ -738,26 +544,11 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
     def _infer(self) -> Inference:
         """Read the cells that were fitted, or refuse others."""
         cells = TreatmentData.read(self.adata, self.registry, self.scale_)
-        if cells.fingerprint() != self.cells_:
-            raise ValueError(
-                "The AnnData of this model does not hold what it was trained with: it has other "
-                "cells or another order of them, or its counts, treatment or covariates were "
-                "changed. Effects are those of the cells that were fitted: attach these, with "
-                "raw counts (keep them in a layer, `layer=...`), and pass other cells to the "
-                "methods as `adata`."
-            )
+        check_same_cells(cells, self.cells_)
         key = self.registry["setup_args"]["cluster_key"]
         clusters = None if key is None else pd.factorize(self.adata.obs[key])[0]
-        network = restored_network(self.module, self.solver_, self.z_type_)
-        return Inference(
-            cells,
-            self.module,
-            self.levels_,
-            clusters,
-            seed=self.seed_,
-            network=network,
-            dtype=PRECISIONS[self.precision_],
-        )
+        fitted = Fitted.of(self)
+        return Inference(cells, fitted, self.module, self.levels_, clusters, seed=self.seed_)
 
     def _query(
         self, adata: AnnData | None, indices: ArrayLike | None
@@ -776,36 +567,6 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
     def _estimate(
         self, identification: str = "auto", negative_controls: object = None, method: str = "wald"
     ) -> list[Estimate]:
-        """Return the estimates of all arms, once what is asked for was checked."""
-        inference = self._inference
-        check_choice("identification", identification, tuple(IDENTIFICATIONS))
-        check_choice("method", method, ("wald", "aipw"))
-        if inference.states is not None and identification not in ("auto", "classes"):
-            raise ValueError(
-                f"`identification={identification!r}` is for continuous confounders: binary ones "
-                "identify effects by their own states. Pass 'auto', or `z_type='continuous'`."
-            )
-        if inference.is_plug_in and identification != "auto":
-            raise ValueError(
-                f"`identification={identification!r}` is for confounders that are orthogonal to "
-                "the treatment, and the generator of `solver='alternating'` sees it. Pass 'auto', "
-                "or train with `solver='full_batch'`."
-            )
-        if negative_controls is None and identification == "controls":
-            raise ValueError(
-                "`identification='controls'` needs `negative_controls`: names of genes that the "
-                "treatment leaves alone, or a boolean column of `adata.var`."
-            )
-        if negative_controls is None:
-            return inference.estimate(identification, None, method)
-        if identification not in ("auto", "controls") or inference.states is not None:
-            raise ValueError(
-                f"`negative_controls` say nothing with `identification={identification!r}` of "
-                f"{self.z_type_} confounders. Leave them out, or pass `identification='controls'` "
-                "with continuous ones."
-            )
-        tested = (inference.reasons == "").all(0)
-        is_control = check_controls(negative_controls, self.adata.var, tested)
-        if inference.is_first_time(is_control.tobytes()):
-            warn_about_controls(int((is_control & tested).sum()))
-        return inference.estimate("controls", is_control, method)
+        """Return the estimates of all arms."""
+        var = self.adata.var
+        return self._inference.estimates(identification, negative_controls, method, var)

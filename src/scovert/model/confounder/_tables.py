@@ -15,6 +15,7 @@ from scovert.model.confounder.effects import Estimate
 
 __all__ = [
     "MIN_COUNTS",
+    "comparisons",
     "effects_table",
     "for_genes",
     "joined_table",
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 MIN_COUNTS = 10
+"""Counts of a gene in all cells, at least: the log of so many has a standard error of 0.3."""
 
 ASSUMPTIONS = {
     "classes": "within hidden classes of cells, nothing unmeasured drives the treatment",
@@ -34,6 +36,11 @@ ASSUMPTIONS = {
     "randomised": "unmeasured confounders are alike in both arms",
     "plug-in": "the generator's confounders are the true ones",
 }
+
+
+def comparisons(levels: Sequence[object]) -> list[str]:
+    """Return every arm and what it is compared with, the reference being the first level."""
+    return [f"{level} v. {levels[0]}" for level in levels[1:]]
 
 
 def reasons(totals: NDArray, names: Sequence[object]) -> NDArray:

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from scovert.core._checks import check_choice
+from scovert.model.confounder._checks import MAX_BINARY
 from scovert.model.confounder._data import TreatmentData
+from scovert.model.confounder._fitted import Fitted
 from scovert.model.confounder.glm import (
     CountBlocks,
     Factors,
@@ -23,14 +25,12 @@ from scovert.model.confounder.glm import (
     fit_states,
 )
 
-__all__ = ["MAX_BITS", "FullBatchFit", "deviance_frame", "find_device"]
-
-MAX_BITS = 4
+__all__ = ["FullBatchFit", "deviance_frame", "find_device"]
 
 
 @dataclass(frozen=True)
 class FullBatchFit:
-    """One fit of all tables of a `ConfounderModule`.
+    """One fit of everything that a `Fitted` holds.
 
     Attributes
     ----------
@@ -52,21 +52,19 @@ class FullBatchFit:
     max_rounds: int
     bar: tqdm
 
-    def run(
-        self, n_latent: int | Literal["auto"], z_type: str
-    ) -> tuple[dict[str, NDArray | None], NDArray]:
-        """Return the tables, and the deviance of every round."""
+    def run(self, n_latent: int | Literal["auto"], z_type: str) -> tuple[Fitted, NDArray]:
+        """Return the fit, and the deviance of every round."""
         n_latent, scree, start = self.count(n_latent)
         self.bar.set_description("Inferring confounders")
         options = {"max_rounds": self.max_rounds, "seed": self.seed, "on_round": self._on_round}
         design, states = self.cells.design, None
         if z_type == "binary" and n_latent:
-            fit = fit_states(self.blocks, design, min(n_latent, MAX_BITS), **options)
+            fit = fit_states(self.blocks, design, min(n_latent, MAX_BINARY), **options)
             scores, states = fit.probabilities, fit.combinations
         else:
             fit = fit_factors(self.blocks, design, n_latent, start=start, **options)
             scores = fit.scores
-        return self.tables(fit.regression, scores, states, scree), fit.deviance
+        return self.fitted(fit.regression, scores, states, scree), fit.deviance
 
     def count(self, n_latent: int | Literal["auto"]) -> tuple[int, NDArray | None, Factors | None]:
         """Return the number of confounders, and if it was looked for the scree and the factors."""
@@ -78,37 +76,37 @@ class FullBatchFit:
         scree = np.stack([found.singular_value, found.threshold], 1)
         return found.n_factors, scree, found.factors
 
-    def tables(
+    def fitted(
         self,
         regression: Regression,
         scores: NDArray,
         states: NDArray | None,
         scree: NDArray | None,
-    ) -> dict[str, NDArray | None]:
-        """Return all tables, with the effects of the arms without confounders.
+    ) -> Fitted:
+        """Return what is kept, with the effects of the arms without confounders.
 
         Parameters
         ----------
         regression
             Of the counts on the design and the scores.
         scores, states, scree
-            As in :class:`~scovert.model.confounder._module.ConfounderModule`.
+            As in `Fitted`.
         """
         design = self.cells.design
         arms = slice(self.cells.covariates.shape[1], design.shape[1])
         plain = fit_regression(self.blocks, design)
         variances = [plain.variance(one) for one in np.eye(design.shape[1])[arms]]
-        return {
-            "scores": scores,
-            "states": states,
-            "coefficients": regression.coefficients,
-            "dispersion": regression.dispersion,
-            "covariance": regression.covariance,
-            "sandwich": regression.sandwich,
-            "scree": scree,
-            "unadjusted": plain.coefficients[arms],
-            "unadjusted_se": np.sqrt(variances),
-        }
+        return Fitted(
+            scores,
+            regression.coefficients,
+            regression.dispersion,
+            regression.covariance,
+            regression.sandwich,
+            unadjusted=plain.coefficients[arms],
+            unadjusted_se=np.sqrt(variances),
+            states=states,
+            scree=scree,
+        )
 
     def _on_round(self, _: int, deviance: float) -> None:
         self.bar.update()
@@ -122,10 +120,8 @@ def deviance_frame(deviance: NDArray) -> pd.DataFrame:
 
 def find_device(accelerator: str) -> torch.device:
     """Return the device for an accelerator, or refuse one that is not there."""
-    check_choice("accelerator", accelerator, ("auto", "cpu", "gpu", "cuda"))
+    check_choice("accelerator", accelerator, ("auto", "cpu", "gpu"))
     has_gpu = torch.cuda.is_available()
-    if accelerator in ("gpu", "cuda") and not has_gpu:
-        raise ValueError(
-            f"`accelerator={accelerator!r}`, and there is no CUDA device. Pass 'cpu' or 'auto'."
-        )
+    if accelerator == "gpu" and not has_gpu:
+        raise ValueError("`accelerator='gpu'`, and there is no CUDA device. Pass 'cpu' or 'auto'.")
     return torch.device("cuda" if has_gpu and accelerator != "cpu" else "cpu")

@@ -16,9 +16,20 @@ from scovert.model.confounder.glm import CountBlocks, fit_regression
 __all__ = ["doubly_robust"]
 
 N_FOLDS = 5
+"""Parts of the cells, each of which is judged by models of the others."""
+
 CLIP = 0.02
-RIDGE = 1.0
+"""Distance of a propensity score from 0 and 1, at least, so that no cell counts 50-fold."""
+
+RIDGE, OF_INTERCEPT = 1.0, 1e-4
+"""Precision of the normal prior of coefficients, natural log scale, and of the intercept: parts of
+the cells may lack a level of a covariate."""
+
+ETA = (-20.0, 12.0)
+"""Range of the logarithm of a mean."""
+
 MIN_MEAN = 1e-3
+"""Mean count at size factor 1, at least, whose logarithm is taken."""
 
 
 def doubly_robust(
@@ -55,7 +66,7 @@ def _effect(fit: ConfounderFit, hidden: NDArray, estimate: Estimate, arm: int) -
         scores = propensity_scores(columns[train][:, 1:], treated[train], columns_test[:, 1:])
         propensity = np.clip(scores[:, 1], CLIP, 1 - CLIP)
         design = np.hstack([columns, treated[:, None]])
-        penalty = [1e-4] + [RIDGE] * (design.shape[1] - 1)
+        penalty = [OF_INTERCEPT] + [RIDGE] * (design.shape[1] - 1)
         regression = fit_regression(fit.blocks.subset(rows[train]), design[train], penalty=penalty)
         held_out = fit.blocks.subset(rows[test])
         for part, values in _influence(
@@ -119,7 +130,7 @@ def _influence(
     )
     for rows, y in blocks:
         rate = y.double() / blocks.offset[rows].double().exp()
-        without = (x[rows] @ b[:-1]).clamp(-20, 12).exp()
+        without = (x[rows] @ b[:-1]).clamp(*ETA).exp()
         with_it = without * b[-1].exp()
         one = with_it + d[rows] / propensity[rows] * (rate - with_it)
         zero = without + (1 - d[rows]) / (1 - propensity[rows]) * (rate - without)

@@ -36,7 +36,6 @@ ROUNDS = {"treatment_loss": 1, "outcome_loss": 1, "generator_loss": 2}
 """What is recorded, and in which rounds: the odd ones of the predictors or the even ones."""
 
 HELD_OUT = 0.1
-LOWEST_TEMPERATURE = 0.3
 RIDGE = 1e-3
 BLOCK = 1024
 MIN_SD = 1e-3
@@ -63,7 +62,7 @@ class AlternatingOptions:
 
     Attributes
     ----------
-    z_type, relaxation
+    z_type
         See :class:`~scovert.model.confounder.variants._alternating_module.AlternatingModule`.
     scale
         Weight of what concerns the treatment against what concerns the counts of a cell, with
@@ -81,7 +80,6 @@ class AlternatingOptions:
     """
 
     z_type: Literal["continuous", "binary"] = "binary"
-    relaxation: Literal["straight_through", "gumbel"] = "straight_through"
     scale: Literal["mean", "joint"] = "mean"
     dbpr_weight: float = 1.0
     n_rounds: int = 40
@@ -170,7 +168,6 @@ def fit_alternating(
             n_arms,
             n_latent,
             z_type=options.z_type,
-            relaxation=options.relaxation,
         )
         _set_scale(module, cells)
         module.warm_start(start.coefficients, start.dispersion)
@@ -253,11 +250,6 @@ class _Rounds:
         zero = torch.zeros(len(order), module.generator[-1].out_features, device=cells.device)
         self.without = self._deviances(zero)
 
-    @property
-    def temperature(self) -> float:
-        """Temperature of the Gumbel-sigmoid, falling from 1."""
-        return max(LOWEST_TEMPERATURE, 1 - self.generator_rounds / self.options.n_rounds)
-
     def train_predictors(self) -> dict[str, Tensor]:
         """Train each predictor until it does not improve any more; return their last losses."""
         outputs = self._outputs()
@@ -277,7 +269,7 @@ class _Rounds:
         best, waited = self._held_out_loss(loss_of, outputs), 0
         for _ in range(MAX_EPOCHS):
             for rows, batch in self._epoch():
-                z = self.module.latent(outputs[rows], self.temperature)
+                z = self.module.latent(outputs[rows])
                 optimizer.zero_grad()
                 loss_of(batch, z).mean().backward()
                 optimizer.step()
@@ -300,7 +292,7 @@ class _Rounds:
         total = 0.0
         with _frozen(predictors):
             for rows, batch in self._epoch():
-                z = self.module.latent(self.module.generate(batch), self.temperature)
+                z = self.module.latent(self.module.generate(batch))
                 loss = self.module.loss(batch, z, **self.judgement)
                 optimizer.zero_grad()
                 loss.backward()

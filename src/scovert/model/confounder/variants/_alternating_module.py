@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scovert.core._losses import negative_binomial, negative_binomial_deviance
 from scovert.model.confounder._designed import ARMS, COVARIATES, LEVEL, LOG_SIZE
 
-__all__ = ["AlternatingModule", "binarise", "relax"]
+__all__ = ["AlternatingModule", "binarise"]
 
 MAX_LOG_MEAN = 15.0
 LOADING_SD = 0.05
@@ -34,9 +34,6 @@ class AlternatingModule(nn.Module):
     z_type
         ``"binary"``: the generator's output is cut into 0 and 1. ``"continuous"``: it is taken as
         it is.
-    relaxation
-        How a gradient passes the cut: ``"straight_through"`` takes that of the sigmoid,
-        ``"gumbel"`` trains on the Gumbel-sigmoid :cite:p:`Maddison17`.
     n_hidden
         Nodes in each hidden layer of the generator.
     """
@@ -49,11 +46,10 @@ class AlternatingModule(nn.Module):
         n_latent: int,
         *,
         z_type: Literal["continuous", "binary"],
-        relaxation: Literal["straight_through", "gumbel"] = "straight_through",
         n_hidden: int = 64,
     ) -> None:
         super().__init__()
-        self.z_type, self.relaxation = z_type, relaxation
+        self.z_type = z_type
         self.generator = nn.Sequential(
             nn.Linear(n_covariates + n_arms + n_genes, n_hidden),
             nn.ReLU(),
@@ -105,21 +101,9 @@ class AlternatingModule(nn.Module):
         log_counts = (log_counts - self.input_mean) / self.input_sd
         return self.generator(torch.cat([batch[COVARIATES], batch[ARMS], log_counts], 1))
 
-    def latent(self, output: Tensor, temperature: float | None = None) -> Tensor:
-        """Turn the generator's output into the confounders that the predictors see.
-
-        Parameters
-        ----------
-        output
-            What `generate` returned.
-        temperature
-            Of the Gumbel-sigmoid in training; `None` cuts.
-        """
-        if self.z_type == "continuous":
-            return output
-        if self.relaxation == "gumbel" and temperature is not None:
-            return relax(output, temperature)
-        return binarise(output)
+    def latent(self, output: Tensor) -> Tensor:
+        """Turn the generator's output into the confounders that the predictors see."""
+        return output if self.z_type == "continuous" else binarise(output)
 
     @torch.no_grad()
     def scores(self, batch: dict[str, Tensor]) -> Tensor:
@@ -217,21 +201,3 @@ def binarise(logits: Tensor) -> Tensor:
     Zeros and ones of that shape.
     """
     return _Binarise.apply(logits.sigmoid())
-
-
-def relax(logits: Tensor, temperature: float) -> Tensor:
-    """Sample Gumbel-sigmoid variables, binary ones made smooth :cite:p:`Maddison17`.
-
-    Parameters
-    ----------
-    logits
-        Log-odds, any shape.
-    temperature
-        Positive; towards 0 the samples become 0 and 1.
-
-    Returns
-    -------
-    Values in (0, 1) of that shape.
-    """
-    noise = torch.rand_like(logits).clamp(1e-6, 1 - 1e-6).logit()
-    return ((logits + noise) / temperature).sigmoid()
