@@ -259,10 +259,11 @@ def test_alternating_is_the_same_for_a_seed_and_leaves_other_draws_alone(z_type:
     np.testing.assert_allclose(first.scores, scores_by_network(first.module, cells), atol=1e-6)
 
 
-@pytest.mark.parametrize(("scale", "low", "high"), [("mean", 0.9, 1.0), ("joint", 0.0, 0.1)])
+@pytest.mark.parametrize(("scale", "low", "high"), [("mean", 0.9, 1.0), ("joint", 0.0, 0.25)])
 def test_the_mean_over_genes_copies_the_treatment_and_the_joint_likelihood_does_not(
     scale: str, low: float, high: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # With 400 cells a correlation of .05 is chance, and .16 occurs among eight fits
     monkeypatch.setattr(alternating_file, "MAX_EPOCHS", 3)
     adata = simulate.confounder("null", n_cells=400, n_genes=60, seed=1)
     cells = cells_of(adata)
