@@ -24,6 +24,7 @@ from scovert.simulate import bulk as mix
 
 TYPES = ["B", "DC", "Mono/cyte", "NK", "T"]
 FEW = BulkBudget(
+    n_steps=120,
     n_bootstrap=10,
     n_bootstrap_steps=60,
     n_cohorts=1,
@@ -31,6 +32,7 @@ FEW = BulkBudget(
     n_cohort_bootstrap_steps=40,
 )
 SHORT = replace(FEW, n_steps=12)
+WHOLE = replace(FEW, n_steps=BulkBudget.n_steps)
 QUICK = {"kind": "counts", "cell_size": "reference", "budget": FEW}
 BRIEF = QUICK | {"budget": SHORT}  # where it matters only that two fits are the same
 NAMES = {
@@ -93,7 +95,7 @@ def brief_result(model: BulkDeconvolution, data: Data) -> BulkResult:
 
 @pytest.fixture(scope="module")
 def result(model: BulkDeconvolution, data: Data) -> BulkResult:
-    return model.deconvolve(data.bulk, **QUICK)
+    return model.deconvolve(data.bulk, **QUICK | {"budget": WHOLE})
 
 
 def error(found: pd.DataFrame, truth: pd.DataFrame) -> float:
@@ -262,7 +264,7 @@ def test_the_scale_of_a_sample_does_not_matter(
     tpm.X = in_millions(tpm)
     shares = tpm.copy()
     shares.X = shares.X * np.random.default_rng(0).uniform(0.1, 30, (7, 1))
-    options = QUICK | {"kind": "tpm"}
+    options = QUICK | {"kind": "tpm", "budget": WHOLE}
     found = [model.get_proportions(b, **options) for b in (tpm, shares)]
     pd.testing.assert_frame_equal(found[0], found[1], atol=1e-4)
     # counts say how deep they are, which is all the difference

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import re
+from collections.abc import Iterator
+from functools import partialmethod
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,10 +18,21 @@ from scipy import sparse
 from typer.testing import CliRunner, Result
 
 from scovert.cli import _deconvolve, app
+from scovert.model import BulkBudget, BulkDeconvolution
 from scovert.simulate import bulk
 
 TYPES = {"CD4 T cells": 61, "CD8 T": 47, "Monocytes": 53}
 N_GENES, N_SAMPLES = 403, 5
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_steps() -> Iterator[None]:
+    """Fit in a quarter of the steps, which the command has no option for."""
+    budget = BulkBudget(n_steps=60, n_bootstrap=10, n_cohorts=1, n_cohort_bootstrap=5)
+    short = partialmethod(BulkDeconvolution.deconvolve, budget=budget)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BulkDeconvolution, "deconvolve", short)
+        yield
 
 
 def make_reference(seed: int) -> AnnData:
@@ -90,8 +103,6 @@ def plain(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Resul
 
 
 def test_it_writes_what_the_model_finds(folder: Path, tmp_path: Path) -> None:
-    from scovert.model import BulkDeconvolution
-
     before = {f.name: sha256(f.read_bytes()).digest() for f in folder.iterdir()}
     output, table, saved = (tmp_path / name for name in ("o.h5ad", "tables/p.csv", "model"))
     options = ("--table", table, "--save-model", saved, "--kind", "counts", "--interval", 0.8)
