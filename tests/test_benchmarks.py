@@ -46,9 +46,6 @@ def test_runs_are_stored_once_and_failures_are_counted(tmp_path):
 def test_a_script_of_another_interpreter_takes_and_returns_arrays():
     from benchmarks.processes import call_in
 
-    script = (
-        "import sys, numpy as np; data = np.load(sys.argv[1]); "
-        "np.savez(sys.argv[2], y=2 * data['x'])"
-    )
+    script = "import numpy as np, sys; np.savez(sys.argv[2], y=2 * np.load(sys.argv[1])['x'])"
     found = call_in(Path(sys.executable), script, {"x": np.arange(3)})
     assert found["y"].tolist() == [0, 2, 4]

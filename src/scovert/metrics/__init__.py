@@ -3,11 +3,11 @@
 from scovert.metrics._concordance import concordance
 from scovert.metrics._integration import (
     batch_mixing,
-    integration_panel,
     invaded_share,
     label_transfer,
     purity,
 )
+from scovert.metrics._panel import integration_panel
 
 __all__ = [
     "batch_mixing",
