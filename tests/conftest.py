@@ -42,6 +42,26 @@ def seed() -> Iterator[int]:
     scvi.settings.seed = None
 
 
+@pytest.fixture
+def leaves_no_traces() -> Iterator[None]:
+    """Close figures, and look at the settings of matplotlib that a user shares with us."""
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    before = dict(mpl.rcParams)
+    yield
+    plt.close("all")
+    assert dict(mpl.rcParams) == before
+
+
+@pytest.fixture(scope="module")
+def few_classes() -> Iterator[None]:
+    """Look for three hidden classes at most, to save time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scovert.model.confounder.effects._mixture.N_CLASSES", (1, 2, 3))
+        yield
+
+
 @pytest.fixture(scope="session")
 def make_toy() -> Callable[[int], AnnData]:
     """Make 67 cells x 11 genes in two or three datasets, with columns of a user in every slot."""

@@ -38,7 +38,7 @@ from scovert.model import (
 LATENT, MEANS = "get_latent_representation", "get_normalized_expression"
 
 pytestmark = [
-    pytest.mark.usefixtures("seed"),
+    pytest.mark.usefixtures("seed", "few_classes"),
     pytest.mark.filterwarnings("ignore:`encoder='per_dataset'` with"),
     pytest.mark.filterwarnings("ignore:.*(p-values are refused|errors had to grow|dense effects)"),
 ]
@@ -276,14 +276,6 @@ def fit(case: Case, adata: AnnData, query: AnnData | None, *, seed: int = 0, **m
     model = case.make(adata)
     model.train(**case.train, **more)
     return Fit(case, model, before, query)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_classes() -> Iterator[None]:
-    """Look for three hidden classes at most, to save time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scovert.model.confounder.effects._mixture.N_CLASSES", (1, 2, 3))
-        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -40,8 +40,7 @@ def rows_of_check():
 
 
 @pytest.mark.parametrize("init", [{"n_latent": 0}, {}, {"z_type": "binary"}])
-def test_every_row_of_check_is_explained(seed, monkeypatch, init):
-    monkeypatch.setattr("scovert.model.confounder.effects._mixture.N_CLASSES", (1, 2))
+def test_every_row_of_check_is_explained(seed, few_classes, init):
     adata = simulate.confounder("sparse", n_cells=301, n_genes=97, seed=2)
     LatentConfounder.setup_anndata(adata, "treatment", size_factor_key="size_factor")
     model = LatentConfounder(adata, **({"n_latent": 1} | init))

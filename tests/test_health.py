@@ -88,13 +88,6 @@ def confounded(setting: str = "normal", **init: object) -> LatentConfounder:
 
 
 @pytest.fixture(scope="module")
-def few_classes() -> object:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scovert.model.confounder.effects._mixture.N_CLASSES", (1, 2))
-        yield
-
-
-@pytest.fixture(scope="module")
 def model(few_classes: object) -> LatentConfounder:
     return confounded()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import matplotlib as mpl
@@ -29,12 +29,7 @@ SIZES = {  # cells of each type in datasets x, y, z
 }
 
 
-@pytest.fixture(autouse=True)
-def _no_traces() -> Iterator[None]:
-    before = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == before
+pytestmark = pytest.mark.usefixtures("leaves_no_traces")
 
 
 # history

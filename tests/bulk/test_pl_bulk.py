@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -21,12 +21,7 @@ TYPES = ["T/CD4", "B", "NK", "Mono", "a type with a name that is much too long"]
 SAMPLES = [f"patient {i}" for i in range(7)]
 
 
-@pytest.fixture(autouse=True)
-def _no_traces() -> Iterator[None]:
-    before = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == before
+pytestmark = pytest.mark.usefixtures("leaves_no_traces")
 
 
 def draw_table(n_samples: int, types: list[str], seed: int = 0) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import anndata as ad
@@ -19,15 +19,8 @@ from scovert.model import LatentConfounder
 N_CELLS, N_GENES = 127, 113
 CATEGORICAL, CONTINUOUS = "categorical_covariate_keys", "continuous_covariate_keys"
 
-pytestmark = pytest.mark.usefixtures("seed")
+pytestmark = pytest.mark.usefixtures("seed", "few_classes")
 REFUSED_P = "ignore:.*p-values are refused"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def few_classes() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scovert.model.confounder.effects._mixture.N_CLASSES", (1, 2))
-        yield
 
 
 def make() -> AnnData:

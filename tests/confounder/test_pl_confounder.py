@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -21,12 +21,7 @@ from scovert import pl, simulate
 mpl.use("agg")
 
 
-@pytest.fixture(autouse=True)
-def _no_traces() -> Iterator[None]:
-    before = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == before
+pytestmark = pytest.mark.usefixtures("leaves_no_traces")
 
 
 @pytest.fixture(scope="module")
