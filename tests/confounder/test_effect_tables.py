@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import anndata as ad
@@ -20,7 +20,7 @@ from scovert.model.confounder._data import TreatmentData
 from scovert.model.confounder.glm import CountBlocks
 
 pytestmark = [
-    pytest.mark.usefixtures("seed"),
+    pytest.mark.usefixtures("three_classes_at_most", "seed"),
     pytest.mark.filterwarnings("ignore:.*(p-values are refused|errors had to grow|dense effects)"),
 ]
 
@@ -47,14 +47,6 @@ class Fit:
     model: LatentConfounder
     before: AnnData
     setup: dict
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_classes() -> Iterator[None]:
-    """Look for three hidden classes at most, to save time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scovert.model.confounder.effects._mixture.N_CLASSES", (1, 2, 3))
-        yield
 
 
 def fitted_to(adata: AnnData, setup: dict | None = None, **init: object) -> LatentConfounder:
