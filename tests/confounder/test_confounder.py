@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +14,8 @@ from numpy.typing import NDArray
 from scovert import simulate
 from scovert.model import LatentConfounder
 
-pytestmark = pytest.mark.usefixtures("seed")
+pytestmark = pytest.mark.usefixtures("few_classes", "seed")
 COVARIATES = [f"covariate_{i}" for i in range(1, 5)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def few_classes() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scovert.model.confounder.effects._mixture.N_CLASSES", (1, 2, 3))
-        yield
 
 
 def fit(adata: AnnData, **options: object) -> LatentConfounder:
