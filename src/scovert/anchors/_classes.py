@@ -142,7 +142,7 @@ def _starts(parts: list[NDArray], seed: int) -> Iterator[list[NDArray]]:
     sd = np.concatenate(centred).std(axis=0)
     scaled = [sd * part / np.maximum(part.std(axis=0), TINY) for part in centred]
     n_cells = sum(len(part) for part in parts)
-    n_classes = max(1, min(N_CLASSES, n_cells // MIN_CELLS_PER_CLASS))
+    n_classes = max(1, min(N_CLASSES, n_cells // MIN_CELLS_PER_CLASS)) if sd.any() else 1
     ends = np.cumsum([len(part) for part in parts])[:-1]
     for k_seed in np.random.default_rng(seed).integers(2**31, size=N_SEEDS):
         for points in (centred, scaled):

@@ -25,6 +25,8 @@ MIN_CELLS = 2.0
 """A class with fewer cells in a dataset says nothing of its shift there."""
 HOTTEST, COOLING = 5.0, 0.9
 MAX_ITERATIONS = 200
+EPSILON = float(np.finfo(np.float32).eps)
+"""Least variance of a component, by the largest, and within classes, by that of all cells."""
 TOLERANCE = 1e-5
 """Gain of the mean log-likelihood of a cell, in nats, below which the fit has settled."""
 
@@ -104,7 +106,7 @@ def climb(
     """
     n_cells = sum(len(part) for part in parts)
     total = np.concatenate(parts).var(axis=0)
-    total = np.maximum(total, np.finfo(np.float32).eps * total.max() or 1.0)
+    total = np.maximum(total, EPSILON * total.max() or 1.0)
     mixture, last = None, -np.inf
     for iteration in range(MAX_ITERATIONS):
         mixture = _maximise(_Moments.of(parts, classes), mixture, total, slope)
@@ -157,7 +159,7 @@ def _maximise(
     centre = centres[0][:, None] + centres[1] + centres[2]
     square = moments.squares - 2 * centre * moments.sums + centre**2 * moments.n[:, :, None]
     square = np.maximum(square.sum(axis=1), 0)  # (n_classes, n_components)
-    within = square.sum(axis=0) / n.sum()
+    within = np.maximum(square.sum(axis=0) / n.sum(), EPSILON * total)
     variances = (square + N_PRIOR * within) / (n + N_PRIOR)[:, None] + MIN_VARIANCE * total
     weights = (moments.n + 0.5) / (moments.n + 0.5).sum(axis=0)
     return ClassMixture(*centres, variances, within, weights)
