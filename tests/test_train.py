@@ -113,7 +113,7 @@ def test_weights_rise_with_the_share_of_training_done(make: Callable, alignment:
     np.testing.assert_allclose(watch.of("t"), t)
     np.testing.assert_allclose(watch.of("kl_weight"), np.minimum(1, 4 * t))
     if alignment == "anchors":
-        full = 10 if model.anchor_consistency_ >= 0.72 else 1
+        full = 10 if model.anchor_explained_ >= 0.5 else 1
         np.testing.assert_allclose(watch.of("alignment_weight"), full * np.minimum(1, 5 * t))
     elif alignment != "none":
         np.testing.assert_allclose(watch.of("alignment_weight"), 30 * rise(t, 0.3, 0.3))
@@ -151,7 +151,7 @@ def test_distrusted_anchors_pull_with_a_tenth(
     make: Callable, monkeypatch: pytest.MonkeyPatch, encoder: str
 ) -> None:
     for least, share in ((0.0, 1.0), (1.1, 0.1)):
-        monkeypatch.setattr("scovert.anchors._find.MIN_CONSISTENCY", least)
+        monkeypatch.setattr("scovert.anchors._find.MIN_EXPLAINED", least)
         last = train(make(encoder=encoder, anchor_weight=20), max_epochs=4).steps[-1]
         assert last["alignment_weight"] == pytest.approx(20 * share)
         if encoder == "per_dataset":
@@ -389,26 +389,21 @@ def test_what_is_watched_holds_no_alignment(make: Callable, alignment: str) -> N
 # Lengths and splits
 
 
-@pytest.mark.parametrize(
-    ("heuristic", "batch_size", "expected"),
-    [(5, 32, 300), (5, 6, 60), (400, 32, 400), (1, 128, 600), (100, 6, 100)],
-)
-def test_length_by_default(
-    make: Callable, monkeypatch: pytest.MonkeyPatch, heuristic: int, batch_size: int, expected: int
+@pytest.mark.parametrize(("batch_size", "expected"), [(6, 300), (32, 400), (128, 400)])
+def test_three_thousand_steps_in_at_most_400_epochs(
+    make: Callable, monkeypatch: pytest.MonkeyPatch, batch_size: int, expected: int
 ) -> None:
-    # 60 training cells make 2, 10 or 1 steps of 32, 6 or 128; at least 600 steps are made
-    monkeypatch.setattr(model_file, "get_max_epochs_heuristic", lambda n_cells: heuristic)
+    # 60 training cells make 10, 2 or 1 steps of 6, 32 or 128
     chosen = catch_length(monkeypatch)
     make("none").train(batch_size=batch_size)
     assert chosen == [expected]
 
 
-def test_thirty_epochs_are_the_least(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_file, "get_max_epochs_heuristic", lambda n_cells: 2)
-    monkeypatch.setattr(model_file, "MIN_STEPS", 10)
+def test_ten_epochs_are_the_least(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_file, "N_STEPS", 5)
     chosen = catch_length(monkeypatch)
     make("none").train()
-    assert chosen == [30]
+    assert chosen == [10]
 
 
 @pytest.mark.parametrize("alignment", MODES)
@@ -460,7 +455,7 @@ def test_train_loss_is_the_weighted_sum(make: Callable) -> None:
     train(model, plan_kwargs={"kl_ramp": 0.0}, train_size=1.0)
     history = history_of(model)
     last = {name: values[-1] for name, values in history.items()}
-    full = 10 if model.anchor_consistency_ >= 0.72 else 1
+    full = 10 if model.anchor_explained_ >= 0.5 else 1
     expected = last["reconstruction_loss_train"] + last["kl_local_train"]
     assert last["train_loss"] == pytest.approx(expected + full * last["pull_train"], rel=0.02)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scovert.core._counts import as_rows, is_in_memory, row_slices
 
 __all__ = [
+    "TINY",
     "Rows",
     "by_row",
     "components_of",
@@ -19,6 +20,7 @@ __all__ = [
     "log_normalise",
     "nudged",
     "principal_components",
+    "sample",
     "unit_rows",
 ]
 
@@ -29,6 +31,10 @@ MAX_CELLS_TO_FIT = 50_000
 NUDGE = 1e-5
 """Of the length of a point: a hundred times what rounding in single precision moves it."""
 BLOCK = 5_000
+TINY = float(np.finfo(np.float32).tiny)
+"""Divides what may be 0, where the result is 0 then."""
+MIN_PER_DATASET = 500
+"""Cells of a dataset that a sample holds at least, if it has them and there are not many."""
 
 
 def harmony(components: NDArray, batch: NDArray, *, seed: int = 0) -> NDArray:
@@ -124,7 +130,7 @@ def by_row(x: object) -> Rows:
 
 def unit_rows(x: NDArray) -> NDArray:
     """Rows of `x` scaled to length 1."""
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), TINY)
 
 
 def nudged(points: NDArray, seed: int) -> NDArray:
@@ -135,6 +141,17 @@ def nudged(points: NDArray, seed: int) -> NDArray:
     noise = np.random.default_rng(seed).standard_normal(points.shape, np.float32)
     length = np.sqrt(np.square(points).sum(axis=1).mean())
     return points + points.dtype.type(NUDGE * length) * noise
+
+
+def sample(batch: NDArray, among: NDArray, n_cells: int, seed: int) -> list[NDArray]:
+    """Rows of at most `n_cells` cells, by dataset: small ones whole, large ones in proportion."""
+    rng = np.random.default_rng(seed)
+    rows = [np.flatnonzero((batch == b) & among) for b in range(batch.max() + 1)]
+    size = np.array([len(r) for r in rows])
+    least = np.minimum(size, min(MIN_PER_DATASET, n_cells // len(rows)))
+    share = (n_cells - least.sum()) / max(1, (size - least).sum())
+    drawn = least + np.floor((size - least) * min(1.0, share)).astype(int)
+    return [np.sort(rng.choice(r, n, replace=False)) for r, n in zip(rows, drawn, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,6 @@ __all__ = [
     "check_number",
     "select_rows",
     "some_of",
-    "warn_about_anchors",
     "warn_about_cells",
     "warn_about_file",
 ]
@@ -311,19 +310,6 @@ def warn_about_cells(adata: AnnData, totals: NDArray) -> None:
             UserWarning,
             stacklevel=caller_level(),
         )
-
-
-def warn_about_anchors(n_pairs: int, consistency: float) -> None:
-    """Warn that the anchors contradict the clusters of the datasets."""
-    found = "there are none" if n_pairs == 0 else f"only {consistency:.0%} do"
-    warnings.warn(
-        "Anchors should join clusters of one dataset to the matching clusters of another, and "
-        f"{found}. The pull between anchored cells has a tenth of its weight. The datasets may "
-        "share few cell types, or be too noisy: look at `get_support()` before trusting the "
-        "integration.",
-        UserWarning,
-        stacklevel=caller_level(),
-    )
 
 
 def warn_about_file(adata: AnnData, layer: str | None) -> None:

@@ -10,10 +10,9 @@ from inspect import signature
 
 from lightning.pytorch import Trainer as LightningTrainer
 from scvi.data._constants import _SCVI_UUID_KEY as SCVI_UUID_KEY
-from scvi.model._utils import get_max_epochs_heuristic
 from scvi.train import Trainer, TrainRunner
 
-__all__ = ["SCVI_UUID_KEY", "TRAINER_OPTIONS", "get_max_epochs_heuristic", "without_scvi_noise"]
+__all__ = ["SCVI_UUID_KEY", "TRAINER_OPTIONS", "without_scvi_noise"]
 
 GIVEN = {"self", "model", "training_plan", "data_splitter", "kwargs", "trainer_kwargs"}
 TRAINER_OPTIONS = tuple(

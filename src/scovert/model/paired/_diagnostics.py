@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scovert.anchors._find import MIN_CONSISTENCY
+from scovert.anchors._find import MIN_EXPLAINED, Anchors
+from scovert.core._checks import caller_level
 from scovert.core._diagnostics import HealthRow, row
 
-__all__ = ["loss_row", "gradient_row", "latent_row", "share_row", "deviance_row", "anchor_row"]
+__all__ = [
+    "loss_row",
+    "gradient_row",
+    "latent_row",
+    "share_row",
+    "deviance_row",
+    "anchor_row",
+    "warn_about_anchors",
+]
 
 ACTIVE_SD = 0.1
 GRADIENT_GROWTH = 10
@@ -72,12 +83,26 @@ def deviance_row(explained: float) -> HealthRow:
     return row("held-out deviance explained", explained, advice)
 
 
-def anchor_row(consistency: float) -> HealthRow:
-    """Return the share of the anchors between best-matching clusters (trusted from 0.72)."""
+def anchor_row(explained: float) -> HealthRow:
+    """Return the share of the variance between classes of cells (trusted from 0.5)."""
     advice = ""
-    if consistency < MIN_CONSISTENCY:
+    if explained < MIN_EXPLAINED:
         advice = (
-            "The anchors contradict the clusters of the datasets, and the pull was weakened: look "
-            "at `get_support()`, and compare with `alignment='none'`."
+            "The cells do not fall into classes by which datasets could be matched, and the pull "
+            "was weakened: compare with `alignment='none'`."
         )
-    return row("anchor consistency", consistency, advice)
+    return row("variance between classes", explained, advice)
+
+
+def warn_about_anchors(anchors: Anchors) -> None:
+    """Warn that anchors have a tenth of their weight, and why."""
+    found = f"classes of cells explain only {anchors.explained:.0%} of the variance between cells"
+    if len(anchors.pairs) == 0:
+        found = "no cells of different datasets were found that match"
+    warnings.warn(
+        f"Anchors should join cells of the same class, and {found}. The pull between anchored "
+        "cells has a tenth of its weight. The datasets may share few cell types, or be too noisy: "
+        "look at `get_support()`, and compare with `alignment='none'`.",
+        UserWarning,
+        stacklevel=caller_level(),
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -32,11 +31,10 @@ from scovert.core._checks import (
     check_layer,
     check_mapping,
     check_number,
-    warn_about_anchors,
     warn_about_cells,
     warn_about_file,
 )
-from scovert.core._compat import TRAINER_OPTIONS, get_max_epochs_heuristic
+from scovert.core._compat import TRAINER_OPTIONS
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
 from scovert.core._designs import check_independent
@@ -62,6 +60,7 @@ from scovert.model.paired._diagnostics import (
     latent_row,
     loss_row,
     share_row,
+    warn_about_anchors,
 )
 from scovert.model.paired._module import PairedModule
 from scovert.model.paired._plan import make_plan
@@ -70,7 +69,8 @@ __all__ = ["PairedVAE"]
 
 logger = logging.getLogger(__name__)
 
-MIN_EPOCHS, MIN_STEPS = 30, 600
+N_STEPS, MIN_EPOCHS, MAX_EPOCHS = 3000, 10, 400
+"""Length of training. More steps loosen the clusters, fewer do not reach the best likelihood."""
 
 TRAIN_OPTIONS = (
     "max_epochs",
@@ -120,7 +120,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         discriminator suit datasets that share all their cell types.
     anchor_weight
         Weight of the pull, relative to a negative log-likelihood summed over genes. A tenth of it
-        is used, with a warning, when the anchors contradict the clusters of the datasets.
+        is used, with a warning, when the cells do not fall into classes.
     cross_weight
         Weight of the cross-reconstruction (``"per_dataset"`` with anchors): a cell's counts must
         be decodable from the latent position of the cell it is anchored to.
@@ -205,7 +205,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         if encoder == "per_dataset":
             self.anchor_weights["cross_weight"] = cross_weight
         self.support_: NDArray | None = None
-        self.anchor_consistency_: float | None = None
+        self.anchor_explained_: float | None = None
         self.deviance_explained_: float | None = None
         self.largest_share_: float | None = None
         self.cells_digest_ = self._digest(adata)
@@ -298,8 +298,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         Parameters
         ----------
         max_epochs
-            Longest training; `None` takes the heuristic of scvi-tools, but at least 30 epochs and
-            600 steps.
+            Longest training; `None` makes about 3,000 steps, but 10 to 400 epochs.
         train_size, validation_size
             Shares of each dataset's cells to train on and to validate on; `None` validates on all
             others.
@@ -365,8 +364,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             **(datasplitter_kwargs or {}),
         )
         if max_epochs is None:
-            enough = math.ceil(MIN_STEPS / data.n_steps)
-            max_epochs = max(get_max_epochs_heuristic(len(cells)), MIN_EPOCHS, enough)
+            max_epochs = min(max(round(N_STEPS / data.n_steps), MIN_EPOCHS), MAX_EPOCHS)
         check_number("max_epochs", max_epochs, 1, whole=True)
         trust = 1.0 if anchors is None or anchors.are_trusted else GUARDED_SHARE
         weights = {name: trust * weight for name, weight in self.anchor_weights.items()}
@@ -394,9 +392,9 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         logger.info("Looking for anchors between the datasets.")
         anchors = find_anchors(cells.counts, cells.batch, train=is_trained_on, seed=seed)
         self.support_ = anchors.support
-        self.anchor_consistency_ = anchors.consistency
+        self.anchor_explained_ = anchors.explained
         if not anchors.are_trusted:
-            warn_about_anchors(len(anchors.pairs), anchors.consistency)
+            warn_about_anchors(anchors)
         return anchors
 
     def _look_at_heldout(self, validation: NDArray) -> None:
@@ -483,10 +481,10 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
     def get_support(self) -> pd.DataFrame:
         """Return how well each cell is supported by counterparts in each other dataset.
 
-        The share of the 15 nearest cells of the same dataset that have an anchor there, divided by
-        0.3 and at most 1. It says where to look and proves nothing: cells of a shared type can
-        lack it, and a type that the other dataset lacks can have it in full from a close relative
-        there. Validation cells take the mean of their 15 nearest training cells.
+        Cells are grouped into classes that the datasets share, and support is the mean over the
+        class of a cell, of the share of cells with an anchor there, relative to half of what is
+        common in the dataset. A type that the other dataset lacks has little of it, unless a close
+        relative there takes its place.
 
         Returns
         -------
@@ -590,8 +588,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         if self.deviance_explained_ is not None:
             rows.append(share_row(self.largest_share_))
             rows.append(deviance_row(self.deviance_explained_))
-        if self.anchor_consistency_ is not None:
-            rows.append(anchor_row(self.anchor_consistency_))
+        if self.anchor_explained_ is not None:
+            rows.append(anchor_row(self.anchor_explained_))
         return check_table(rows)
 
     def _digest(self, adata: AnnData) -> str:
