@@ -29,8 +29,8 @@ from benchmarks.speed.training import (
     quiet,
     train,
 )
-from scovert.core.dataloaders import _cells
-from scovert.model.paired import _data as _draws
+from scovert.core.dataloaders._cells import WINDOW
+from scovert.core.dataloaders._windows import BLOCK
 
 HERE = Path(__file__).resolve().parent
 TILE = 20_000
@@ -137,7 +137,7 @@ def stores(quick: bool) -> Iterator[dict]:
         python = f"{folder}/venv/bin/python"
         install = [python, "-m", "pip", "install", "--quiet", "annbatch[zarrs]>=0.2,<0.3"]
         subprocess.run(install, check=True, capture_output=True)
-        numbers = (128, _cells.WINDOW, _draws.BLOCK, 1 if quick else 5)
+        numbers = (128, WINDOW, BLOCK, 1 if quick else 5)
         script = [python, HERE / "stores.py", folder, *map(str, numbers)]
         subprocess.run(script, check=True, capture_output=True)
         yield from json.loads(Path(f"{folder}/rows.json").read_text())
