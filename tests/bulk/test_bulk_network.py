@@ -128,6 +128,14 @@ def test_result_is_a_distribution_and_reproducible(cohort: Cohort) -> None:
     np.testing.assert_allclose(alone.weights, fit.weights[:1], atol=1e-5)
 
 
+def test_a_fit_without_a_bar_reports_no_devices(
+    cohort: Cohort, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        fit_network(cohort, STATE_TYPE, n_steps=3)
+    assert [r.getMessage() for r in caplog.records if r.name.startswith("lightning")] == []
+
+
 def test_draws_are_those_of_a_dirichlet_distribution(cohort: Cohort) -> None:
     fit = network.NetworkFit(np.array([[0.3, 2.0, 5.0], [9.0, 1.0, 0.5]]), [])
     draws = fit.draws(20_000, np.random.default_rng(0))

@@ -35,18 +35,25 @@ NOISE = (
 
 
 @contextmanager
-def without_scvi_noise() -> Iterator[None]:
-    """Silence warnings of Lightning that say nothing about the user's data or settings."""
+def without_scvi_noise(*, is_quiet: bool = False) -> Iterator[None]:
+    """Silence what Lightning says that is not about the user's data or settings.
+
+    Parameters
+    ----------
+    is_quiet
+        Leave only warnings: who wants no progress bar wants no reports of devices either.
+    """
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        is_advertisement = "litlogger" in record.getMessage()
+        return not is_advertisement and not (is_quiet and record.levelno <= logging.INFO)
+
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     with warnings.catch_warnings():
         for message in NOISE:
             warnings.filterwarnings("ignore", message=message)
-        logger.addFilter(_is_no_advertisement)
+        logger.addFilter(is_wanted)
         try:
             yield
         finally:
-            logger.removeFilter(_is_no_advertisement)
-
-
-def _is_no_advertisement(record: logging.LogRecord) -> bool:
-    return "litlogger" not in record.getMessage()
+            logger.removeFilter(is_wanted)

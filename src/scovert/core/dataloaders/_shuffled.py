@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import lightning.pytorch as pl
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from scovert.core._counts import in_parts
-from scovert.core._losses import SparseCounts
+from scovert.core.dataloaders._cell_data import CellData, Minibatch
 from scovert.core.dataloaders._cells import Cells, CellTensors
 from scovert.core.dataloaders._windows import random_windows, read_window, rows_of_window
 
-__all__ = ["Minibatch", "ShuffledData", "split_rows"]
+__all__ = ["ShuffledData", "split_rows"]
 
-Minibatch = dict[str, Tensor | SparseCounts]
 VALIDATED_AT_ONCE = 1024
 """Cells of a minibatch for validation, which needs no gradients and so less memory."""
 
@@ -30,21 +26,17 @@ def split_rows(n_cells: int, share: float, rng: np.random.Generator) -> tuple[ND
     return order[n_held_out:], order[:n_held_out]
 
 
-class ShuffledData(pl.LightningDataModule):
+class ShuffledData(CellData):
     """Training cells in random order, in minibatches of nearly equal size, and validation cells.
 
     Parameters
     ----------
-    cells
-        Cells to read from, in memory or in a file, with whatever columns belong to them.
-    train_idx, val_idx
-        Rows of the training and of the validation cells.
+    cells, train_idx, val_idx, resident
+        For :class:`~scovert.core.dataloaders._cell_data.CellData`.
     batch_size
         Cells in a minibatch, at most.
     rng
         Generator of the order; `None` takes that of torch.
-    resident
-        Keep the counts on the device; `None` does so where they take less than half of its memory.
 
     Notes
     -----
@@ -62,27 +54,13 @@ class ShuffledData(pl.LightningDataModule):
         rng: np.random.Generator | None = None,
         resident: bool | None = None,
     ) -> None:
-        super().__init__()
-        self.cells, self.train_idx, self.val_idx = cells, train_idx, val_idx
-        self.batch_size, self.rng, self.resident = batch_size, rng, resident
-        self.n_train, self.n_val = len(train_idx), len(val_idx)
-        self._whole: CellTensors | None = None
-
-    @property
-    def names(self) -> pd.Index | None:
-        """Names of the cells."""
-        return self.cells.names
+        super().__init__(cells, train_idx, val_idx, resident)
+        self.batch_size, self.rng = batch_size, rng
 
     @property
     def n_steps(self) -> int:
         """Number of steps of an epoch, the same in every process."""
-        n_processes = 1 if self.trainer is None else self.trainer.world_size
-        return max(1, -(-self.n_train // (self.batch_size * n_processes)))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the minibatches go."""
-        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        return max(1, -(-self.n_train // (self.batch_size * self.n_processes)))
 
     def state_dict(self) -> dict[str, object]:
         """Return where the generator of the order is."""
@@ -101,20 +79,6 @@ class ShuffledData(pl.LightningDataModule):
         """Return the validation minibatches, none when there are no validation cells."""
         return _InOrder(self, self._own(self.val_idx)) if self.n_val else []
 
-    def transfer_batch_to_device(
-        self, batch: Minibatch, device: torch.device, _: int
-    ) -> Minibatch:
-        """Return the minibatch as it is: it was made on the device."""
-        return batch
-
-    def tensors(self, start: int, stop: int) -> CellTensors:
-        """Return consecutive cells as minibatches are made of them; those in memory are shared."""
-        if not self.cells.is_in_memory:
-            return CellTensors(self.cells.block(start, stop), self.device)
-        if self._whole is None:
-            self._whole = CellTensors(self.cells, self.device, resident=self.resident)
-        return self._whole
-
     def shuffled(self, rows: NDArray) -> NDArray:
         """Return rows in random order."""
         n = len(rows)
@@ -123,9 +87,9 @@ class ShuffledData(pl.LightningDataModule):
 
     def _own(self, rows: NDArray) -> NDArray:
         """Deal the cells to the processes in turn."""
-        if self.trainer is None or self.trainer.world_size == 1:
+        if self.n_processes == 1:
             return rows
-        return rows[self.trainer.global_rank :: self.trainer.world_size]
+        return rows[self.trainer.global_rank :: self.n_processes]
 
 
 class _Epoch:

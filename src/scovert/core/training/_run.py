@@ -101,8 +101,8 @@ def run(
         callbacks.append(Checkpoint(resumable, best))
     was_trained = model.is_trained_
     model.module.train()
-    with without_scvi_noise():
-        options = defaults | trainer_kwargs
+    options = defaults | trainer_kwargs
+    with without_scvi_noise(is_quiet=not options.get("enable_progress_bar", True)):
         runner = TrainRunner(model, plan, data, max_epochs, callbacks=callbacks, **options)
         with _stopping_on_interrupt(runner.trainer, plan, best):
             runner()

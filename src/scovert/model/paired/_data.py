@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import lightning.pytorch as pl
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from scovert.core._counts import in_parts
+from scovert.core.dataloaders._cell_data import CellData
 from scovert.core.dataloaders._cells import Cells, CellTensors
 from scovert.core.dataloaders._windows import random_windows, read_window, rows_of_window
 
@@ -148,15 +147,13 @@ def _with_partners(
     return tensors | {"anchored": torch.from_numpy(anchored).to(cells.device)}
 
 
-class PairedData(pl.LightningDataModule):
+class PairedData(CellData):
     """Training and validation minibatches of several datasets.
 
     Parameters
     ----------
-    cells
-        Cells to read from, in memory or in a file.
-    train_idx, val_idx
-        Rows of the training and of the validation cells.
+    cells, train_idx, val_idx, resident
+        For :class:`~scovert.core.dataloaders._cell_data.CellData`.
     batch_size
         Cells in a minibatch, partners not counted.
     equal_draws
@@ -164,8 +161,6 @@ class PairedData(pl.LightningDataModule):
         the largest takes. Otherwise in proportion to the sizes, but at least 8 of each.
     partners
         Which cells are anchored to which, shape ``(n_cells, n_cells)``.
-    resident
-        Keep the counts on the device; `None` does so where they take less than half of its memory.
     """
 
     def __init__(
@@ -179,14 +174,10 @@ class PairedData(pl.LightningDataModule):
         partners: sp.csr_matrix | None = None,
         resident: bool | None = None,
     ) -> None:
-        super().__init__()
-        self.cells, self.train_idx, self.val_idx = cells, train_idx, val_idx
-        self.batch_size, self.equal_draws = batch_size, equal_draws
-        self.partners, self.resident = partners, resident
-        self.n_train, self.n_val = len(train_idx), len(val_idx)
+        super().__init__(cells, train_idx, val_idx, resident)
+        self.batch_size, self.equal_draws, self.partners = batch_size, equal_draws, partners
         self.n_steps = self._count_steps()
         self.is_drawn: NDArray | None = None
-        self._whole: CellTensors | None = None
 
     def _count_steps(self) -> int:
         """Count the steps of an epoch, as many in every process."""
@@ -194,21 +185,6 @@ class PairedData(pl.LightningDataModule):
         n_cells = np.array([len(g) for g in groups]) / self.n_processes
         longest = np.max(n_cells / sizes) if self.equal_draws else n_cells.sum() / self.batch_size
         return max(1, int(np.ceil(longest)))
-
-    @property
-    def names(self) -> pd.Index | None:
-        """Names of the cells."""
-        return self.cells.names
-
-    @property
-    def n_processes(self) -> int:
-        """Number of processes that share the cells."""
-        return 1 if self.trainer is None else self.trainer.world_size
-
-    @property
-    def device(self) -> torch.device:
-        """Where the minibatches go."""
-        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
 
     def _own(self, rows: NDArray) -> NDArray:
         """Deal the cells of every dataset to the processes in turn."""
@@ -226,16 +202,10 @@ class PairedData(pl.LightningDataModule):
 
     def window(self, start: int, stop: int) -> tuple[CellTensors, sp.csr_matrix | None]:
         """Return consecutive cells as minibatches, and the partners they have among them."""
-        if self.cells.is_in_memory:
-            return self._in_memory(), self.partners
-        partners = None if self.partners is None else self.partners[start:stop, start:stop]
-        return CellTensors(self.cells.block(start, stop), self.device), partners
-
-    def _in_memory(self) -> CellTensors:
-        """Share the counts with torch, once."""
-        if self._whole is None:
-            self._whole = CellTensors(self.cells, self.device, resident=self.resident)
-        return self._whole
+        tensors = self.tensors(start, stop)
+        if self.partners is None or self.cells.is_in_memory:
+            return tensors, self.partners
+        return tensors, self.partners[start:stop, start:stop]
 
     def train_dataloader(self) -> _Draws | _Windows:
         """Return the shuffled minibatches of one epoch."""
@@ -246,12 +216,8 @@ class PairedData(pl.LightningDataModule):
             self.is_drawn[own] = True
             return _Windows(self)
         groups, sizes = self.groups(own, self.cells.batch)
-        return _Draws(self._in_memory(), groups, sizes, self.n_steps, self.partners)
+        return _Draws(self.tensors(0, len(self.cells)), groups, sizes, self.n_steps, self.partners)
 
     def val_dataloader(self) -> _InOrder | list:
         """Return the validation minibatches, none when there are no validation cells."""
         return _InOrder(self, self._own(self.val_idx)) if self.n_val else []
-
-    def transfer_batch_to_device(self, batch: dict, device: torch.device, _: int) -> dict:
-        """Return the minibatch as it is: it was made on the device."""
-        return batch
