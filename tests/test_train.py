@@ -10,6 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import pytest
+import scvi
 import torch
 from anndata import AnnData
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -183,6 +184,28 @@ def test_the_last_epoch_says_whether_it_is_fooled(
     monkeypatch.setattr(plan_file, "FOOLED", fooled_at)
     watch = train(make(alignment))
     assert watch.steps[-1]["alignment_weight"] == pytest.approx(last)
+
+
+@pytest.mark.parametrize("factor", [0.999, 1.001])
+def test_a_discriminator_is_fooled_from_a_share_of_chance(
+    make: Callable, monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    scvi.settings.seed = 0
+    model = make("grl")
+    train(model, max_epochs=1)
+    guess, chance = (
+        history_of(model)[f"discriminator{name}_train"][-1] for name in ("", "_chance")
+    )
+    monkeypatch.setattr(plan_file, "FOOLED", factor * guess / chance)
+    fooled = []
+
+    class Look(pl.Callback):
+        def on_train_end(self, trainer: pl.Trainer, plan: pl.LightningModule) -> None:
+            fooled.append(plan.is_fooled)
+
+    scvi.settings.seed = 0
+    train(make("grl"), Look(), max_epochs=1)
+    assert fooled == [factor < 1]
 
 
 class WatchSteps(pl.Callback):

@@ -18,6 +18,7 @@ from scipy.stats import norm
 from _input import with_other_genes
 from scovert.model import LatentConfounder
 from scovert.model.confounder._data import TreatmentData
+from scovert.model.confounder._tables import reasons
 from scovert.model.confounder.glm import CountBlocks
 
 pytestmark = [
@@ -114,6 +115,12 @@ def test_effects_are_a_table_of_genes(fits: Fit) -> None:
     assert set(said.values() if isinstance(said, dict) else [said]) <= used
     again = fits.model.get_treatment_effects()
     pd.testing.assert_frame_equal(again, table)
+
+
+def test_ten_counts_are_enough() -> None:
+    totals = np.array([[4, 5, 0, 90], [5, 5, 90, 0]])
+    (found,) = reasons(totals, ["ctrl", "stim"])
+    assert found.tolist() == ["fewer than 10 counts", "", "no counts in ctrl", "no counts in stim"]
 
 
 def benjamini_hochberg(p_values: pd.Series) -> np.ndarray:

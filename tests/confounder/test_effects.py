@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse, stats
 from scipy.special import logit
 from sklearn.metrics import adjusted_rand_score
+from statsmodels.robust.norms import TukeyBiweight
 
 from scovert import simulate
 from scovert.model.confounder.effects import (
@@ -30,7 +31,7 @@ from scovert.model.confounder.effects._donors import squeeze
 from scovert.model.confounder.effects._identify import NOT_IDENTIFIED
 from scovert.model.confounder.effects._mixture import Classes, _first_labels, find_classes
 from scovert.model.confounder.effects._overlap import unmatched
-from scovert.model.confounder.effects._robust import calibrate, robust_shift
+from scovert.model.confounder.effects._robust import _weights, calibrate, robust_shift
 from scovert.model.confounder.glm import (
     CountBlocks,
     fit_factors,
@@ -38,6 +39,7 @@ from scovert.model.confounder.glm import (
     fit_states,
     project_scores,
 )
+from scovert.model.confounder.variants import _aipw
 from scovert.model.confounder.variants._aipw import doubly_robust
 
 LOG_2 = np.log(2)
@@ -634,6 +636,13 @@ def test_errors_by_donor_hold(n_arms: int, per_arm: int) -> None:
     assert np.mean(np.concatenate(unadjusted) < 0.05) > 0.2
 
 
+def test_weights_of_residuals_are_those_of_tukey() -> None:
+    """With the cut-off at which the estimate keeps 95 % of the efficiency of least squares."""
+    z = np.random.default_rng(0).standard_t(3, 101)
+    scale = np.median(np.abs(z)) / stats.norm.ppf(0.75)
+    np.testing.assert_allclose(_weights(z, tukey=True), TukeyBiweight().weights(z / scale))
+
+
 # Doubly robust effects
 
 
@@ -648,6 +657,24 @@ def test_doubly_robust_errors_know_donors() -> None:
             values.append(found.p_value)
     assert 0.02 < np.mean(np.concatenate(p) < 0.05) < 0.08
     assert np.mean(np.concatenate(unadjusted) < 0.05) > 0.2
+
+
+def test_no_cell_counts_fifty_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def certain(x: NDArray, treated: NDArray, new: NDArray) -> NDArray:
+        return np.tile([0.0, 1.0], (len(new), 1))
+
+    def watched(*arguments: object) -> object:
+        seen.append(arguments[3])
+        return influence(*arguments)
+
+    influence = _aipw._influence
+    monkeypatch.setattr(_aipw, "propensity_scores", certain)
+    monkeypatch.setattr(_aipw, "_influence", watched)
+    fit = fit_of(by_donors(0, 1, 8)[0], 0)
+    doubly_robust(fit, np.zeros((len(fit.scores), 0)), estimate_effects(fit, "randomised"))
+    assert np.unique(np.concatenate(seen)) == pytest.approx([0.98])
 
 
 def test_doubly_robust_effects_are_consistent() -> None:
