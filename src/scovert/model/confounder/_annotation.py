@@ -81,10 +81,11 @@ def values(
 
 def record(attrs: dict, levels: Sequence[str], scree: NDArray | None) -> dict[str, object]:
     """Return what ``uns`` keeps of the attributes of a table of effects."""
-    kept = {key: attrs[key] for key in ("reference", "assumption", "identification", "facts")}
+    by_arm = ("identification", "facts", "alternatives")
+    kept = {key: attrs[key] for key in ("reference", "design", "assumption", *by_arm)}
     if len(levels) > 2:
         names = _names(levels)
-        for key in ("identification", "facts"):
+        for key in by_arm:
             kept[key] = {names[arm]: value for arm, value in attrs[key].items()}
         kept["arms"] = {name: arm for arm, name in names.items()}
     return kept if scree is None else kept | {"scree": scree}

@@ -16,12 +16,24 @@ from scvi import REGISTRY_KEYS
 from scovert.core._counts import as_csr, get_counts, row_blocks
 from scovert.core._minibatch import genes_of
 from scovert.core._registered import codes_of
-from scovert.model.confounder.effects import Arms
+from scovert.model.confounder._donor_design import DonorDesign, read_design
+from scovert.model.confounder.effects import Arms, Donors
 from scovert.model.confounder.glm import CountBlocks
 
-__all__ = ["TREATMENT_KEY", "TreatmentData", "check_same_cells", "find_scale", "treatment_levels"]
+__all__ = [
+    "TREATMENT_KEY",
+    "TreatmentData",
+    "check_same_cells",
+    "design_of",
+    "find_donors",
+    "find_scale",
+    "treatment_levels",
+]
 
 TREATMENT_KEY = "treatment"
+CONSTANT = 1e-9
+"""Range of a covariate within a donor, in its units, that is rounding."""
+
 SMALLEST_SIZE = 1e-3
 """Size factor of a cell without counts."""
 
@@ -60,7 +72,9 @@ class TreatmentData:
     size: NDArray
 
     @classmethod
-    def read(cls, adata: AnnData, registry: dict, scale: NDArray) -> TreatmentData:
+    def read(
+        cls, adata: AnnData, registry: dict, scale: NDArray, design: DonorDesign
+    ) -> TreatmentData:
         """Read cells as a registry describes them, their genes matched by name.
 
         Parameters
@@ -71,6 +85,8 @@ class TreatmentData:
             Where things are, and the categories that are known.
         scale
             As `find_scale` returns it for the cells of the model.
+        design
+            As `design_of` returns it for them: donors that are blocks become covariates.
         """
         setup = registry["setup_args"]
         counts = as_csr(get_counts(adata, setup["layer"]))
@@ -79,7 +95,10 @@ class TreatmentData:
             counts = counts[:, adata.var_names.get_indexer(genes)]
         levels = treatment_levels(registry)
         level = codes_of(adata.obs, setup["treatment_key"], levels)
-        covariates = _covariates(adata.obs, registry, scale[:, 1:])
+        covariates = _covariates(adata.obs, registry, scale[:, 1:], design.held)
+        if design.blocks:
+            donors = design.block_columns(adata.obs[setup["cluster_key"]])
+            covariates = np.hstack([covariates, donors])
         if setup["size_factor_key"] is not None:
             size = adata.obs[setup["size_factor_key"]].to_numpy(float)
         else:
@@ -148,6 +167,44 @@ def check_same_cells(cells: TreatmentData, fingerprint: str) -> None:
         )
 
 
+def design_of(adata: AnnData, registry: dict) -> DonorDesign:
+    """Return how the treatment is spread over the donors of an AnnData that was set up."""
+    setup = registry["setup_args"]
+    return read_design(
+        adata.obs,
+        setup["treatment_key"],
+        treatment_levels(registry),
+        cluster_key=setup["cluster_key"],
+        categorical=list(setup["categorical_covariate_keys"] or []),
+        continuous=list(setup["continuous_covariate_keys"] or []),
+    )
+
+
+def find_donors(
+    adata: AnnData, registry: dict, covariates: NDArray, design: DonorDesign
+) -> Donors | None:
+    """Return the donors of the cells that are fitted, if any are named.
+
+    Parameters
+    ----------
+    adata, registry
+        The cells, and where things are.
+    covariates
+        Intercept and covariates, shape ``(n_cells, 1 + n_covariates)``.
+    design
+        As `design_of` returns it.
+    """
+    key = registry["setup_args"]["cluster_key"]
+    if key is None:
+        return None
+    codes = pd.factorize(adata.obs[key])[0]
+    if design.blocks:
+        return Donors(codes, are_blocks=True)
+    frame = pd.DataFrame(covariates[:, 1:]).groupby(codes)
+    is_constant = ((frame.max() - frame.min()).abs() < CONSTANT).all(axis=0)
+    return Donors(codes, int(is_constant.sum()))
+
+
 def find_scale(adata: AnnData, registry: dict) -> NDArray:
     """Return the mean total count, and means and standard deviations of numeric covariates.
 
@@ -171,15 +228,19 @@ def find_scale(adata: AnnData, registry: dict) -> NDArray:
     return np.stack([columns.mean(0), columns.std(0)])
 
 
-def _covariates(obs: pd.DataFrame, registry: dict, scale: NDArray) -> NDArray:
-    """Intercept, indicators of the categories but the first, and standardised numbers."""
+def _covariates(obs: pd.DataFrame, registry: dict, scale: NDArray, held: list[str]) -> NDArray:
+    """Intercept, indicators of the categories but the first, and standardised numbers.
+
+    Without the covariates that donors as blocks hold already.
+    """
     fields, setup = registry["field_registries"], registry["setup_args"]
     columns = [np.ones((len(obs), 1))]
     categories = fields[REGISTRY_KEYS.CAT_COVS_KEY]["state_registry"]
     for key, levels in categories.get("mappings", {}).items():
         codes = codes_of(obs, key, np.asarray(levels).tolist())
-        columns.append(np.eye(len(levels))[codes][:, 1:])
-    keys = setup["continuous_covariate_keys"]
-    if keys:
-        columns.append((obs[keys].to_numpy(float) - scale[0]) / scale[1])
+        if key not in held:
+            columns.append(np.eye(len(levels))[codes][:, 1:])
+    for key, (mean, sd) in zip(setup["continuous_covariate_keys"] or [], scale.T, strict=True):
+        if key not in held:
+            columns.append((obs[[key]].to_numpy(float) - mean) / sd)
     return np.hstack(columns)

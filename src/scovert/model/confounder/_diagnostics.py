@@ -25,6 +25,7 @@ AGAINST = {
     "tau": "Small effects are everywhere: that few genes respond does not hold.",
     "lambda": "Standard errors had to grow to fit the bulk of the genes.",
     "heterogeneity": "Hidden classes respond differently: effects are averages.",
+    "class_distance": "Hidden classes follow the treatment: nothing was adjusted for.",
     "one_arm_share": "Hidden classes are in one arm only (`get_class_probabilities()`): no effect "
     "can be learnt from their cells.",
     "unmatched_share": "Cells have no counterpart in the other arm: their type may be in one arm "
@@ -45,6 +46,7 @@ def diagnose(
         latent_number_row(n_latent),
         leakage_row(inference.leakage(estimates), latents.max_leakage, latents.remedy),
     ]
+    rows += [row(f"design: {said}", 1.0, "") for said in inference.design.sentences]
     for comparison, estimate in zip(comparisons(inference.levels), estimates, strict=True):
         is_plain = n_latent == 0 and not estimate.limits
         choice = "plain regression" if is_plain else estimate.choice
@@ -109,4 +111,7 @@ def identification_rows(comparison: str, choice: str, estimate: Estimate) -> lis
     for name, value in estimate.facts.items():
         advice = AGAINST[name] if estimate.exceeds(name) else ""
         rows.append(row(f"{comparison}: {name}", value, advice))
+    for name, found in estimate.alternatives.items():
+        said = f"by {name!r}, rank correlation {found['rank_correlation']:.3f} with the choice"
+        rows.append(row(f"{comparison}: genes called {said}", found["genes_called"], ""))
     return rows

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -34,7 +32,6 @@ from scovert.model.confounder.effects import (
     Donors,
     Estimate,
     count_deviance,
-    estimate_effects,
     propensity_scores,
     treatment_deviance,
 )
@@ -44,7 +41,6 @@ from scovert.model.confounder.fit._solvers import combinations, designed
 from scovert.model.confounder.glm import (
     CountBlocks,
     Regression,
-    fit_regression,
     project_scores,
     state_probabilities,
 )
@@ -78,8 +74,10 @@ class Inference:
         The network, if there is one, and where to compute.
     levels
         Names of the levels of the treatment, the reference first.
-    clusters
-        Donor of each cell, if the cells are not independent.
+    donors
+        Donors of the cells, if these are not independent.
+    design
+        How the treatment is spread over them.
     seed
         Seed of all that is drawn.
     """
@@ -90,19 +88,17 @@ class Inference:
         fitted: Fitted,
         module: ConfounderModule,
         levels: list[str],
-        clusters: NDArray | None,
+        donors: Donors | None,
+        design: DonorDesign,
         *,
         seed: int,
     ) -> None:
         self.cells, self.fitted, self.module, self.levels = cells, fitted, module, levels
-        self.seed = seed
+        self.seed, self.design = seed, design
         totals = cells.totals()
         self.reasons = reasons(totals, levels)
         self.is_fitted = totals.sum(0) >= MIN_COUNTS
         self.log_rate = np.log(np.maximum(totals.sum(0), PSEUDOCOUNT) / cells.size.sum())
-        donors = None
-        if clusters is not None:
-            donors = Donors(clusters, _n_constant_within(cells.covariates[:, 1:], clusters))
         regression = (fitted.coefficients, fitted.dispersion, fitted.covariance, fitted.sandwich)
         self.fit = ConfounderFit(
             blocks=cells.blocks(self.is_fitted, module.device),
@@ -188,6 +184,7 @@ class Inference:
         table.attrs |= {
             "reference": ", ".join(named),
             "assumption": "; ".join(said),
+            "design": "; ".join(self.design.sentences),
         }
         return table
 
@@ -202,15 +199,7 @@ class Inference:
         effect, se = self.fitted.unadjusted[arm], self.fitted.unadjusted_se[arm]
         if self.fit.donors is None:
             return effect, 2 * norm.sf(np.abs(effect) / se)
-        return effect, self._plain[arm].p_value
-
-    @cached_property
-    def _plain(self) -> list[Estimate]:
-        """Estimates of all arms without confounders."""
-        regression = fit_regression(self.fit.blocks, self.cells.design)
-        no_scores = np.zeros((len(self.cells), 0))
-        plain = replace(self.fit, scores=no_scores, regression=regression)
-        return estimate_effects(plain, "randomised")
+        return effect, self.fit.unadjusted(arm + 1).p_value
 
     def propensity_scores(self, cells: TreatmentData, estimates: list[Estimate]) -> NDArray:
         """Return the propensity scores by covariates and confounders."""
@@ -300,9 +289,3 @@ class Inference:
         full = np.full(len(self.is_fitted), np.nan)
         full[self.is_fitted] = values
         return full
-
-
-def _n_constant_within(covariates: NDArray, clusters: NDArray) -> int:
-    """Count the covariates that do not vary within clusters."""
-    frame = pd.DataFrame(covariates).groupby(clusters)
-    return int(((frame.max() - frame.min()).abs() < CONSTANT).all(axis=0).sum())

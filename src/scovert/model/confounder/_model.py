@@ -29,10 +29,13 @@ from scovert.model.confounder._data import (
     TREATMENT_KEY,
     TreatmentData,
     check_same_cells,
+    design_of,
+    find_donors,
     find_scale,
     treatment_levels,
 )
 from scovert.model.confounder._diagnostics import diagnose
+from scovert.model.confounder._donor_design import DonorDesign
 from scovert.model.confounder._fitted import Fitted, from_earlier
 from scovert.model.confounder._inference import Inference
 from scovert.model.confounder._module import ConfounderModule
@@ -97,6 +100,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         self.z_type_ = z_type
         self.levels_ = [str(level) for level in treatment_levels(self.registry)]
         self.scale_ = find_scale(adata, self.registry)
+        self.design_ = design_of(adata, self.registry)._asdict()
         self.seed_, self.cells_ = 0, ""
         self.solver_: str | None = None
         vars(self).update(Fitted.none())
@@ -127,7 +131,8 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
     ) -> None:
         """Say where in `adata` counts, treatment and covariates are.
 
-        Writes only what scvi-tools keeps under names that begin with ``_scvi_``.
+        Writes only what scvi-tools keeps under names that begin with ``_scvi_``. Logs how the
+        treatment is spread over the donors, by which the effects are estimated.
 
         Parameters
         ----------
@@ -147,7 +152,8 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             Column of ``adata.obs`` with positive size factors; `None` takes the total count of a
             cell by the mean of all.
         cluster_key
-            Column of ``adata.obs`` with donors or samples whose cells are not independent.
+            Column of ``adata.obs`` with donors or samples whose cells are not independent. Where
+            three or more hold every arm, with 80 % of the cells, arms are compared within them.
 
         Raises
         ------
@@ -169,6 +175,8 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         }
         kept = checked(adata, arguments, is_new=_registry is None)
         register(cls, adata, {TREATMENT_KEY: treatment_key}, _registry, **kept)
+        registered = cls._get_most_recent_anndata_manager(adata).registry
+        logger.info("; ".join(design_of(adata, registered).sentences))
 
     def train(
         self,
@@ -223,7 +231,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         check_unchanged(self, every_value=True)
         self._inferred, self.seed_ = None, settings.seed or 0
         resumable = chosen.resumable(self, self.seed_)
-        cells = TreatmentData.read(self.adata, self.registry, self.scale_)
+        cells = self._read(self.adata)
         found = chosen.run(
             cells,
             self._n_latent,
@@ -543,12 +551,16 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
 
     def _infer(self) -> Inference:
         """Read the cells that were fitted, or refuse others."""
-        cells = TreatmentData.read(self.adata, self.registry, self.scale_)
+        cells = self._read(self.adata)
         check_same_cells(cells, self.cells_)
-        key = self.registry["setup_args"]["cluster_key"]
-        clusters = None if key is None else pd.factorize(self.adata.obs[key])[0]
+        design = DonorDesign(**self.design_)
+        donors = find_donors(self.adata, self.registry, cells.covariates, design)
         fitted = Fitted.of(self)
-        return Inference(cells, fitted, self.module, self.levels_, clusters, seed=self.seed_)
+        return Inference(cells, fitted, self.module, self.levels_, donors, design, seed=self.seed_)
+
+    def _read(self, adata: AnnData) -> TreatmentData:
+        design = DonorDesign(**self.design_)
+        return TreatmentData.read(adata, self.registry, self.scale_, design)
 
     def _query(
         self, adata: AnnData | None, indices: ArrayLike | None
@@ -560,7 +572,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         else:
             check_query(adata, self.registry)
             check_size_factors(adata, self.registry["setup_args"]["size_factor_key"])
-            cells = TreatmentData.read(adata, self.registry, self.scale_)
+            cells = self._read(adata)
         rows = select_rows(indices, len(cells))
         return adata.obs_names[rows], cells if indices is None else cells.take(rows)
 

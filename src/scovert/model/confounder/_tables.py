@@ -34,6 +34,7 @@ ASSUMPTIONS = {
     "sparse": "few genes respond: what most genes share is no effect",
     "controls": "the negative controls do not respond",
     "randomised": "unmeasured confounders are alike in both arms",
+    "none": "nothing unmeasured differs between the arms",
     "plug-in": "the generator's confounders are the true ones",
 }
 
@@ -41,6 +42,14 @@ ASSUMPTIONS = {
 def comparisons(levels: Sequence[object]) -> list[str]:
     """Return every arm and what it is compared with, the reference being the first level."""
     return [f"{level} v. {levels[0]}" for level in levels[1:]]
+
+
+SAID = {
+    "identification": lambda estimate: estimate.choice,
+    "facts": lambda estimate: dict(estimate.facts),
+    "alternatives": lambda estimate: {k: dict(v) for k, v in estimate.alternatives.items()},
+}
+"""What is said of the estimate of an arm, in the attributes of a table."""
 
 
 def reasons(totals: NDArray, names: Sequence[object]) -> NDArray:
@@ -124,14 +133,14 @@ def joined_table(tables: dict[str, pd.DataFrame], estimates: list[Estimate]) -> 
     """
     if len(tables) == 1:
         (table,) = tables.values()
-        choice, facts = estimates[0].choice, dict(estimates[0].facts)
+        said = {name: of(estimates[0]) for name, of in SAID.items()}
     else:
         for single, estimate in zip(tables.values(), estimates, strict=True):
             single.insert(single.shape[1] - 1, "identification", estimate.choice)
         table = pd.concat(tables, names=["arm", "gene"])
-        choice = {arm: e.choice for arm, e in zip(tables, estimates, strict=True)}
-        facts = {arm: dict(e.facts) for arm, e in zip(tables, estimates, strict=True)}
-    table.attrs = {"identification": choice, "facts": facts}
+        by_arm = dict(zip(tables, estimates, strict=True))
+        said = {n: {arm: of(e) for arm, e in by_arm.items()} for n, of in SAID.items()}
+    table.attrs = said
     return table
 
 
@@ -147,7 +156,14 @@ def say_what_was_assumed(estimate: Estimate, comparison: str, n_latent: int) -> 
     """Return a sentence on what identifies the effects."""
     if n_latent == 0:
         return f"{comparison}: no unmeasured confounders in the model, effects of plain regression"
-    return f"{comparison}: identified by {estimate.choice!r}: {ASSUMPTIONS[estimate.choice]}"
+    said = f"{comparison}: identified by {estimate.choice!r}: {ASSUMPTIONS[estimate.choice]}"
+    if estimate.choice != "none" or estimate.warning:
+        return said
+    facts = estimate.facts
+    return (
+        f"{said}. Adjusting would move the effects by {facts['movement']:.2f} standard errors, "
+        f"chance by {facts['movement_by_chance']:.2f}"
+    )
 
 
 def warn_of_doubts(estimate: Estimate, comparison: str) -> None:

@@ -36,8 +36,8 @@ class Estimate:
     df
         Degrees of freedom of the t-statistics, possibly infinite.
     choice
-        What identified them: ``"classes"``, ``"hybrid"``, ``"sparse"``, ``"controls"`` or
-        ``"randomised"``.
+        What identified them: ``"classes"``, ``"hybrid"``, ``"sparse"``, ``"controls"``,
+        ``"randomised"``, or ``"none"`` where nothing was adjusted for.
     baseline
         Log mean of the genes in the reference, for each cell linear in the covariates, but
         for `baseline_shift`: coefficients of shape ``(1 + n_covariates, n_genes)``.
@@ -45,6 +45,9 @@ class Estimate:
         What was looked at before choosing, and what was found.
     limits
         Of the facts that the choice rests on: above them, they speak against it.
+    alternatives
+        Of every estimate that was looked at, ``"genes_called"`` and ``"rank_correlation"`` with
+        the chosen one.
     shift
         Shift of the scores between the arm and the reference, shape ``(n_factors,)``.
     baseline_shift
@@ -70,6 +73,7 @@ class Estimate:
     not_identified: str = ""
     warning: str = ""
     limits: Mapping[str, float] = field(default_factory=dict)
+    alternatives: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def p_value(self) -> NDArray:
@@ -167,6 +171,21 @@ class ConfounderFit:
         columns = np.hstack([self.design, self.shifted_scores])
         return fit_regression(self.blocks, columns)
 
+    @cached_property
+    def unadjusted_regression(self) -> Regression:
+        """Of the counts on covariates and arms alone."""
+        if self.scores.shape[1] == 0:
+            return self.regression
+        start = (self.regression.coefficients[: self.n_design], self.regression.dispersion)
+        return fit_regression(self.blocks, self.design, start=start)
+
+    def unadjusted(self, arm: int) -> Estimate:
+        """Return the effects of an arm without confounders."""
+        none = replace(self, scores=self.scores[:, :0], regression=self.unadjusted_regression)
+        shift = Shift(np.zeros(0), np.zeros((0, 0)))
+        estimate = none.adjusted(arm, none.scores, none.regression, shift)
+        return estimate.replace(choice="none", shift=np.zeros(self.scores.shape[1]))
+
     def column(self, arm: int) -> int:
         """Return the column of an arm, counted from 1, in the designs."""
         return self.covariates.shape[1] + arm - 1
@@ -258,7 +277,7 @@ class ConfounderFit:
     ) -> tuple[NDArray, float]:
         if self.donors is None:
             return np.sqrt(regression.variance(contrast) + extra), np.inf
-        n_clusters = self.donors.compared(self.arms, arm)
+        compared = self.donors.compared(self.arms, arm)
         return self.donors.errors(
-            self.blocks, design, regression, contrast, extra=extra, n_clusters=n_clusters
+            self.blocks, design, regression, contrast, extra=extra, compared=compared
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,24 @@ from scovert.model.confounder.glm import CountBlocks, Regression, cluster_varian
 
 __all__ = ["Donors", "squeeze"]
 
-MIN_DONORS = 3
 MIN_SHARED = 4
 """Donors in an arm from which genes lend each other strength."""
+
+
+class Compared(NamedTuple):
+    """Clusters that an arm and the reference are compared by.
+
+    Attributes
+    ----------
+    fewest
+        Number of those of the arm or of the reference, whichever is smaller; of blocks, those
+        that hold both.
+    df
+        Degrees of freedom of what differs between them.
+    """
+
+    fewest: int
+    df: int
 
 
 @dataclass(frozen=True)
@@ -27,19 +43,23 @@ class Donors:
     codes
         Cluster of each cell, from 0 without gaps.
     n_covariates
-        Covariates that do not vary within the clusters.
+        Covariates that do not vary within the clusters; not of blocks, which hold these.
+    are_blocks
+        Whether they are in the design, so that arms are compared within them.
     """
 
     codes: NDArray
     n_covariates: int = 0
+    are_blocks: bool = False
 
-    def compared(self, arms: Arms, arm: int) -> tuple[int, int]:
-        """Return the number of clusters of an arm (from 1) or of the reference, and of both.
-
-        Of the first two the smaller.
-        """
+    def compared(self, arms: Arms, arm: int) -> Compared:
+        """Return the clusters that an arm (from 1) and the reference are compared by."""
         ours, others = (np.unique(self.codes[arms.level == level]) for level in (arm, 0))
-        return min(len(ours), len(others)), len(np.union1d(ours, others))
+        if self.are_blocks:
+            n_blocks = len(np.intersect1d(ours, others))
+            return Compared(n_blocks, n_blocks - 1)
+        df = len(np.union1d(ours, others)) - 2 - self.n_covariates
+        return Compared(min(len(ours), len(others)), max(1, df))
 
     def errors(
         self,
@@ -49,7 +69,7 @@ class Donors:
         contrast: NDArray,
         *,
         extra: NDArray,
-        n_clusters: tuple[int, int],
+        compared: Compared,
     ) -> tuple[NDArray, float]:
         """Return standard errors of a contrast, and the degrees of freedom of their t-statistics.
 
@@ -62,15 +82,13 @@ class Donors:
             As in `cluster_variance`.
         extra
             Variance to add, shape ``(n_genes,)``.
-        n_clusters
-            Of the arms that are compared, as `compared` returns it.
+        compared
+            Clusters of the arms that are compared.
         """
         variance = cluster_variance(blocks, design, fit, contrast, self.codes)
-        n_fewest, n_compared = n_clusters
-        df = max(1, n_compared - 2 - self.n_covariates)
-        if n_fewest < MIN_SHARED:
-            return np.sqrt(variance.robust + extra), df
-        ratio, df_squeezed = squeeze(variance.robust / variance.model, df)
+        if compared.fewest < MIN_SHARED:
+            return np.sqrt(variance.robust + extra), compared.df
+        ratio, df_squeezed = squeeze(variance.robust / variance.model, compared.df)
         return np.sqrt(ratio * variance.model + extra), df_squeezed
 
 

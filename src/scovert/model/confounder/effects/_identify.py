@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scovert.model.confounder.effects._adjustment import (
+    choose_against_unadjusted,
+    sampling_shift,
+    summaries,
+)
 from scovert.model.confounder.effects._confounder_fit import ConfounderFit, Estimate
 from scovert.model.confounder.effects._overlap import unmatched
 from scovert.model.confounder.effects._robust import Calibration, Shift, calibrate
@@ -74,24 +80,9 @@ def estimate_effects(
 
 def by_randomisation(fit: ConfounderFit, arm: int) -> Estimate:
     """Take the confounders to differ between the arms by chance only."""
-    shift = _sampling_shift(fit, arm)
+    shift = sampling_shift(fit, arm)
     estimate = fit.adjusted(arm, fit.scores, fit.regression, shift)
     return estimate.replace(choice="randomised", facts={"shift": 0.0})
-
-
-def _sampling_shift(fit: ConfounderFit, arm: int) -> Shift:
-    """Return a shift of zero with the covariance that chance gives it.
-
-    The scores are orthogonal to the treatment, so that the regression cannot see by how much the
-    arms differ by chance: that of a difference of means, between cells or between donors.
-    """
-    residual, scores = fit.arms.residual, fit.scores
-    weight = residual @ np.linalg.inv(residual.T @ residual)[:, arm - 1]
-    influence = scores * weight[:, None]
-    if fit.donors is not None:
-        codes = fit.donors.codes
-        influence = np.stack([influence[codes == code].sum(0) for code in np.unique(codes)])
-    return Shift(np.zeros(scores.shape[1]), influence.T @ influence)
 
 
 def by_sparsity(fit: ConfounderFit, arm: int) -> Estimate:
@@ -116,29 +107,18 @@ def by_classes(fit: ConfounderFit, arm: int) -> Estimate:
     """Take the confounders to differ only in how frequent hidden classes are."""
     if fit.scores.shape[1] == 0:
         return by_randomisation(fit, arm).replace(choice="classes", facts={"n_classes": 1.0})
-    return fit.by_classes(arm).replace(facts=_Look(fit, arm).facts(), limits=LIMITS_OF_CLASSES)
+    look = _Look(fit, arm)
+    return look.by_classes.replace(facts=look.facts(), limits=LIMITS_OF_CLASSES)
 
 
 def by_rule(fit: ConfounderFit, arm: int) -> Estimate:
-    """Choose by what the scores look like: classes if there are any, else sparsity."""
+    """Choose by what the scores look like, and against adjusting for nothing."""
     if fit.scores.shape[1] == 0:
         return by_randomisation(fit, arm)
     look = _Look(fit, arm)
-    limits = {**look.sparse.limits, **LIMITS_OF_ARMS}
-    if fit.classes.n_classes == 1:
-        return _not_identified_if_dense(look.sparse).replace(facts=look.facts(), limits=limits)
-    if look.classes_are_doubtful:
-        return look.sparse.replace(facts=look.facts(), limits=limits)
-    if look.is_dense:
-        return fit.by_classes(arm).replace(
-            facts=look.facts(), limits=LIMITS_OF_CLASSES, warning=DENSE
-        )
-    within = look.within_classes()
-    if within is None:
-        return fit.by_classes(arm).replace(facts=look.facts(), limits=LIMITS_OF_CLASSES)
-    checked = _not_identified_if_dense(within)
-    facts, limits = look.facts() | within.facts, {**within.limits, **LIMITS_OF_CLASSES}
-    return checked.replace(choice="hybrid", by_class=True, facts=facts, limits=limits)
+    chosen = choose_against_unadjusted(fit, arm, look.adjusted())
+    found = {"none": fit.unadjusted(arm), **look.estimates, chosen.choice: chosen}
+    return chosen.replace(alternatives=summaries(found, chosen, fit.is_tested[arm - 1]))
 
 
 IDENTIFICATIONS: dict[str, Callable] = {
@@ -173,6 +153,44 @@ class _Look:
         self.heterogeneity = float(np.sqrt((frequency @ own**2).mean()))
         self.disagreement, self.gap = self._compare_shifts()
         self.within, self.within_z = 0.0, 0.0
+
+    def adjusted(self) -> Estimate:
+        """Return the effects by classes if there are any, else by sparsity.
+
+        Within donors a shift that sparsity finds and that fails its test is the response itself:
+        it is not used.
+        """
+        fit, by_sparsity, limits = self.fit, self.sparse, {**self.sparse.limits, **LIMITS_OF_ARMS}
+        if fit.classes.n_classes == 1 and self._is_blocked and by_sparsity.exceeds("tau"):
+            return fit.unadjusted(self.arm).replace(facts=self.facts())
+        if fit.classes.n_classes == 1:
+            return _not_identified_if_dense(by_sparsity).replace(facts=self.facts(), limits=limits)
+        if self.classes_are_doubtful:
+            return by_sparsity.replace(facts=self.facts(), limits=limits)
+        if self.is_dense:
+            options = {"limits": LIMITS_OF_CLASSES, "warning": DENSE}
+            return self.by_classes.replace(facts=self.facts(), **options)
+        within = self.within_classes()
+        if within is None or (self._is_blocked and within.exceeds("tau")):
+            return self.by_classes.replace(facts=self.facts(), limits=LIMITS_OF_CLASSES)
+        facts, limits = self.facts() | within.facts, {**within.limits, **LIMITS_OF_CLASSES}
+        options = {"choice": "hybrid", "by_class": True, "facts": facts, "limits": limits}
+        return _not_identified_if_dense(within).replace(**options)
+
+    @cached_property
+    def by_classes(self) -> Estimate:
+        """Effects at equal classes."""
+        return self.fit.by_classes(self.arm)
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """What was looked at, by what identifies it."""
+        found = {"sparse": self.sparse}
+        return found | ({"classes": self.by_classes} if self.fit.classes.n_classes > 1 else {})
+
+    @property
+    def _is_blocked(self) -> bool:
+        return self.fit.donors is not None and self.fit.donors.are_blocks
 
     def _compare_shifts(self) -> tuple[float, float]:
         """Distance of the shifts by classes and by sparsity: chi-square per degree, and norm."""
@@ -223,6 +241,7 @@ class _Look:
             fit, self.arm, fit.adjusted(self.arm, fit.shifted_scores, regression, shift)
         )
 
+    @cached_property
     def _unmatched_share(self) -> float:
         """Share of the cells of both arms without a neighbour in the other one."""
         level = self.fit.arms.level
@@ -247,7 +266,7 @@ class _Look:
             "within_shift": self.within,
             "within_z": self.within_z,
             "one_arm_share": float(overall[is_pure].sum()),
-            "unmatched_share": self._unmatched_share(),
+            "unmatched_share": self._unmatched_share,
             "tau": self.sparse.facts["tau"],
             "lambda": self.sparse.facts["lambda"],
         }
