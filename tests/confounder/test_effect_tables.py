@@ -110,7 +110,7 @@ def test_effects_are_a_table_of_genes(fits: Fit) -> None:
         np.testing.assert_allclose(of_arm["q_value"], benjamini_hochberg(of_arm["p_value"]))
     reference = fits.setup.get("reference", False)
     assert table.attrs["reference"] == ", ".join(f"{arm} v. {reference}" for arm in arms)
-    used = {"classes", "hybrid", "sparse", "controls", "randomised"}
+    used = {"classes", "hybrid", "sparse", "none", "randomised"}
     said = table.attrs["identification"]
     assert set(said.values() if isinstance(said, dict) else [said]) <= used
     again = fits.model.get_treatment_effects()

@@ -25,7 +25,7 @@ MAX_MOVEMENT, MAX_EXCESS = 1.0, 0.5
 unadjusted ones to be kept. A bias of half a standard error makes 8 % of 5 % false positives, were
 the errors not widened by it."""
 
-MIN_VARIANCE = 0.9
+MIN_VARIANCE = 0.95
 """Variance of adjusted effects, unadjusted ones 1, below which adjusting pays without any bias."""
 
 MAX_CLASS_DISTANCE = 0.5
@@ -149,6 +149,7 @@ def choose_against_unadjusted(fit: ConfounderFit, arm: int, adjusted: Estimate) 
         "movement": movement.size,
         "movement_by_chance": movement.by_chance,
         "movement_p": movement.p_value,
+        "relative_variance": movement.variance,
         "class_distance": distance,
     }
     none = unadjusted.replace(choice="none", facts=adjusted.facts | facts)

@@ -20,8 +20,8 @@ ETA = (-20.0, 14.0)
 COEFFICIENT = (-25.0, 15.0)
 DISPERSION = (1e-3, 20.0)
 LONGEST_STEP = 2.0
-TOLERANCE, MAX_STEPS = 2e-3, 12
-"""Steps converge quadratically: after one below 2e-3, coefficients are right to 1e-5. The
+TOLERANCE, MAX_STEPS = 5e-4, 12
+"""Steps converge quadratically: after one below 5e-4, coefficients are right to 1e-6. The
 dispersions of a few genes never settle."""
 
 
