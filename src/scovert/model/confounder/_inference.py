@@ -15,6 +15,7 @@ from scovert.core._checks import check_choice
 from scovert.core._counts import row_slices
 from scovert.model.confounder._checks import check_controls, warn_about_controls
 from scovert.model.confounder._data import TreatmentData
+from scovert.model.confounder._donor_design import DonorDesign
 from scovert.model.confounder._fitted import Fitted
 from scovert.model.confounder._latents import Generated, Latents, Scores, States
 from scovert.model.confounder._module import ConfounderModule

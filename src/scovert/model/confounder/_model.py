@@ -175,8 +175,6 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         }
         kept = checked(adata, arguments, is_new=_registry is None)
         register(cls, adata, {TREATMENT_KEY: treatment_key}, _registry, **kept)
-        registered = cls._get_most_recent_anndata_manager(adata).registry
-        logger.info("; ".join(design_of(adata, registered).sentences))
 
     def train(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from anndata import AnnData
 
 from scovert.core._checks import (
@@ -22,8 +24,11 @@ from scovert.model.confounder._checks import (
     warn_about_clusters,
 )
 from scovert.model.confounder._design import check_design, warn_about_overlap
+from scovert.model.confounder._donor_design import read_design
 
 __all__ = ["checked"]
+
+logger = logging.getLogger(__name__)
 
 
 def checked(adata: AnnData, arguments: dict, *, is_new: bool) -> dict:
@@ -36,7 +41,7 @@ def checked(adata: AnnData, arguments: dict, *, is_new: bool) -> dict:
     arguments
         All but the AnnData.
     is_new
-        Whether to warn, as a file's arguments were warned of when it was made.
+        Whether to warn, and to log the design: of a file that was done when it was made.
     """
     treatment, layer = arguments["treatment_key"], arguments["layer"]
     where = check_layer(adata, layer)
@@ -58,4 +63,8 @@ def checked(adata: AnnData, arguments: dict, *, is_new: bool) -> dict:
         warn_about_file(adata, layer)
         if clusters is None:
             warn_about_clusters(adata, treatment, others)
+        categorical, continuous = (keys or [] for keys in covariates)
+        options = {"categorical": list(categorical), "continuous": list(continuous)}
+        design = read_design(adata.obs, treatment, levels, cluster_key=clusters, **options)
+        logger.info("; ".join(design.sentences))
     return arguments | dict(zip(names, covariates, strict=True)) | {"reference": levels[0]}
