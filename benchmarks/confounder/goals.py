@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
+from benchmarks.confounder.designs import KANG_TYPES, STRENGTHS
 from benchmarks.confounder.scores import STRONG_ARMS
 from benchmarks.goals import Goal
 
@@ -176,6 +177,49 @@ def arms() -> Iterator[Goal]:
     yield Goal("fake arm, random, randomised: genes called", value, "<=", 0.002)
 
 
+TYPES = [f"Kang {name}" for name in KANG_TYPES]
+
+
+def of_types(column: str, suffix: str = "") -> Callable[[Results], list[float]]:
+    return lambda results: [results.get(t + suffix, "auto", column).mean() for t in TYPES]
+
+
+def lost(results: Results) -> float:
+    """Rank correlation less that of unadjusted effects, of the type that loses most."""
+    own, unadjusted = (of_types(c)(results) for c in ("rank_r", "rank_r_unadjusted"))
+    return min(np.subtract(own, unadjusted))
+
+
+def found(results: Results) -> float:
+    """Share of the reference's calls that are found, over all types."""
+    return float(np.average(of_types("recall")(results), weights=of_types("n_reference")(results)))
+
+
+def seconds(scenario: str) -> Callable[[Results], float]:
+    costs = ("cpu", "cpu_effects")
+    return lambda results: sum(results.get(scenario, "auto", c).mean() for c in costs)
+
+
+def designs() -> Iterator[Goal]:
+    yield Goal("r with pseudobulk less that of unadjusted effects, worst type", lost, ">=", -0.002)
+    value = of_types("rank_r")
+    yield Goal("r with pseudobulk, worst type", lambda r: min(value(r)), ">=", 0.97)
+    yield Goal("share of pseudobulk's calls found, all types", found, ">=", 0.9)
+    recall, flips = of_types("recall"), of_types("flips")
+    yield Goal("share found, worst type", lambda r: min(recall(r)), ">=", 0.84)
+    yield Goal("flipped signs among common calls, of types", lambda r: sum(flips(r)), "<=", 0)
+    for kind in ("halved", "swapped"):
+        rate = of_types("fpr", f", {kind}")
+        about = f"{kind}: false positive rate, mean of types"
+        yield Goal(about, lambda r, rate=rate: float(np.mean(rate(r))), "in", (0.04, 0.06))
+    for strength in STRENGTHS:
+        name = f"8 donors, hidden {strength:g}"
+        yield Goal(f"{name}: false positive rate", mean(name, "auto", "fpr"), "<=", 0.07)
+        yield Goal(f"{name}: FDP", mean(name, "auto", "fdp"), "<=", 0.1)
+    for name, bound in {"Kang B": 4, "Kang CD14": 15, "Kang all, type hidden": 60}.items():
+        yield Goal(f"{name}: CPU s", seconds(name), "<=", bound)
+
+
 def scaling() -> Iterator[Goal]:
     for name, bound in {"10,000 x 1,000": 5, "50,000 x 1,000": 25}.items():
         yield Goal(f"{name}: CPU s of train", mean(name, "full_batch", "cpu"), "<=", bound)
@@ -187,5 +231,15 @@ def scaling() -> Iterator[Goal]:
 
 GOALS: dict[str, list[Goal]] = {
     part.__name__: list(part())
-    for part in (simulation, none, large, hidden_type, real_treatment, donors, arms, scaling)
+    for part in (
+        simulation,
+        none,
+        large,
+        hidden_type,
+        real_treatment,
+        donors,
+        arms,
+        designs,
+        scaling,
+    )
 }

@@ -26,6 +26,7 @@ from benchmarks.confounder.cases import (
     Columns,
     log_normalised,
 )
+from benchmarks.confounder.pseudobulk import fit_samples
 from benchmarks.confounder.scenarios import case_of
 from benchmarks.processes import environment
 from scovert.model import LatentConfounder
@@ -234,6 +235,12 @@ def make_causarray_environment() -> Path:
     return environment("causarray", CAUSARRAY_VERSION)
 
 
+def pseudobulk(scenario: str, seed: int) -> Result:
+    """Fit the counts summed by donor and arm."""
+    effects, cpu = fit_samples(case_of(scenario, seed))
+    return Result(effects, more={"cpu": cpu})
+
+
 METHODS: dict[str, Callable[[str, int], Result]] = {
     "auto": partial(effects_of, kind="latent"),
     "binary": partial(effects_of, kind="latent"),
@@ -243,6 +250,7 @@ METHODS: dict[str, Callable[[str, int], Result]] = {
     "randomised": partial(effects_of, kind="latent", identification="randomised"),
     "unadjusted": partial(effects_of, kind="unadjusted"),
     "unadjusted, donors": partial(effects_of, kind="unadjusted, donors"),
+    "pseudobulk": pseudobulk,
     "Wilcoxon": wilcoxon,
     "causarray": partial(causarray, stopping={}),
     "causarray, tight": partial(causarray, stopping=TIGHT),

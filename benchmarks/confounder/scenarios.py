@@ -19,6 +19,14 @@ from benchmarks.confounder.cases import (
     kang_stimulated,
     simulated,
 )
+from benchmarks.confounder.designs import (
+    KANG_TYPES,
+    all_types,
+    hidden_in_donors,
+    one_type,
+    without_effect,
+)
+from benchmarks.confounder.designs import STRENGTHS as DESIGN_STRENGTHS
 from benchmarks.confounder.scaling import SIZES
 from scovert.simulate import confounder, confounder_large
 
@@ -54,6 +62,7 @@ PARTS = {
     "real_treatment": "Real treatment: interferon beta",
     "donors": "Treatment by donor",
     "arms": "Many arms: Papalexi",
+    "designs": "Ordinary experiments: donors in both arms",
     "scaling": "Scaling",
 }
 
@@ -182,6 +191,45 @@ SCENARIOS["knock-outs"] = Scenario(
     file=PAPALEXI,
     n_seeds=1,
 )
+
+DESIGN_METHODS = ("auto", "unadjusted, donors", "pseudobulk")
+for _name, (_type, _n_genes) in KANG_TYPES.items():
+    SCENARIOS[f"Kang {_name}"] = Scenario(
+        "designs",
+        f"{_type}, interferon beta, 8 donors, {_n_genes} variable genes",
+        partial(one_type, name=_name),
+        DESIGN_METHODS,
+        file=KANG,
+        n_seeds=2,
+    )
+    for _kind in ("halved", "swapped"):
+        SCENARIOS[f"Kang {_name}, {_kind}"] = Scenario(
+            "designs",
+            "without effect: "
+            + ("untreated cells in halves" if _kind == "halved" else "arms of 4 donors exchanged"),
+            partial(without_effect, name=_name, kind=_kind),
+            DESIGN_METHODS,
+            file=KANG,
+            n_seeds=6,
+        )
+for _word, _is_known in {"hidden": False, "given": True}.items():
+    SCENARIOS[f"Kang all, type {_word}"] = Scenario(
+        "designs",
+        f"all cells, interferon beta, 8 donors, 2,000 variable genes, type {_word}",
+        partial(all_types, is_known=_is_known),
+        DESIGN_METHODS,
+        file=KANG,
+        n_seeds=1,
+    )
+for _strength in DESIGN_STRENGTHS:
+    SCENARIOS[f"8 donors, hidden {_strength:g}"] = Scenario(
+        "designs",
+        f"Kang controls, 500 genes, 10 % thinned; log odds of the types {_strength:g}",
+        partial(hidden_in_donors, strength=_strength),
+        (*DESIGN_METHODS, "oracle"),
+        file=KANG,
+        n_seeds=6,
+    )
 
 for _size in SIZES:
     SCENARIOS[_size] = Scenario("scaling", _size, None, (FULL_BATCH,), n_seeds=1)

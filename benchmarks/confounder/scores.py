@@ -27,7 +27,8 @@ def score(scenario: str, method: str, seed: int) -> dict:
         return size | result.more | of_arms(result.effects, scenario)
     effects, reference = result.effects, None
     if not case.has_truth:
-        reference = METHODS["oracle"](scenario, seed).effects
+        known = "pseudobulk" if SCENARIOS[scenario].part == "designs" else "oracle"
+        reference = METHODS[known](scenario, seed).effects
     if result.is_scored is not None:
         rows = result.is_scored.to_numpy()
         effects, reference = effects[rows], reference[rows]
@@ -66,12 +67,16 @@ def against(effects: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
         "recall": called[is_de].mean(),
     }
     if "log2_fc" in effects:
-        ok = (effects["log2_fc"].notna() & reference["log2_fc"].notna()).to_numpy()
+        ok = (effects["log2_fc"].notna() & reference["q_value"].notna()).to_numpy()
         own, other = (t["log2_fc"].to_numpy()[ok] for t in (effects, reference))
         clear = np.abs(other) > CLEAR * reference["se"].to_numpy()[ok]
         found["rank_r"] = spearmanr(own, other)[0]
         found["sign"] = np.mean(np.sign(own) == np.sign(other), where=clear)
         found["rmse"] = np.sqrt(np.mean((own - other) ** 2))
+        found["flips"] = np.sum((np.sign(own) != np.sign(other))[(called & is_de)[ok]])
+    if "log2_fc_naive" in effects:
+        found["rank_r_unadjusted"] = spearmanr(effects["log2_fc_naive"][ok], other)[0]
+    found["n_reference"] = is_de.sum()
     return {k: float(v) for k, v in found.items()}
 
 

@@ -9,6 +9,7 @@ from scovert.pl._bulk_type_expression import type_expression
 from scovert.pl._confounder import confounder
 from scovert.pl._confounder_mean_correlation import mean_correlation
 from scovert.pl._confounder_p_values import p_values
+from scovert.pl._confounder_placebo import placebo
 from scovert.pl._confounder_propensity import propensity
 from scovert.pl._confounder_scree import scree
 from scovert.pl._confounder_volcano import volcano
@@ -23,6 +24,7 @@ __all__ = [
     "intervals",
     "mean_correlation",
     "p_values",
+    "placebo",
     "propensity",
     "proportions",
     "proportions_heatmap",

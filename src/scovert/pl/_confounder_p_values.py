@@ -16,7 +16,7 @@ from scovert.pl._marks import draw_caption
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["p_values"]
+__all__ = ["draw_band", "p_values", "sorted_p_values"]
 
 _SIZES = {"histogram": (4.4, 3.3), "qq": (4.0, 3.9)}  # in inches
 _N_BINS = 20  # of the histogram, the first up to the level of the title
@@ -108,14 +108,24 @@ def _draw_histogram(ax: Axes, p: NDArray) -> str:
 
 def _draw_quantiles(ax: Axes, p: NDArray) -> str:
     """Draw sorted against expected p-values and return what is on the x-axis."""
-    rank = np.arange(1, len(p) + 1)
-    expected = -np.log10((rank - 0.5) / len(p))
-    observed = -np.log10(np.maximum(np.sort(p), _SMALLEST))
-    high, low = (-np.log10(betaincinv(rank, len(p) + 1 - rank, q)) for q in _BAND)
-    ax.fill_between(expected, low, high, color="0.88", linewidth=0, label="95 % band")
-    ends = [0, expected[0]]
-    ax.plot(ends, ends, color="0.1", linestyle="--", linewidth=1, label="uniform")
-    ax.plot(expected, observed, ".", color="C0", markersize=5, rasterized=True)
+    draw_band(ax, len(p))
+    ax.plot(*sorted_p_values(p), ".", color="C0", markersize=5, rasterized=True)
     ax.set(xlim=(0, None), ylim=(0, None), ylabel="observed $-\\log_{10}$ p-value")
     ax.legend(frameon=False, loc="upper left")
     return "expected $-\\log_{10}$ p-value"
+
+
+def sorted_p_values(p: NDArray) -> tuple[NDArray, NDArray]:
+    """Return what uniform p-values are expected to be, and these sorted, as -log10."""
+    expected = (np.arange(len(p)) + 0.5) / len(p)
+    return -np.log10(expected), -np.log10(np.maximum(np.sort(p), _SMALLEST))
+
+
+def draw_band(ax: Axes, n: int) -> None:
+    """Draw where `n` uniform p-values are, one by one in 95 of 100 cases."""
+    rank = np.arange(1, n + 1)
+    expected = -np.log10((rank - 0.5) / n)
+    high, low = (-np.log10(betaincinv(rank, n + 1 - rank, q)) for q in _BAND)
+    ax.fill_between(expected, low, high, color="0.88", linewidth=0, label="95 % band")
+    ends = [0, expected[0]]
+    ax.plot(ends, ends, color="0.1", linestyle="--", linewidth=1, label="uniform")

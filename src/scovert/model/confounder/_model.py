@@ -15,7 +15,14 @@ from scvi.model.base import BaseModelClass
 
 from scovert.core._annotating import Slot, annotate, find_target
 from scovert.core._arguments import knows_its_arguments
-from scovert.core._checks import check_choice, check_gene_list, select_rows
+from scovert.core._checks import (
+    check_categorical,
+    check_choice,
+    check_gene_list,
+    check_number,
+    select_rows,
+)
+from scovert.core._diagnostics import check_table
 from scovert.core._minibatch import check_query, check_trained, genes_of
 from scovert.core._registering import check_set_up, check_unchanged, register
 from scovert.core._save_load import SaveLoadMixin
@@ -39,9 +46,11 @@ from scovert.model.confounder._donor_design import DonorDesign
 from scovert.model.confounder._fitted import Fitted, from_earlier
 from scovert.model.confounder._inference import Inference
 from scovert.model.confounder._module import ConfounderModule
+from scovert.model.confounder._placebo import PlaceboCells, placebo_row, run_placebo
 from scovert.model.confounder._setup import checked
 from scovert.model.confounder._tables import comparisons
 from scovert.model.confounder.effects import Estimate
+from scovert.model.confounder.effects._identify import IDENTIFICATIONS
 from scovert.model.confounder.fit._full_batch import find_device
 from scovert.model.confounder.fit._solvers import Solver
 
@@ -103,6 +112,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         self.design_ = design_of(adata, self.registry)._asdict()
         self.seed_, self.cells_ = 0, ""
         self.solver_: str | None = None
+        self.placebo_: dict[str, list[float]] | None = None
         vars(self).update(Fitted.none())
         self.module = ConfounderModule(z_type)
         n_columns = len(self.levels_) + adata.n_obs // 10
@@ -241,7 +251,7 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         vars(self).update(found.fitted.attributes())
         self.module.network = found.network
         self.module.to(device)
-        self.cells_ = cells.fingerprint()
+        self.cells_, self.placebo_ = cells.fingerprint(), None
         self.history_, self.solver_, self.is_trained_ = found.history, solver, True
         self._save_best(resumable, found.history)
         resumable.end()
@@ -508,7 +518,78 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         ``advice``. What speaks for and against the identification is there for every arm.
         """
         estimates = self._estimate(identification, negative_controls, method)
-        return diagnose(self.history, self._inference, estimates)
+        table = diagnose(self.history, self._inference, estimates)
+        if self.placebo_ is None:
+            return table
+        return pd.concat([table, check_table([placebo_row(self.placebo_)])])
+
+    def placebo(
+        self,
+        n: int = 10,
+        *,
+        unit_key: str | None = None,
+        identification: Literal["auto", "classes", "sparse", "randomised"] = "auto",
+        seed: int = 0,
+        enable_progress_bar: bool = True,
+    ) -> pd.DataFrame:
+        """Test fake treatments on the cells at hand, to see whether p-values hold on them.
+
+        Untreated cells (those of the reference) are given a treatment that did nothing, in the
+        way the real one was given: half of the cells of every donor, half of the donors if whole
+        donors are treated, else half of the cells, of every level of the categorical covariates.
+        Each time the whole analysis is run, on up to 3,000 of the cells and 500 of the genes, in
+        seconds. It says whether errors, confounders and the choice of an identification hold on
+        cells like these; not whether something differs between the samples of one donor, of which
+        untreated cells know nothing. :func:`scovert.pl.placebo` draws the p-values, and `check`
+        has a row of the last placebo.
+
+        Parameters
+        ----------
+        n
+            Number of fake treatments.
+        unit_key
+            Column of ``adata.obs`` with what is treated as a whole, such as guides, of which the
+            untreated cells need six; `None` means donors, if the real treatment is between them.
+        identification
+            As in :meth:`get_treatment_effects`.
+        seed
+            Seed of the fake treatments, and of the cells and genes.
+        enable_progress_bar
+            Show progress.
+
+        Returns
+        -------
+        DataFrame with a row for each fake treatment: ``n_genes`` that were tested, the shares of
+        p-values ``below_0.05`` and ``below_0.01``, genes ``called`` at a false discovery rate of
+        5 %, and the ``identification``. ``attrs["p_values"]`` holds the p-values of each.
+
+        Raises
+        ------
+        KeyError
+            If `unit_key` is not a column.
+        ValueError
+            If there are too few untreated cells, or guides or donors of them.
+        """
+        check_number("n", n, 1, whole=True)
+        choices = tuple(name for name in IDENTIFICATIONS if name != "controls")
+        check_choice("identification", identification, choices)
+        if unit_key is not None:
+            check_categorical(self.adata, unit_key, "unit_key")
+        is_between = "between donors" in self.design_["kinds"]
+        setup = self.registry["setup_args"]
+        options = {"is_between": is_between, "unit_key": unit_key}
+        cells = PlaceboCells(self.adata, self._inference.cells, setup, **options)
+        table = run_placebo(
+            type(self),
+            cells,
+            self.init_params_["non_kwargs"],
+            n=n,
+            seed=seed,
+            identification=identification,
+            enable_progress_bar=enable_progress_bar,
+        )
+        self.placebo_ = table.drop(columns="identification").to_dict("list")
+        return table
 
     @property
     def summary_string(self) -> str:
