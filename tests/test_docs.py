@@ -19,6 +19,7 @@ from scovert.model.confounder._diagnostics import (
 )
 from scovert.model.confounder._latents import MAX_LEAKAGE
 from scovert.model.confounder.effects import Estimate, _identify
+from scovert.model.confounder.effects._adjustment import MAX_CLASS_DISTANCE
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,8 +46,9 @@ def test_every_row_of_check_is_explained(seed, few_classes, init):
     LatentConfounder.setup_anndata(adata, "treatment", size_factor_key="size_factor")
     model = LatentConfounder(adata, **({"n_latent": 1} | init))
     model.train(accelerator="cpu", enable_progress_bar=False)
-    names = [row.split(": ")[-1] for row in model.check().index]
-    names = [re.sub("^identified by .*", "identified by ...", name) for name in names]
+    rows = [re.sub("^design: .*", "design", row) for row in model.check().index]
+    names = [row.split(": ")[-1] for row in rows]
+    names = [re.sub("^(identified|genes called) by .*", r"\1 by ...", name) for name in names]
     assert set(names) <= set(rows_of_check())
 
 
@@ -93,7 +95,7 @@ def test_limits_of_check_are_as_explained(name, rule):
     limit = float(rule.split()[1].rstrip(","))
 
     limits = {**_identify.LIMITS_OF_CLASSES, "tau": _identify.SPREAD}
-    limits["lambda"] = _identify.MAX_FACTOR
+    limits |= {"lambda": _identify.MAX_FACTOR, "class_distance": MAX_CLASS_DISTANCE}
 
     def verdict(value):
         if name == "leakage":
