@@ -16,6 +16,7 @@ __all__ = ["score"]
 
 LEVEL, Z_95 = 0.05, norm.isf(0.025)
 CLEAR = 3.0  # standard errors from which the sign of a reference effect counts
+MIN_COMPARED = 50  # counts, three in each of 16 samples: below, both effects are mostly noise
 STRONG_ARMS = ("IFNGR1", "STAT1", "JAK2")
 
 
@@ -32,7 +33,11 @@ def score(scenario: str, method: str, seed: int) -> dict:
     if result.is_scored is not None:
         rows = result.is_scored.to_numpy()
         effects, reference = effects[rows], reference[rows]
-    found = against_truth(effects, case) if case.has_truth else against(effects, reference)
+    if case.has_truth:
+        found = against_truth(effects, case)
+    else:
+        counts = case.adata[:, effects.index.to_list()].X.sum(0)
+        found = against(effects, reference, np.ravel(counts) >= MIN_COMPARED)
     found["is_refused"] = bool(effects["p_value"].isna().all())
     return size | result.more | found | recovery(result.latent, case)
 
@@ -57,8 +62,10 @@ def against_truth(effects: pd.DataFrame, case: Case) -> dict[str, float]:
     return {k: None if v is None or np.isnan(v) else float(v) for k, v in found.items()}
 
 
-def against(effects: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
-    """Agreement with a reference."""
+def against(
+    effects: pd.DataFrame, reference: pd.DataFrame, is_compared: NDArray
+) -> dict[str, float]:
+    """Agreement with a reference; effects of genes with counts enough are compared."""
     called = (effects["q_value"] < LEVEL).to_numpy()
     is_de = (reference["q_value"] < LEVEL).to_numpy()
     found = {
@@ -67,7 +74,7 @@ def against(effects: pd.DataFrame, reference: pd.DataFrame) -> dict[str, float]:
         "recall": called[is_de].mean(),
     }
     if "log2_fc" in effects:
-        ok = (effects["log2_fc"].notna() & reference["q_value"].notna()).to_numpy()
+        ok = (effects["log2_fc"].notna() & reference["q_value"].notna()).to_numpy() & is_compared
         own, other = (t["log2_fc"].to_numpy()[ok] for t in (effects, reference))
         clear = np.abs(other) > CLEAR * reference["se"].to_numpy()[ok]
         found["rank_r"] = spearmanr(own, other)[0]
