@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -62,7 +63,7 @@ from scovert.model.paired._diagnostics import (
     share_row,
     warn_about_anchors,
 )
-from scovert.model.paired._module import PairedModule
+from scovert.model.paired._module import BALANCE_KEY, COUNTERPARTS_KEY, PairedModule
 from scovert.model.paired._plan import make_plan
 
 __all__ = ["PairedVAE"]
@@ -116,14 +117,17 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         ``"anchors"``: pull anchored cells together. ``"adversarial"``: a discriminator guesses the
         dataset from the posterior means, and the encoder learns, in turn with it, to leave it no
         better than chance. ``"grl"``: the same in one backward pass, by gradient reversal
-        :cite:p:`Ganin16`. ``"none"``: only the decoder knows about datasets. The two with a
-        discriminator suit datasets that share all their cell types.
+        :cite:p:`Ganin16`. ``"none"``: only the decoder knows about datasets.
     anchor_weight
         Weight of the pull, relative to a negative log-likelihood summed over genes. A tenth of it
         is used, with a warning, when the cells do not fall into classes.
     cross_weight
         Weight of the cross-reconstruction (``"per_dataset"`` with anchors): a cell's counts must
         be decodable from the latent position of the cell it is anchored to.
+    support_weighted
+        With a discriminator: cells without counterparts in another dataset have no part in it, and
+        a class weighs the same in every dataset that has it. `False` takes all cells alike, which
+        suits datasets that share all their cell types in the same proportions.
     dispersion
         One inverse dispersion for each ``"gene"``, or for each ``"gene-batch"``.
     dropout_rate
@@ -158,6 +162,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         alignment: Literal["anchors", "adversarial", "grl", "none"] = "anchors",
         anchor_weight: float = 10.0,
         cross_weight: float = 0.5,
+        support_weighted: bool = True,
         dispersion: Literal["gene", "gene-batch"] = "gene",
         dropout_rate: float = 0.1,
     ) -> None:
@@ -204,6 +209,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         self.anchor_weights = {"alignment_weight": anchor_weight}
         if encoder == "per_dataset":
             self.anchor_weights["cross_weight"] = cross_weight
+        self.support_weighted = bool(support_weighted)
         self.support_: NDArray | None = None
         self.anchor_explained_: float | None = None
         self.deviance_explained_: float | None = None
@@ -354,19 +360,22 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         cells = self._read()
         train, validation = split_cells(cells.batch, train_size, validation_size, resumable.seed)
         anchors = self._find_anchors(cells, train, resumable.seed)
+        is_pulled = self.module.alignment == "anchors"
+        if anchors is not None and not is_pulled:
+            cells = _with_counterparts(cells, anchors)
         data = PairedData(
             cells,
             train,
             validation,
             batch_size=batch_size,
             equal_draws=self.module.alignment in ("adversarial", "grl"),
-            partners=None if anchors is None else anchors.partners,
+            partners=anchors.partners if is_pulled else None,
             **(datasplitter_kwargs or {}),
         )
         if max_epochs is None:
             max_epochs = min(max(round(N_STEPS / data.n_steps), MIN_EPOCHS), MAX_EPOCHS)
         check_number("max_epochs", max_epochs, 1, whole=True)
-        trust = 1.0 if anchors is None or anchors.are_trusted else GUARDED_SHARE
+        trust = 1.0 if not is_pulled or anchors.are_trusted else GUARDED_SHARE
         weights = {name: trust * weight for name, weight in self.anchor_weights.items()}
         plan = make_plan(self.module, weights, dict(plan_kwargs or {}), trainer_kwargs)
         run(
@@ -385,7 +394,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
 
     def _find_anchors(self, cells: Cells, train: NDArray, seed: int) -> Anchors | None:
         """Find anchors, if the model uses them, and keep the support."""
-        if self.module.alignment != "anchors":
+        is_pulled = self.module.alignment == "anchors"
+        if not is_pulled and (self.module.alignment == "none" or not self.support_weighted):
             return None
         is_trained_on = np.zeros(len(cells), bool)
         is_trained_on[train] = True
@@ -393,7 +403,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         anchors = find_anchors(cells.counts, cells.batch, train=is_trained_on, seed=seed)
         self.support_ = anchors.support
         self.anchor_explained_ = anchors.explained
-        if not anchors.are_trusted:
+        if is_pulled and not anchors.are_trusted:
             warn_about_anchors(anchors)
         return anchors
 
@@ -615,6 +625,14 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
 
     def _read(self) -> Cells:
         return Cells.read(self.adata, self.registry, genes_of(self.registry))
+
+
+def _with_counterparts(cells: Cells, anchors: Anchors) -> Cells:
+    """Add what weighs cells before a discriminator: those without counterparts weigh nothing."""
+    counterparts = anchors.counterparts.astype(np.float32)
+    balance = anchors.balance * (counterparts.sum(axis=1) > 1)
+    columns = {COUNTERPARTS_KEY: counterparts, BALANCE_KEY: balance[:, None]}
+    return replace(cells, columns=cells.columns | columns)
 
 
 def _check_place(trainer_kwargs: dict) -> None:
