@@ -27,7 +27,7 @@ def support(
     ax: Axes | None = None,
     show: bool = False,
 ) -> Axes:
-    """Draw the share of cells with a counterpart in another dataset, by type and dataset.
+    r"""Draw the share of cells with a counterpart in another dataset, by type and dataset.
 
     A cell has a counterpart if its support in any other dataset is `min_support` or more. A type
     that the other datasets lack stands out as a pale field.
@@ -62,7 +62,7 @@ def support(
     >>> table = pd.DataFrame({"a": [np.nan, 0.9, 0.8], "b": [0.1, np.nan, np.nan]})
     >>> ax = scovert.pl.support(table, ["T", "T", "B"])
     >>> [text.get_text() for text in ax.texts]
-    ['1.00\\n(1)', '0.00\\n(1)', '1.00\\n(1)']
+    ['1.00\n(1)', '0.00\n(1)', '1.00\n(1)']
     """
     import matplotlib.pyplot as plt
 

@@ -47,7 +47,7 @@ COUNTS_KEY = "counts"
 
 
 COUNTERPARTS_KEY = "counterparts"
-"""Key of a minibatch: 1 for the datasets that have counterparts of a cell and for its own, or 0."""
+"""Key of a minibatch: 1 for the datasets with counterparts of a cell and for its own, or 0."""
 
 BALANCE_KEY = "balance"
 """Key of a minibatch: weight of a cell with which its class counts the same in every dataset."""
@@ -140,7 +140,7 @@ class PairedModule(BaseModuleClass):
         qz = Normal(mean, variance.sqrt(), validate_args=False)
         return {"qz": qz, "z": qz.rsample(), "library": x.sum(-1, keepdim=True)}
 
-    def _posterior(self, inputs: Tensor, batch_index: Tensor) -> tuple[Tensor, Tensor]:
+    def _posterior(self, inputs: Tensor, batch_index: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and variance from logarithms of counts, shape ``(n_cells, n_latent)``."""
         if self.is_shared:
             return self.z_encoder(inputs)
@@ -317,7 +317,7 @@ class PairedModule(BaseModuleClass):
         The counts of the minibatch are overwritten: a second array as large takes time.
         """
         inputs = tensors[REGISTRY_KEYS.X_KEY].log1p_()
-        return self._posterior(inputs, tensors[REGISTRY_KEYS.BATCH_KEY])[0]
+        return self._posterior(inputs, tensors.get(REGISTRY_KEYS.BATCH_KEY))[0]
 
     def corrected_counts(
         self,
@@ -331,7 +331,7 @@ class PairedModule(BaseModuleClass):
         Parameters
         ----------
         tensors
-            Minibatch of cells.
+            Minibatch of cells, which need no dataset where the networks are shared.
         datasets
             Codes of the datasets to decode as.
         genes
@@ -343,6 +343,9 @@ class PairedModule(BaseModuleClass):
         -------
         Counts, shape ``(n_cells, n_returned)``.
         """
+        x = tensors[REGISTRY_KEYS.X_KEY]
+        any_dataset = torch.zeros(len(x), 1, dtype=torch.int64, device=x.device)
+        tensors = {REGISTRY_KEYS.BATCH_KEY: any_dataset} | tensors
         outputs = self.inference(**self._get_inference_input(tensors))
         outputs["z"] = outputs["qz"].mean
         inputs = self._get_generative_input(tensors, outputs)
