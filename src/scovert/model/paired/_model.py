@@ -498,7 +498,9 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         *,
         target: object,
         source: object = None,
-        **options: object,
+        library_size: float | Literal["observed"] = "observed",
+        gene_list: Sequence[str] | None = None,
+        batch_size: int | None = None,
     ) -> pd.DataFrame:
         """Return the counts that cells would have in another dataset.
 
@@ -514,9 +516,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             Dataset to decode as.
         source
             Dataset whose cells are translated; `None` takes all.
-        **options
-            ``library_size``, ``gene_list`` and ``batch_size`` of
-            :meth:`get_normalized_expression`.
+        library_size, gene_list, batch_size
+            As in :meth:`get_normalized_expression`.
 
         Returns
         -------
@@ -535,8 +536,14 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             labels = np.asarray(cells.obs[key])
             check_choice("source", source, list(pd.unique(labels)))
             indices = np.flatnonzero(labels == source)
-        options["transform_batch"] = target
-        return self.get_normalized_expression(adata, indices, **options)
+        return self.get_normalized_expression(
+            adata,
+            indices,
+            transform_batch=target,
+            library_size=library_size,
+            gene_list=gene_list,
+            batch_size=batch_size,
+        )
 
     def get_support(self, adata: AnnData | None = None) -> pd.DataFrame:
         """Return how well each cell is supported by counterparts in each other dataset.

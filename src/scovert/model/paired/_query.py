@@ -14,6 +14,7 @@ from scovert.anchors._find import MAX_CELLS
 from scovert.anchors._space import sample
 from scovert.core._counts import as_csr
 from scovert.core._minibatch import read_query
+from scovert.core._registered import check_seen
 from scovert.core.dataloaders._cells import Cells
 
 __all__ = ["UNREAD_BY_DECODER", "UNREAD_BY_ENCODER", "new_support"]
@@ -46,9 +47,12 @@ def new_support(model: object, known: Cells, datasets: NDArray, adata: AnnData) 
     DataFrame of cells x datasets, NaN in the column of the cell's own dataset if it has one.
     """
     _, cells = read_query(model, adata, UNREAD_BY_ENCODER)
-    labels = np.asarray(adata.obs[model.registry["setup_args"]["batch_key"]])
+    key = model.registry["setup_args"]["batch_key"]
+    labels = np.asarray(adata.obs[key])
     codes = pd.Index(datasets).get_indexer(labels)
     is_unseen = codes < 0
+    if is_unseen.any() and {*map(str, labels)} <= {*map(str, datasets)}:
+        check_seen(adata.obs[key], key, datasets)  # the same in another type
     codes[is_unseen] = len(datasets) + pd.factorize(labels[is_unseen], sort=True)[0]
     rows = np.sort(np.concatenate(sample(known.batch, np.ones(len(known), bool), MAX_CELLS, 0)))
     counts = sp.vstack([_counts(known, rows), _counts(cells, np.arange(len(cells)))], "csr")
