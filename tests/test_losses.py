@@ -148,6 +148,16 @@ def test_confusion_is_the_divergence_from_uniform(rng: torch.Generator) -> None:
     np.testing.assert_allclose(found, expected)
 
 
+def test_confusion_among_allowed_classes_is_that_divergence(rng: torch.Generator) -> None:
+    logits = normal(N_CELLS, N_CLASSES, rng=rng)
+    allowed = (torch.arange(N_CELLS)[:, None] >= torch.arange(N_CLASSES)).double()
+    target = Categorical(probs=allowed / allowed.sum(1, keepdim=True))
+    expected = kl_divergence(target, Categorical(logits=logits))
+    torch.testing.assert_close(confusion(logits, allowed), expected)
+    all_allowed = torch.ones_like(allowed)
+    torch.testing.assert_close(confusion(logits, all_allowed), confusion(logits))
+
+
 @pytest.mark.parametrize("shift", [0.0, -7.5])
 def test_confusion_is_zero_for_uniform_guesses(shift: float) -> None:
     logits = torch.full((N_CELLS, N_CLASSES), shift).double()

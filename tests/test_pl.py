@@ -174,6 +174,37 @@ def test_history_needs_a_trained_model(value: dict | None) -> None:
     assert plt.get_fignums() == []
 
 
+# support
+
+
+def test_support_is_the_share_of_cells_with_a_counterpart() -> None:
+    nan = np.nan
+    table = pd.DataFrame(
+        [[nan, 0.9, 0.1], [nan, 0.2, 0.69], [0.7, nan, 0.0], [0.1, 0.2, nan]], columns=list("abc")
+    )
+    ax = pl.support(table, ["T", "T", "T", "B"])
+    rows, columns = (
+        [t.get_text() for t in labels] for labels in (ax.get_yticklabels(), ax.get_xticklabels())
+    )
+    assert rows == ["B", "T"]
+    assert columns == ["a", "b", "c"]
+    shares = np.asarray(ax.images[0].get_array().filled(nan))
+    np.testing.assert_array_equal(shares, [[nan, nan, 0.0], [0.5, 1.0, nan]])
+    assert sorted(text.get_text() for text in ax.texts) == ["0.00\n(1)", "0.50\n(2)", "1.00\n(1)"]
+    assert ax.get_xlabel() == "dataset"
+    _, own = plt.subplots()
+    assert pl.support(table, ["T"] * 4, ax=own, min_support=0.6) is own
+    assert np.asarray(own.images[0].get_array())[0, 0] == 1.0
+
+
+def test_support_needs_a_label_and_a_dataset_for_each_cell() -> None:
+    table = pd.DataFrame({"a": [np.nan, 0.2], "b": [0.1, 0.3]})
+    with pytest.raises(ValueError, match=r"2 rows, of which 1 have NaN.*`labels` has 2"):
+        pl.support(table, ["T", "B"])
+    with pytest.raises(ValueError, match="`labels` has 0 values"):
+        pl.support(table.iloc[:1].assign(c=0.1), [])
+
+
 # batch_mixing
 
 

@@ -101,28 +101,24 @@ def test_setup_refuses(
 
 UNKNOWN = column("batch", lambda a: np.repeat(["a", "new one"], SIZES))
 
-REFUSED_QUERIES = {
-    "unknown dataset": (changed(UNKNOWN), ValueError, r"\['new one'\].*not seen.*\['a', 'b'\]"),
-    "no batch column": (
-        changed(lambda a: a.obs.pop("batch")),
-        KeyError,
-        "`batch_key='batch'` is not a column",
-    ),
-}
 
-
-@pytest.mark.parametrize(
-    ("change", "exception", "match"), REFUSED_QUERIES.values(), ids=REFUSED_QUERIES.keys()
-)
-def test_queries_are_refused(
-    model: PairedVAE, adata: AnnData, change: Callable, exception: type[Exception], match: str
-) -> None:
-    query = change(adata)
+def test_encoders_of_their_own_know_no_other_dataset(adata: AnnData) -> None:
+    model = fit_quietly(make(), encoder="per_dataset")
+    match = r"\['new one'\].*not seen.*\['a', 'b'\]"
+    query = changed(UNKNOWN)(adata)
     for method in (model.get_latent_representation, model.get_normalized_expression):
-        with pytest.raises(exception, match=match):
+        with pytest.raises(ValueError, match=match):
             method(query)
-    with pytest.raises(exception, match=match):
+    with pytest.raises(ValueError, match=match):
         model.annotate(query)
+
+
+def test_support_needs_the_column_of_datasets(adata: AnnData) -> None:
+    model = fit_quietly(make())
+    query = changed(column("batch", lambda a: np.repeat([7, 8], SIZES)))(adata)
+    assert model.get_support(query).notna().all(axis=None), "two datasets more"
+    with pytest.raises(KeyError, match="`batch_key='batch'` is not a column"):
+        model.get_support(changed(lambda a: a.obs.pop("batch"))(query))
 
 
 def test_queries_need_the_layer_and_covariates_of_the_setup() -> None:
@@ -136,7 +132,7 @@ def test_queries_need_the_layer_and_covariates_of_the_setup() -> None:
         query = make()
         del getattr(query, container)[name]
         with pytest.raises(KeyError, match=match):
-            model.get_latent_representation(query)
+            model.get_normalized_expression(query)
     query = make()
     query.obs.loc["cell 3", "donor"] = "d99"
     with pytest.raises(ValueError, match=r"'donor'.*\['d99'\]"):
@@ -144,12 +140,14 @@ def test_queries_need_the_layer_and_covariates_of_the_setup() -> None:
 
 
 REFUSED_OPTIONS = [
-    ("get_normalized_expression", {"transform_batch": "c"}, ValueError, r"one of \['a', 'b'\]"),
-    ("get_normalized_expression", {"transform_batch": ["a", "c"]}, ValueError, "='c'` is not"),
+    ("get_normalized_expression", {"transform_batch": "c"}, ValueError, r"has \['a', 'b'\]"),
+    ("get_normalized_expression", {"transform_batch": ["a", "c"]}, ValueError, "='c'` is no dat"),
+    ("translate", {"target": "c"}, ValueError, r"='c'` is no dataset.*has \['a', 'b'\]"),
+    ("translate", {"target": "a", "source": "c"}, ValueError, r"source='c'.*\['a', 'b'\]"),
     ("get_normalized_expression", {"library_size": "latent"}, TypeError, "library_size='latent'"),
     ("get_normalized_expression", {"library_size": -1.0}, ValueError, "library_size=-1.0"),
     ("get_support", {}, RuntimeError, "`alignment='none'`.*`alignment='anchors'`"),
-    ("annotate", {"transform_batch": "c"}, ValueError, r"one of \['a', 'b'\]"),
+    ("annotate", {"transform_batch": "c"}, ValueError, r"has \['a', 'b'\]"),
 ]
 
 

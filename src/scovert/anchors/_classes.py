@@ -25,6 +25,8 @@ START_SHARE = 0.95
 MAX_CELLS_TO_FIT = 4_000
 """More give the same anchors: of 13,541 cells 0.955 join the same type with 4,000 and with all."""
 CELLS_AT_ONCE = 50_000
+BALANCE = 0.2, 5.0
+"""Least and largest weight of a class, so that a few cells do not count for many."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Classes:
         The classes.
         """
         rows = sample(batch, np.ones(len(batch), bool), MAX_CELLS_TO_FIT, seed)
-        parts = [components[r, :N_COMPONENTS].astype(float) for r in rows]
+        parts = [_known(components, r) for r in rows]
         fits = [climb(parts, start, SLOPES[0]) for start in _starts(parts, seed)]
         fits.sort(key=lambda fit: -log_likelihood(fit[0], parts))
         mixtures = [_finish(parts, classes) for _, classes in fits[:N_KEPT]]
@@ -98,15 +100,47 @@ class Classes:
             corrected[rows] = np.mean([m.place(x, b) for m in self.mixtures], axis=0)
         return corrected
 
-    def smooth(
-        self, values: list[NDArray], rows: list[NDArray], components: NDArray, batch: NDArray
-    ) -> NDArray:
-        """Give every cell the mean of the cells of its class and dataset, over the mixtures.
+    def means(
+        self, values: list[NDArray], rows: list[NDArray], components: NDArray
+    ) -> list[list[NDArray]]:
+        """Mean over every class of every dataset, of values of some of its cells.
 
         Parameters
         ----------
         values, rows
             Of each dataset: an array ``(n_known, n_values)``, and the cells that it is about.
+        components
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        For each mixture and dataset an array ``(n_classes, n_values)``.
+        """
+        return [
+            [
+                _class_means(mixture.classes(_known(components, r), b), v)
+                for b, (v, r) in enumerate(zip(values, rows, strict=True))
+            ]
+            for mixture in self.mixtures
+        ]
+
+    def balance(self) -> list[list[NDArray]]:
+        """Mean share of each class in the datasets by that in each one, from 0.2 to 5.
+
+        Returns
+        -------
+        For each mixture and dataset an array ``(n_classes, 1)``.
+        """
+        ratios = [m.weights.mean(axis=1)[:, None] / m.weights for m in self.mixtures]
+        return [list(np.clip(ratio, *BALANCE).T[..., None]) for ratio in ratios]
+
+    def spread(self, tables: list[list[NDArray]], components: NDArray, batch: NDArray) -> NDArray:
+        """Give every cell the value of its class and dataset, averaged over the mixtures.
+
+        Parameters
+        ----------
+        tables
+            For each mixture and dataset an array ``(n_classes, n_values)``.
         components, batch
             As for :meth:`fit`.
 
@@ -114,16 +148,19 @@ class Classes:
         -------
         Array of shape ``(n_cells, n_values)``, float32.
         """
-        smooth = np.zeros((len(batch), values[0].shape[1]), np.float32)
-        for mixture in self.mixtures:
-            means = []
-            for b, (value, known) in enumerate(zip(values, rows, strict=True)):
-                weight = mixture.classes(components[known, :N_COMPONENTS].astype(float), b)
-                total = np.maximum(weight.sum(axis=0), TINY)
-                means.append(weight.T @ value / total[:, None])
-            for part, x, b in _parts(components, batch):
-                smooth[part] += mixture.classes(x, b) @ means[b] / len(self.mixtures)
-        return smooth
+        spread = np.zeros((len(batch), tables[0][0].shape[1]), np.float32)
+        for part, x, b in _parts(components, batch):
+            for mixture, table in zip(self.mixtures, tables, strict=True):
+                spread[part] += mixture.classes(x, b) @ table[b] / len(self.mixtures)
+        return spread
+
+
+def _class_means(classes: NDArray, values: NDArray) -> NDArray:
+    return classes.T @ values / np.maximum(classes.sum(axis=0), TINY)[:, None]
+
+
+def _known(components: NDArray, rows: NDArray) -> NDArray:
+    return components[rows, :N_COMPONENTS].astype(float)
 
 
 def _parts(components: NDArray, batch: NDArray) -> Iterator[tuple[NDArray, NDArray, int]]:
@@ -131,7 +168,7 @@ def _parts(components: NDArray, batch: NDArray) -> Iterator[tuple[NDArray, NDArr
     for b in range(batch.max() + 1):
         rows = np.flatnonzero(batch == b)
         for block in row_slices(len(rows), CELLS_AT_ONCE):
-            yield rows[block], components[rows[block], :N_COMPONENTS].astype(float), b
+            yield rows[block], _known(components, rows[block]), b
 
 
 def _starts(parts: list[NDArray], seed: int) -> Iterator[list[NDArray]]:

@@ -54,6 +54,9 @@ class Anchors:
     support
         How many cells of the class of each cell found a counterpart in each dataset, in [0, 1],
         shape ``(n_cells, n_datasets)``; NaN in the column of the cell's own dataset.
+    balance
+        Weight of each cell with which its class counts the same in every dataset, from 0.2 to 5,
+        shape ``(n_cells,)``.
     explained
         Share of the variance of the components that lies between classes and datasets, in [0, 1].
     """
@@ -61,7 +64,13 @@ class Anchors:
     pairs: NDArray
     partners: sp.csr_matrix
     support: NDArray
+    balance: NDArray
     explained: float
+
+    @property
+    def counterparts(self) -> NDArray:
+        """Whether each dataset has counterparts of each cell (support of 0.7), or is its own."""
+        return np.isnan(self.support) | (self.support >= MIN_SUPPORT)
 
     @property
     def are_trusted(self) -> bool:
@@ -133,11 +142,13 @@ def find_anchors(
     rows = sample(batch, train, MAX_CELLS, seed)
     datasets = [Dataset.build(r, points[r]) for r in rows]
     pairs = match_all(datasets)
-    support = classes.smooth(_own_support(pairs, batch, datasets), rows, components, batch)
+    means = classes.means(_own_support(pairs, batch, datasets), rows, components)
+    support = classes.spread(means, components, batch)
     pairs = pairs[_least_support(pairs, support, batch) >= MIN_SUPPORT]
     support[np.arange(len(batch)), batch] = np.nan
     partners = _partners(pairs, points, batch, datasets)
-    return Anchors(pairs, partners, support, classes.explained)
+    balance = classes.spread(classes.balance(), components, batch)[:, 0]
+    return Anchors(pairs, partners, support, balance, classes.explained)
 
 
 def _points(space: Space, classes: Classes, components: NDArray, batch: NDArray) -> NDArray:

@@ -284,10 +284,11 @@ def balanced_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return weight * F.cross_entropy(logits, target, reduction="none")
 
 
-def confusion(logits: Tensor) -> Tensor:
-    r"""Divergence of the uniform distribution over the classes from a classifier's prediction.
+def confusion(logits: Tensor, allowed: Tensor | None = None) -> Tensor:
+    r"""Divergence of the uniform distribution over some classes from a classifier's prediction.
 
-    .. math:: \mathrm{KL}(u \,\|\, p_i) = -\log K - \frac1K \sum_{k=1}^K \log p_{ik}
+    .. math:: \mathrm{KL}(u_i \,\|\, p_i)
+        = -\log |A_i| - \frac{1}{|A_i|} \sum_{k \in A_i} \log p_{ik}
 
     Bounded below: an encoder that minimises it stops where the classifier cannot tell the classes
     apart, whereas the negative cross-entropy also rewards deceiving it without bound.
@@ -296,12 +297,19 @@ def confusion(logits: Tensor) -> Tensor:
     ----------
     logits
         Unnormalised log-probabilities, shape ``(n_cells, n_classes)``.
+    allowed
+        1 for the classes :math:`A_i` of a cell, at least one, and 0 for others, of that shape;
+        `None` allows all.
 
     Returns
     -------
     One value per cell in nats, shape ``(n_cells,)``, 0 for the uniform prediction.
     """
-    return -math.log(logits.shape[-1]) - F.log_softmax(logits, dim=-1).mean(-1)
+    log = F.log_softmax(logits, dim=-1)
+    if allowed is None:
+        return -math.log(logits.shape[-1]) - log.mean(-1)
+    n_allowed = allowed.sum(-1)
+    return -n_allowed.log() - (allowed * log).sum(-1) / n_allowed
 
 
 def dirichlet(concentration: Tensor, shares: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import pandas as pd
@@ -63,13 +63,21 @@ def check_new_genes(adata: AnnData, genes: pd.Index) -> None:
         )
 
 
-def read_query(model: BaseModelClass, adata: AnnData | None) -> tuple[AnnData, Cells]:
-    """Return the cells a method was asked about; foreign ones are checked first."""
+def read_query(
+    model: BaseModelClass, adata: AnnData | None, unread: Collection[str] = ()
+) -> tuple[AnnData, Cells]:
+    """Return the cells a method was asked about; foreign ones are checked first.
+
+    Of these the columns of the fields `unread` are not looked at.
+    """
+    registry = model.registry
     if adata is None or adata is model.adata:
         check_unchanged(model)
-        return model.adata, Cells.read(model.adata, model.registry, genes_of(model.registry))
-    check_query(adata, model.registry)
-    return adata, Cells.read(adata, model.registry, genes_of(model.registry))
+        return model.adata, Cells.read(model.adata, registry, genes_of(registry))
+    fields = {k: v for k, v in registry["field_registries"].items() if k not in unread}
+    registry = registry | {"field_registries": fields}
+    check_query(adata, registry)
+    return adata, Cells.read(adata, registry, genes_of(registry))
 
 
 def check_query(adata: AnnData, registry: dict) -> None:
@@ -101,6 +109,7 @@ def over_minibatches(
     batch_size: int | None = None,
     *,
     columns: Callable[[AnnData], dict[str, NDArray]] = lambda _: {},
+    unread: Collection[str] = (),
 ) -> tuple[NDArray, pd.Index]:
     """Compute an array of cells minibatch by minibatch.
 
@@ -119,6 +128,8 @@ def over_minibatches(
     columns
         Function from an AnnData to what is known of its cells besides the columns that were set
         up, see :meth:`~scovert.core.dataloaders._cells.Cells.with_columns`.
+    unread
+        Registered columns that `compute` does not need, and that other cells need not have.
 
     Returns
     -------
@@ -127,7 +138,7 @@ def over_minibatches(
     check_trained(model)
     if batch_size is not None:
         check_number("batch_size", batch_size, 1, whole=True)
-    adata, cells = read_query(model, adata)
+    adata, cells = read_query(model, adata, unread)
     cells = cells.with_columns(**columns(adata))
     rows = select_rows(indices, len(cells))
     size = batch_size or settings.batch_size

@@ -8,10 +8,12 @@ from scovert.metrics._integration import (
     purity,
 )
 from scovert.metrics._panel import integration_panel
+from scovert.metrics._table import integration
 
 __all__ = [
     "batch_mixing",
     "concordance",
+    "integration",
     "integration_panel",
     "invaded_share",
     "label_transfer",

@@ -15,6 +15,7 @@ from scovert.pl._confounder_scree import scree
 from scovert.pl._confounder_volcano import volcano
 from scovert.pl._history import history
 from scovert.pl._paired_batch_mixing import batch_mixing
+from scovert.pl._paired_support import support
 
 __all__ = [
     "agreement",
@@ -30,6 +31,7 @@ __all__ = [
     "proportions_heatmap",
     "residuals",
     "scree",
+    "support",
     "type_expression",
     "volcano",
 ]

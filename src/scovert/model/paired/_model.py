@@ -23,6 +23,7 @@ from scovert.core._arguments import check_known, knows_its_arguments
 from scovert.core._checks import (
     caller_level,
     check_batches,
+    check_categorical,
     check_choice,
     check_covariates,
     check_distributed,
@@ -62,8 +63,9 @@ from scovert.model.paired._diagnostics import (
     share_row,
     warn_about_anchors,
 )
-from scovert.model.paired._module import PairedModule
+from scovert.model.paired._module import BALANCE_KEY, COUNTERPARTS_KEY, PairedModule
 from scovert.model.paired._plan import make_plan
+from scovert.model.paired._query import UNREAD_BY_DECODER, UNREAD_BY_ENCODER, new_support
 
 __all__ = ["PairedVAE"]
 
@@ -116,14 +118,17 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         ``"anchors"``: pull anchored cells together. ``"adversarial"``: a discriminator guesses the
         dataset from the posterior means, and the encoder learns, in turn with it, to leave it no
         better than chance. ``"grl"``: the same in one backward pass, by gradient reversal
-        :cite:p:`Ganin16`. ``"none"``: only the decoder knows about datasets. The two with a
-        discriminator suit datasets that share all their cell types.
+        :cite:p:`Ganin16`. ``"none"``: only the decoder knows about datasets.
     anchor_weight
         Weight of the pull, relative to a negative log-likelihood summed over genes. A tenth of it
         is used, with a warning, when the cells do not fall into classes.
     cross_weight
         Weight of the cross-reconstruction (``"per_dataset"`` with anchors): a cell's counts must
         be decodable from the latent position of the cell it is anchored to.
+    support_weighted
+        With a discriminator: cells without counterparts in another dataset have no part in it, and
+        a class weighs the same in every dataset that has it. `False` takes all cells alike, which
+        suits datasets that share all their cell types in the same proportions.
     dispersion
         One inverse dispersion for each ``"gene"``, or for each ``"gene-batch"``.
     dropout_rate
@@ -158,6 +163,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         alignment: Literal["anchors", "adversarial", "grl", "none"] = "anchors",
         anchor_weight: float = 10.0,
         cross_weight: float = 0.5,
+        support_weighted: bool = True,
         dispersion: Literal["gene", "gene-batch"] = "gene",
         dropout_rate: float = 0.1,
     ) -> None:
@@ -204,6 +210,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         self.anchor_weights = {"alignment_weight": anchor_weight}
         if encoder == "per_dataset":
             self.anchor_weights["cross_weight"] = cross_weight
+        self.support_weighted = bool(support_weighted)
         self.support_: NDArray | None = None
         self.anchor_explained_: float | None = None
         self.deviance_explained_: float | None = None
@@ -354,19 +361,22 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         cells = self._read()
         train, validation = split_cells(cells.batch, train_size, validation_size, resumable.seed)
         anchors = self._find_anchors(cells, train, resumable.seed)
+        is_pulled = self.module.alignment == "anchors"
+        if anchors is not None and not is_pulled:
+            cells = _with_counterparts(cells, anchors)
         data = PairedData(
             cells,
             train,
             validation,
             batch_size=batch_size,
             equal_draws=self.module.alignment in ("adversarial", "grl"),
-            partners=None if anchors is None else anchors.partners,
+            partners=anchors.partners if is_pulled else None,
             **(datasplitter_kwargs or {}),
         )
         if max_epochs is None:
             max_epochs = min(max(round(N_STEPS / data.n_steps), MIN_EPOCHS), MAX_EPOCHS)
         check_number("max_epochs", max_epochs, 1, whole=True)
-        trust = 1.0 if anchors is None or anchors.are_trusted else GUARDED_SHARE
+        trust = 1.0 if not is_pulled or anchors.are_trusted else GUARDED_SHARE
         weights = {name: trust * weight for name, weight in self.anchor_weights.items()}
         plan = make_plan(self.module, weights, dict(plan_kwargs or {}), trainer_kwargs)
         run(
@@ -385,7 +395,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
 
     def _find_anchors(self, cells: Cells, train: NDArray, seed: int) -> Anchors | None:
         """Find anchors, if the model uses them, and keep the support."""
-        if self.module.alignment != "anchors":
+        is_pulled = self.module.alignment == "anchors"
+        if not is_pulled and (self.module.alignment == "none" or not self.support_weighted):
             return None
         is_trained_on = np.zeros(len(cells), bool)
         is_trained_on[train] = True
@@ -393,7 +404,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         anchors = find_anchors(cells.counts, cells.batch, train=is_trained_on, seed=seed)
         self.support_ = anchors.support
         self.anchor_explained_ = anchors.explained
-        if not anchors.are_trusted:
+        if is_pulled and not anchors.are_trusted:
             warn_about_anchors(anchors)
         return anchors
 
@@ -420,8 +431,9 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         Parameters
         ----------
         adata
-            Cells of datasets the model knows, with its genes in any order; `None` means those it
-            was made with.
+            Cells with the genes of the model in any order; `None` means those it was made with.
+            They may be of datasets that the model has not seen, since the encoder does not see
+            the dataset, unless there is one for each.
         indices
             Rows of `adata` in the order of the result, or a mask.
         batch_size
@@ -432,7 +444,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         Array of shape ``(n_cells, n_latent)``, float32.
         """
         compute = self.module.posterior_mean
-        return over_minibatches(self, compute, adata, indices, batch_size)[0]
+        unread = UNREAD_BY_ENCODER if self.module.is_shared else ()
+        return over_minibatches(self, compute, adata, indices, batch_size, unread=unread)[0]
 
     def get_normalized_expression(
         self,
@@ -475,10 +488,64 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             genes=torch.from_numpy(genes.get_indexer(chosen)).to(self.device),
             library_size=None if library_size == "observed" else library_size,
         )
-        values, names = over_minibatches(self, compute, adata, indices, batch_size)
+        unread = UNREAD_BY_DECODER if self.module.is_shared else ()
+        values, names = over_minibatches(self, compute, adata, indices, batch_size, unread=unread)
         return pd.DataFrame(values, index=names, columns=chosen, copy=False)
 
-    def get_support(self) -> pd.DataFrame:
+    def translate(
+        self,
+        adata: AnnData | None = None,
+        *,
+        target: object,
+        source: object = None,
+        library_size: float | Literal["observed"] = "observed",
+        gene_list: Sequence[str] | None = None,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """Return the counts that cells would have in another dataset.
+
+        What the datasets differ in is learnt from cells that lie together, so it is trustworthy
+        where cells have support in `target`. A type that is missing there is moved as its
+        neighbours are.
+
+        Parameters
+        ----------
+        adata
+            As in :meth:`get_latent_representation`.
+        target
+            Dataset to decode as.
+        source
+            Dataset whose cells are translated; `None` takes all.
+        library_size, gene_list, batch_size
+            As in :meth:`get_normalized_expression`.
+
+        Returns
+        -------
+        DataFrame of cells x genes in counts, float32.
+
+        Raises
+        ------
+        ValueError
+            If the model does not know `target`, or no cell is of `source`.
+        """
+        indices = None
+        if source is not None:
+            cells = self.adata if adata is None else adata
+            key = self.registry["setup_args"]["batch_key"]
+            check_categorical(cells, key, "batch_key")
+            labels = np.asarray(cells.obs[key])
+            check_choice("source", source, list(pd.unique(labels)))
+            indices = np.flatnonzero(labels == source)
+        return self.get_normalized_expression(
+            adata,
+            indices,
+            transform_batch=target,
+            library_size=library_size,
+            gene_list=gene_list,
+            batch_size=batch_size,
+        )
+
+    def get_support(self, adata: AnnData | None = None) -> pd.DataFrame:
         """Return how well each cell is supported by counterparts in each other dataset.
 
         Cells are grouped into classes that the datasets share, and support is the mean over the
@@ -486,9 +553,17 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         common in the dataset. A type that the other dataset lacks has little of it, unless a close
         relative there takes its place.
 
+        Parameters
+        ----------
+        adata
+            Cells with the genes of the model, of datasets it knows or not, in the column that it
+            was set up with; `None` means those of the model. For others anchors to the cells of
+            the model are sought, in seconds.
+
         Returns
         -------
-        DataFrame of cells x datasets, in [0, 1]; NaN in the column of the cell's own dataset.
+        DataFrame of cells x datasets of the model, in [0, 1]; NaN in the column of the cell's own
+        dataset.
 
         Raises
         ------
@@ -499,8 +574,11 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         if self.support_ is None:
             raise RuntimeError(
                 f"Support comes from anchors, and this model has `alignment="
-                f"{self.module.alignment!r}`. Train one with `alignment='anchors'`."
+                f"{self.module.alignment!r}` without them. Train one with `alignment='anchors'`."
             )
+        if adata is not None and adata is not self.adata:
+            check_categorical(adata, self.registry["setup_args"]["batch_key"], "batch_key")
+            return new_support(self, self._read(), self._datasets, adata)
         if not self._has_trained_on(self.adata):
             raise RuntimeError(
                 "Support is known for the cells the model was trained on, in their order, and "
@@ -521,8 +599,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         """Write the results into an AnnData, so that scanpy finds them.
 
         Writes ``obsm["X_paired"]`` (posterior means), ``layers["paired"]`` (corrected counts),
-        with anchors ``obs["paired_support"]`` (largest support in another dataset; only for the
-        cells of the model), and ``uns["paired"]`` (parameters, versions, time).
+        with anchors ``obs["paired_support"]`` (largest support in another dataset; of cells that
+        have a dataset), and ``uns["paired"]`` (parameters, versions, time).
 
         Parameters
         ----------
@@ -550,7 +628,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         slots = [("obsm", f"X_{key_added}")]
         if write_layer:
             slots.append(("layers", key_added))
-        if target is self.adata and self.support_ is not None and self._has_trained_on(target):
+        if self._has_support(target):
             slots.append(("obs", f"{key_added}_support"))
         compute = partial(self._results, target, slots, options)
         annotate(self, target, key_added, slots, compute, options=options, overwrite=overwrite)
@@ -564,9 +642,15 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             "layers": partial(
                 self.get_normalized_expression, gene_list=adata.var_names, **options
             ),
-            "obs": lambda _: self.get_support().max(axis=1),
+            "obs": lambda cells: self.get_support(cells).max(axis=1),
         }
         return {slot: np.asarray(getters[slot[0]](adata)) for slot in slots}, {}
+
+    def _has_support(self, adata: AnnData) -> bool:
+        """Whether support is known for cells, or can be computed."""
+        if self.support_ is None or not self._has_trained_on(self.adata):
+            return False
+        return adata is self.adata or self.registry["setup_args"]["batch_key"] in adata.obs
 
     def check(self) -> pd.DataFrame:
         """Return a table of what of the fit deserves a second look.
@@ -610,11 +694,23 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             return list(range(len(known)))
         wanted = list(names) if isinstance(names, list | tuple | np.ndarray) else [names]
         for name in wanted:
-            check_choice("transform_batch", name, known)
+            if name not in known:
+                raise ValueError(
+                    f"`transform_batch={name!r}` is no dataset of this model, which has {known}. "
+                    "Cells of any dataset are decoded as one of these, or as their average (the "
+                    "default); to decode as another, train a model on its cells too."
+                )
         return [known.index(name) for name in wanted]
 
     def _read(self) -> Cells:
         return Cells.read(self.adata, self.registry, genes_of(self.registry))
+
+
+def _with_counterparts(cells: Cells, anchors: Anchors) -> Cells:
+    """Add what weighs cells before a discriminator: those without counterparts weigh nothing."""
+    counterparts = anchors.counterparts.astype(np.float32)
+    balance = anchors.balance * (counterparts.sum(axis=1) > 1)
+    return cells.with_columns(**{COUNTERPARTS_KEY: counterparts, BALANCE_KEY: balance[:, None]})
 
 
 def _check_place(trainer_kwargs: dict) -> None:

@@ -12,6 +12,7 @@ from scvi.distributions import NegativeBinomial
 from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
 from torch import Tensor, nn
 from torch.distributions import Normal
+from torch.nn import functional as F
 
 from scovert.core._losses import (
     SparseCounts,
@@ -23,7 +24,14 @@ from scovert.core._losses import (
 )
 from scovert.core._nn import CellEncoder, CountDecoder, Discriminator, PerDataset, reverse_gradient
 
-__all__ = ["ANCHORED_KEY", "COUNTS_KEY", "FOOLED", "PairedModule"]
+__all__ = [
+    "ANCHORED_KEY",
+    "BALANCE_KEY",
+    "COUNTERPARTS_KEY",
+    "COUNTS_KEY",
+    "FOOLED",
+    "PairedModule",
+]
 
 FOOLED = 0.95
 """Share of the cross-entropy of chance from which a discriminator counts as fooled."""
@@ -36,6 +44,13 @@ ANCHORED_KEY = "anchored"
 
 COUNTS_KEY = "counts"
 """Key of a minibatch: the non-zero counts of the drawn cells."""
+
+
+COUNTERPARTS_KEY = "counterparts"
+"""Key of a minibatch: 1 for the datasets with counterparts of a cell and for its own, or 0."""
+
+BALANCE_KEY = "balance"
+"""Key of a minibatch: weight of a cell with which its class counts the same in every dataset."""
 
 
 class PairedModule(BaseModuleClass):
@@ -125,7 +140,7 @@ class PairedModule(BaseModuleClass):
         qz = Normal(mean, variance.sqrt(), validate_args=False)
         return {"qz": qz, "z": qz.rsample(), "library": x.sum(-1, keepdim=True)}
 
-    def _posterior(self, inputs: Tensor, batch_index: Tensor) -> tuple[Tensor, Tensor]:
+    def _posterior(self, inputs: Tensor, batch_index: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and variance from logarithms of counts, shape ``(n_cells, n_latent)``."""
         if self.is_shared:
             return self.z_encoder(inputs)
@@ -258,25 +273,43 @@ class PairedModule(BaseModuleClass):
             return weight * pull, {"pull": pull}
         if self.alignment == "adversarial":
             guess = self.discriminator_loss(mean.detach(), tensors)
-            confused = confusion(self.classifier(mean)).mean()
-            return weight * confused, {"confusion": confused} | self._discriminator_terms(guess)
+            confused = self._confusion(mean, tensors)
+            terms = self._discriminator_terms(guess, tensors)
+            return weight * confused, {"confusion": confused} | terms
         if self.alignment == "grl":
             with torch.no_grad():
-                is_telling = self.discriminator_loss(mean, tensors) < FOOLED * math.log(
-                    self.n_batch
-                )
+                chance = self._chance(tensors)
+                is_telling = self.discriminator_loss(mean, tensors) < FOOLED * chance
             guess = self.discriminator_loss(reverse_gradient(mean, weight * is_telling), tensors)
-            return guess, self._discriminator_terms(guess)
+            return guess, self._discriminator_terms(guess, tensors)
         return 0.0, {}
 
     def discriminator_loss(self, mean: Tensor, tensors: dict[str, Tensor]) -> Tensor:
-        """Class-balanced cross-entropy of the guessed dataset, a scalar in nats."""
-        batch = tensors[REGISTRY_KEYS.BATCH_KEY].squeeze(-1)
-        return balanced_cross_entropy(self.classifier(mean), batch).mean()
+        """Cross-entropy of the guessed dataset, a scalar in nats.
 
-    def _discriminator_terms(self, guess: Tensor) -> dict[str, Tensor]:
-        chance = torch.full_like(guess, math.log(self.n_batch))
-        return {"discriminator": guess.detach(), "discriminator_chance": chance}
+        Every dataset has the same weight, or every class in every dataset that has it.
+        """
+        batch = tensors[REGISTRY_KEYS.BATCH_KEY].squeeze(-1)
+        guess = self.classifier(mean)
+        if BALANCE_KEY not in tensors:
+            return balanced_cross_entropy(guess, batch).mean()
+        return _weighted_mean(F.cross_entropy(guess, batch, reduction="none"), tensors)
+
+    def _confusion(self, mean: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+        """Mean confusion of the discriminator, of cells that have counterparts if these count."""
+        if COUNTERPARTS_KEY not in tensors:
+            return confusion(self.classifier(mean)).mean()
+        allowed = tensors[COUNTERPARTS_KEY]
+        return (confusion(self.classifier(mean), allowed) * (allowed.sum(-1) > 1)).mean()
+
+    def _chance(self, tensors: dict[str, Tensor]) -> Tensor:
+        """Cross-entropy of a discriminator that cannot tell the datasets apart."""
+        if COUNTERPARTS_KEY not in tensors:
+            return torch.tensor(math.log(self.n_batch), device=self.px_r.device)
+        return _weighted_mean(tensors[COUNTERPARTS_KEY].sum(-1).log(), tensors)
+
+    def _discriminator_terms(self, guess: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"discriminator": guess.detach(), "discriminator_chance": self._chance(tensors)}
 
     def posterior_mean(self, tensors: dict[str, Tensor]) -> Tensor:
         """Return the latent positions of cells, shape ``(n_cells, n_latent)``.
@@ -284,7 +317,7 @@ class PairedModule(BaseModuleClass):
         The counts of the minibatch are overwritten: a second array as large takes time.
         """
         inputs = tensors[REGISTRY_KEYS.X_KEY].log1p_()
-        return self._posterior(inputs, tensors[REGISTRY_KEYS.BATCH_KEY])[0]
+        return self._posterior(inputs, tensors.get(REGISTRY_KEYS.BATCH_KEY))[0]
 
     def corrected_counts(
         self,
@@ -298,7 +331,7 @@ class PairedModule(BaseModuleClass):
         Parameters
         ----------
         tensors
-            Minibatch of cells.
+            Minibatch of cells, which need no dataset where the networks are shared.
         datasets
             Codes of the datasets to decode as.
         genes
@@ -310,6 +343,9 @@ class PairedModule(BaseModuleClass):
         -------
         Counts, shape ``(n_cells, n_returned)``.
         """
+        x = tensors[REGISTRY_KEYS.X_KEY]
+        any_dataset = torch.zeros(len(x), 1, dtype=torch.int64, device=x.device)
+        tensors = {REGISTRY_KEYS.BATCH_KEY: any_dataset} | tensors
         outputs = self.inference(**self._get_inference_input(tensors))
         outputs["z"] = outputs["qz"].mean
         inputs = self._get_generative_input(tensors, outputs)
@@ -361,6 +397,11 @@ class PairedModule(BaseModuleClass):
         """Draw counts from the posterior predictive, shape ``(n_cells, n_genes)``."""
         _, generative_outputs = self.forward(tensors, compute_loss=False)
         return generative_outputs["px"].sample()
+
+
+def _weighted_mean(values: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+    weight = tensors[BALANCE_KEY].squeeze(-1)
+    return (weight * values).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 def _n_drawn(tensors: dict[str, Tensor]) -> int:
