@@ -3,6 +3,7 @@
 from scovert.metrics._concordance import concordance
 from scovert.metrics._integration import (
     batch_mixing,
+    batch_mixing_by_type,
     invaded_share,
     label_transfer,
     purity,
@@ -11,6 +12,7 @@ from scovert.metrics._panel import integration_panel
 
 __all__ = [
     "batch_mixing",
+    "batch_mixing_by_type",
     "concordance",
     "integration_panel",
     "invaded_share",
