@@ -12,6 +12,7 @@ from sklearn import cluster, metrics, neighbors
 
 from scovert.metrics import (
     batch_mixing,
+    batch_mixing_by_type,
     concordance,
     integration_panel,
     invaded_share,
@@ -166,6 +167,16 @@ def test_label_transfer_equals_sklearn(cells: Cells) -> None:
 @pytest.mark.parametrize("k", [1, 7, 30])
 def test_batch_mixing_equals_brute_force(cells: Cells, k: int) -> None:
     assert batch_mixing(*cells, n_neighbors=k) == pytest.approx(brute_mixing(cells, k))
+
+
+def test_mixing_of_one_type_is_that_of_its_cells_alone() -> None:
+    z, batch, labels = separated()
+    far = z + 1e6 * (labels == "T")[:, None]  # neighbours are of the own type
+    found = batch_mixing_by_type(far, batch, labels)
+    assert list(found.index) == ["B", "T"]
+    assert found.mean() == batch_mixing(far, batch, labels)
+    for t in found.index:
+        assert found[t] == pytest.approx(batch_mixing(*of_types((far, batch, labels), [t])))
 
 
 @pytest.mark.parametrize(("k", "threshold"), [(15, 0.2), (8, 0.5), (3, 0)])

@@ -3,6 +3,7 @@
 from scovert.metrics._concordance import concordance
 from scovert.metrics._integration import (
     batch_mixing,
+    batch_mixing_by_type,
     invaded_share,
     label_transfer,
     purity,
@@ -12,6 +13,7 @@ from scovert.metrics._table import integration
 
 __all__ = [
     "batch_mixing",
+    "batch_mixing_by_type",
     "concordance",
     "integration",
     "integration_panel",

@@ -12,6 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from scovert.core._labelled import by_name
 
 __all__ = [
+    "MIN_CELLS",
     "Cells",
     "batches_around",
     "batches_of_types",
@@ -20,7 +21,7 @@ __all__ = [
     "of_shared_types",
 ]
 
-_MIN_CELLS = 5  # of a type in every batch, for the type to count as shared
+MIN_CELLS = 5  # of a type in every batch, to count as shared: a share among fewer is all noise
 
 
 class Cells(NamedTuple):
@@ -65,10 +66,10 @@ def _names(name: str, values: ArrayLike, n_cells: int) -> np.ndarray:
 
 def of_shared_types(cells: Cells) -> Cells:
     """Only the cells of types with enough cells in every batch."""
-    sizes = cells.sizes[(cells.sizes >= _MIN_CELLS).all(axis=1)]
+    sizes = cells.sizes[(cells.sizes >= MIN_CELLS).all(axis=1)]
     if sizes.empty:
         raise ValueError(
-            f"No type has {_MIN_CELLS} cells in every batch (at most "
+            f"No type has {MIN_CELLS} cells in every batch (at most "
             f"{cells.sizes.min(axis=1).max()}). At least one shared type is needed. Check that "
             "the labels of the batches use the same names, or pass more cells."
         )

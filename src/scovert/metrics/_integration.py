@@ -18,9 +18,10 @@ from scovert.metrics._cells import (
 
 __all__ = [
     "batch_mixing",
+    "batch_mixing_by_type",
     "invaded_share",
     "label_transfer",
-    "mean_mixing",
+    "mixing_of_types",
     "purity",
 ]
 
@@ -116,8 +117,31 @@ def batch_mixing(
         If the arrays do not fit together, no type is shared, or there are too few cells for
         `n_neighbors`.
     """
+    return float(batch_mixing_by_type(embedding, batch, labels, n_neighbors=n_neighbors).mean())
+
+
+def batch_mixing_by_type(
+    embedding: ArrayLike, batch: ArrayLike, labels: ArrayLike, *, n_neighbors: int = 30
+) -> pd.Series:
+    """Score the mixing of each shared type; :func:`batch_mixing` is the mean.
+
+    Parameters
+    ----------
+    embedding, batch, labels, n_neighbors
+        As in :func:`batch_mixing`.
+
+    Returns
+    -------
+    Score in (0, 1] of each type with at least five cells in every batch, by its name, in the order
+    of the alphabet.
+
+    Raises
+    ------
+    ValueError
+        As :func:`batch_mixing`.
+    """
     cells = of_shared_types(check_cells(embedding, batch, labels))
-    return mean_mixing(cells, batches_around(cells, n_neighbors))
+    return mixing_of_types(cells, batches_around(cells, n_neighbors))
 
 
 def invaded_share(
@@ -214,12 +238,13 @@ def purity(
     return float(np.mean([(near[cells.labels == t] == t).mean() for t in types]))
 
 
-def mean_mixing(cells: Cells, composition: np.ndarray) -> float:
-    scores = []
+def mixing_of_types(cells: Cells, composition: np.ndarray) -> pd.Series:
+    """Mean of exp(-KL) of each type; `composition` as :func:`batches_around` returns it."""
+    scores = {}
     for t, expected in batches_of_types(cells).items():
         found = composition[cells.labels == t]  # (n_cells_of_type, n_batches)
-        scores.append(np.exp(-rel_entr(found, expected).sum(1)).mean())
-    return float(np.mean(scores))
+        scores[t] = np.exp(-rel_entr(found, expected).sum(1)).mean()
+    return pd.Series(scores, dtype=float)
 
 
 def _balanced_accuracy(cells: Cells, batch: str, types: pd.Index, n_neighbors: int) -> float:

@@ -23,7 +23,7 @@ from scovert.metrics._cells import (
     neighbours,
     of_shared_types,
 )
-from scovert.metrics._integration import label_transfer, mean_mixing
+from scovert.metrics._integration import label_transfer, mixing_of_types
 
 __all__ = ["integration_panel"]
 
@@ -130,7 +130,7 @@ def _batch_scores(cells: Cells) -> dict[str, float]:
     return {
         "batch_silhouette": _batch_silhouette(cells),
         "ilisi": _ilisi(cells, composition),
-        "mixing": mean_mixing(cells, composition),
+        "mixing": float(mixing_of_types(cells, composition).mean()),
         "graph_connectivity": _graph_connectivity(cells),
     }
 

@@ -14,14 +14,41 @@ from scovert.core._labelled import by_name
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["as_numbers", "as_vectors", "axes_or_new", "check_effects", "describe_left_out"]
+__all__ = [
+    "PER_ENTRY",
+    "SIZE",
+    "as_numbers",
+    "as_vectors",
+    "axes_or_new",
+    "check_effects",
+    "describe_left_out",
+    "fit_figure",
+]
+
+SIZE = (4.2, 3.6)  # inches, of a figure with one panel: two stand beside each other on a page
+PER_ENTRY = 0.25  # inches between the names of an axis: 18 points, for text of 10
+_AROUND = 8.0  # inches that names and legends are given to find out how much they take
 
 
-def axes_or_new(ax: Axes | None, size: tuple[float, float]) -> Axes:
+def axes_or_new(ax: Axes | None, size: tuple[float, float] = SIZE) -> Axes:
     """Return the axes, or those of a new figure of this size in inches."""
     import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
+
+
+def fit_figure(axes: Axes | NDArray, width: float, height: float) -> None:
+    """Make the figure as large as panels of this size in inches and all around them need."""
+    panel = np.ravel(axes)[0]
+    figure, grid = panel.figure, panel.get_subplotspec().get_gridspec()
+    shape, wanted = np.array([grid.ncols, grid.nrows]), np.array([width, height])
+    size = shape * wanted + _AROUND
+    for _ in range(2):  # colour bars grow with the figure
+        figure.set_size_inches(size)
+        figure.draw_without_rendering()
+        found = panel.get_position(original=True).size * size
+        size = size + shape * (wanted - found)
+    figure.set_size_inches(size)
 
 
 def as_numbers(name: str, values: ArrayLike) -> NDArray:

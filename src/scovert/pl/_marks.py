@@ -11,7 +11,26 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["describe_correlation", "draw_caption", "draw_points", "draw_regression"]
+__all__ = [
+    "MARKERS",
+    "OKABE_ITO",
+    "describe_correlation",
+    "draw_caption",
+    "draw_points",
+    "draw_regression",
+]
+
+BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, BLACK = OKABE_ITO = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#F0E442",
+    "#000000",
+)  # told apart by the colour-blind: Okabe and Ito 2008, jfly.uni-koeln.de/color
+MARKERS = "osD^vP"  # so that kinds are told apart without colours
 
 _LINE = 46  # characters of a line of a caption
 _FEW = 300  # points that are drawn large and nearly opaque

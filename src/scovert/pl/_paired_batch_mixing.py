@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,14 +12,13 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scovert.core._checks import check_categorical, check_number
+from scovert.pl._input import PER_ENTRY, SIZE, axes_or_new, fit_figure
+from scovert.pl._marks import MARKERS, OKABE_ITO
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["batch_mixing"]
-
-_MIN_CELLS = 5  # of a type in a dataset, to count there
-_WIDTH, _ROW_HEIGHT = 7.5, 0.3  # in inches
 
 
 def batch_mixing(
@@ -31,18 +31,11 @@ def batch_mixing(
     ax: Axes | None = None,
     show: bool = False,
 ) -> Axes:
-    r"""Draw how well the datasets are mixed within each cell type, one row for each type.
+    """Draw how well the datasets are mixed within each cell type, one row for each type.
 
-    Neighbours are sought among the cells of the same type. Let :math:`f_i` be the share of the
-    neighbours of cell i that come from another dataset than its own, and :math:`n_{tb}` the number
-    of cells of type t in dataset b. The score of type t is
-
-    .. math:: \mathrm{mean}_b \ \frac{\mathrm{mean}_{i: y_i = t,\, b_i = b}\, f_i}
-        {(n_t - n_{tb}) / (n_t - 1)}, \qquad n_t = \sum_b n_{tb}.
-
-    It is 0 when the datasets are separated and 1 on average when the datasets are shuffled within
-    the type, whatever their sizes. A mixture that differs from place to place lowers it. Unlike
-    :func:`scovert.metrics.batch_mixing` it is also low when a type lies among the wrong cells.
+    The score is :func:`scovert.metrics.batch_mixing_by_type`, its mean in the legend
+    :func:`scovert.metrics.batch_mixing`. It does not see which types the neighbours have: see
+    :func:`scovert.metrics.label_transfer`.
 
     Parameters
     ----------
@@ -56,8 +49,7 @@ def batch_mixing(
         Slot of ``adata.obsm``, or several to compare. Rows are ordered by the first, the
         worst mixed type on top.
     n_neighbors
-        Neighbours of each cell. A type with fewer cells in one of its datasets takes as many as
-        there are others, so that separated datasets score 0.
+        Neighbours of each cell, among the cells of all types that are scored.
     ax
         Where to draw; `None` makes a figure.
     show
@@ -65,9 +57,9 @@ def batch_mixing(
 
     Returns
     -------
-    The axes. Behind the name of a type stands the number of its cells, and which datasets have
-    none of it or too few (under 5). These are left out of its score; a type with fewer than two
-    datasets left has no score, and its row is grey.
+    The axes. Short lines mark the score of datasets that lie apart. Behind the name of a type
+    stands the number of its cells, and which datasets have none of it or too few (under 5): such
+    a type has no score, and its row is grey.
 
     Raises
     ------
@@ -75,7 +67,8 @@ def batch_mixing(
         If a key or a representation is missing.
     ValueError
         If a cell has no dataset or no type, there is one dataset only, a representation is not a
-        finite matrix, or no type has 5 cells in two datasets.
+        finite matrix, no type has 5 cells in every dataset, or there are too few cells for
+        `n_neighbors`.
 
     Examples
     --------
@@ -85,9 +78,11 @@ def batch_mixing(
     ...     adata, batch_key="batch", labels_key="cell_type", use_rep="truth_latent"
     ... )
     >>> ax.get_xlabel()
-    'neighbours from other datasets\n(observed / expected)'
+    'batch mixing (1: shuffled within the type)'
     """
     import matplotlib.pyplot as plt
+
+    from scovert.metrics import batch_mixing_by_type
 
     slots = [use_rep] if isinstance(use_rep, str) else list(use_rep)
     for key, argument in ((batch_key, "batch_key"), (labels_key, "labels_key")):
@@ -95,90 +90,50 @@ def batch_mixing(
     check_number("n_neighbors", n_neighbors, 1, whole=True)
     batch, labels = (adata.obs[key].astype(str).to_numpy() for key in (batch_key, labels_key))
     sizes = pd.crosstab(labels, batch)  # (n_types, n_datasets)
-    _check_sizes(sizes, batch_key)
-    scores = pd.DataFrame(
-        {slot: _scores(_embedding(adata, slot), batch, labels, n_neighbors) for slot in slots}
-    ).sort_values(slots[0])  # types without a score last
-    if ax is None:
-        size = (_WIDTH, 1.2 + _ROW_HEIGHT * len(scores))
-        _, ax = plt.subplots(figsize=size, layout="constrained")
-    _draw(ax, scores, [_row_label(t, sizes.loc[t]) for t in scores.index])
+    score = partial(batch_mixing_by_type, batch=batch, labels=labels, n_neighbors=n_neighbors)
+    scores = pd.DataFrame({slot: score(_embedding(adata, slot)) for slot in slots})
+    scores = scores.reindex(sizes.index).sort_values(slots[0], kind="stable")  # NaN last
+    given, ax = ax, axes_or_new(ax)
+    _draw(ax, scores, sizes.loc[scores.index])
+    if given is None:
+        fit_figure(ax, SIZE[0], PER_ENTRY * len(scores))
     if show:
         plt.show()
     return ax
 
 
-def _scores(embedding: NDArray, batch: NDArray, labels: NDArray, n_neighbors: int) -> pd.Series:
-    """Score of each type; NaN for types with enough cells in fewer than two datasets.
-
-    `embedding` has shape ``(n_cells, n_dims)``, `batch` and `labels` ``(n_cells,)``.
-    """
-    scores = {}
-    for label in np.unique(labels):
-        own = labels == label
-        scores[label] = _score(embedding[own], batch[own], n_neighbors)
-    return pd.Series(scores, dtype=float)
-
-
-def _score(embedding: NDArray, batch: NDArray, n_neighbors: int) -> float:
-    """Share of neighbours from other datasets relative to chance, for the cells of one type."""
-    from sklearn.neighbors import NearestNeighbors
-
-    names, codes, sizes = np.unique(batch, return_inverse=True, return_counts=True)
-    counts = sizes >= _MIN_CELLS
-    if counts.sum() < 2:
-        return np.nan
-    kept = counts[codes]
-    codes, points, sizes = codes[kept], embedding[kept], sizes[counts]
-    search = NearestNeighbors(n_neighbors=min(n_neighbors, sizes.min() - 1)).fit(points)
-    near = search.kneighbors(return_distance=False)  # (n_cells, n_neighbors)
-    foreign = (codes[near] != codes[:, None]).mean(axis=1)  # (n_cells,)
-    found = np.array([foreign[codes == b].mean() for b in np.flatnonzero(counts)])
-    return float(np.mean(found * (sizes.sum() - 1) / (sizes.sum() - sizes)))
-
-
-def _row_label(name: str, sizes: pd.Series) -> str:
+def _row_label(sizes: pd.Series) -> str:
     """Name of a type, the number of its cells, and the datasets that lack it."""
+    from scovert.metrics._cells import MIN_CELLS
+
     notes = [str(sizes.sum())]
     for note, lacking in (
         ("not in", sizes.index[sizes == 0]),
-        ("few in", sizes.index[(sizes > 0) & (sizes < _MIN_CELLS)]),
+        ("few in", sizes.index[(sizes > 0) & (sizes < MIN_CELLS)]),
     ):
         if len(lacking):
             which = ", ".join(lacking) if len(lacking) < 3 else f"{len(lacking)} datasets"
             notes.append(f"{note} {which}")
-    return f"{name} ({'; '.join(notes)})"
+    return f"{sizes.name} ({'; '.join(notes)})"
 
 
-def _draw(ax: Axes, scores: pd.DataFrame, row_labels: list[str]) -> None:
+def _draw(ax: Axes, scores: pd.DataFrame, sizes: pd.DataFrame) -> None:
+    """Draw the scores, types x representations, of types with so many cells, types x datasets."""
     rows = np.arange(len(scores))
-    scored = scores.notna().any(axis=1).to_numpy()
-    for row in rows[~scored]:
+    is_scored = scores.notna().all(axis=1).to_numpy()
+    for row in rows[~is_scored]:
         ax.axhspan(row - 0.5, row + 0.5, color="0.93", linewidth=0)
-    ax.axvline(1, color="0.4", linestyle="--", linewidth=1, label="perfectly mixed")
-    ax.hlines(rows[scored], *scores[scored].agg(["min", "max"], axis=1).to_numpy().T, color="0.7")
-    for slot, values in scores.items():
-        ax.plot(values[scored], rows[scored], "o", label=slot)
-    ax.set_yticks(rows, row_labels)
-    ax.set(
-        xlabel="neighbours from other datasets\n(observed / expected)",
-        xlim=(-0.05, max(1.15, 1.05 * np.nanmax(scores.to_numpy()))),
-        ylim=(len(scores) - 0.5, -0.5),
-    )
+    shares = sizes.div(sizes.sum(axis=1), axis=0)[is_scored]
+    apart = shares.pow(2).sum(axis=1)  # exp(-KL) of cells among their own dataset
+    ax.plot(apart, rows[is_scored], "|", color="0.4", markersize=14, label="datasets apart")
+    for i, (slot, values) in enumerate(scores.items()):
+        style = {"color": OKABE_ITO[i % len(OKABE_ITO)], "marker": MARKERS[i % len(MARKERS)]}
+        label = f"{slot} (mean {values.mean():.2f})"
+        ax.plot(values[is_scored], rows[is_scored], linestyle="", label=label, **style)
+    ax.set_yticks(rows, [_row_label(own) for _, own in sizes.iterrows()])
+    ax.set_xlabel("batch mixing (1: shuffled within the type)")
+    ax.set(xlim=(0, 1.02), ylim=(len(scores) - 0.5, -0.5))
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-
-
-def _check_sizes(sizes: pd.DataFrame, batch_key: str) -> None:
-    if sizes.shape[1] < 2:
-        raise ValueError(
-            f"`adata.obs[{batch_key!r}]` holds one dataset only, {sizes.columns[0]!r}. Two or "
-            "more can be mixed. Name the column that tells the datasets apart."
-        )
-    if not ((sizes >= _MIN_CELLS).sum(axis=1) > 1).any():
-        raise ValueError(
-            f"None of the {len(sizes)} types has {_MIN_CELLS} cells in two datasets. At least one "
-            "such type is needed. Check that the labels of the datasets use the same names."
-        )
 
 
 def _embedding(adata: AnnData, slot: str) -> NDArray:
