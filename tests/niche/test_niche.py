@@ -92,21 +92,26 @@ def test_composition_by_labels_is_nearer_than_half_the_neighbours(model: NicheVA
     codes = model.adata.obs["cell_type"].cat.codes.to_numpy()
     near = np.random.default_rng(0).permuted(neighbors(model.adata), axis=1)
     halves = [np.eye(6)[codes][near[:, part]].mean(1) for part in (slice(10), slice(10, 20))]
-    distance = np.abs(around.to_numpy() - types_around(model.adata)).sum(1).mean() / 2
+    true = model.get_observed_composition()
+    np.testing.assert_allclose(true, types_around(model.adata))
+    distance = np.abs(around - true).to_numpy().sum(1).mean() / 2
     assert distance < np.abs(halves[0] - halves[1]).sum(1).mean() / 2
 
 
-def test_expression_around_cells_is_that_of_their_region(model: NicheVAE) -> None:
+def test_expression_around_cells_is_that_of_their_neighbours(model: NicheVAE) -> None:
     around = model.get_neighborhood_expression(transform_batch="section_0").to_numpy()
     adata = model.adata
-    total = adata.X.sum(1)
-    true = np.log1p(adata.X.toarray() / np.asarray(total) * np.median(np.asarray(total)))
+    x = adata.X.toarray()
+    total = x.sum(1, keepdims=True)
+    true = np.log1p(x / total * np.median(total))[neighbors(adata)].mean(1)
     own = (adata.obs["sample"] == "section_0").to_numpy()
-    of_region = [
+    by_region = [
         [values[own & (adata.obs["truth_region"] == r)].mean(0) for r in "ABCD"]
         for values in (around, true)
     ]
-    np.testing.assert_allclose(of_region[0], of_region[1], atol=0.12)
+    error = np.abs(by_region[0] - np.array(by_region[1]))
+    assert error.mean() < 0.06  # of log1p, where regions differ by .3
+    assert stats.pearsonr(*map(np.ravel, by_region)).statistic > 0.98
 
 
 def test_drawn_neighbours_are_like_the_true_ones(model: NicheVAE) -> None:

@@ -13,6 +13,8 @@ from scovert.pl._confounder_propensity import propensity
 from scovert.pl._confounder_scree import scree
 from scovert.pl._confounder_volcano import volcano
 from scovert.pl._history import history
+from scovert.pl._niche_neighborhoods import neighborhoods
+from scovert.pl._niche_spatial import niches
 from scovert.pl._paired_batch_mixing import batch_mixing
 
 __all__ = [
@@ -22,6 +24,8 @@ __all__ = [
     "history",
     "intervals",
     "mean_correlation",
+    "neighborhoods",
+    "niches",
     "p_values",
     "propensity",
     "proportions",

@@ -253,11 +253,14 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
             check_categorical(adata, labels_key, "labels_key")
         values = get_counts(adata, layer)
         is_new = _registry is None
+        totals = None
         if likelihood == "nb":
-            warn_about_cells(adata, _totals(values, where, adata))
+            totals = _totals(values, where, adata)
         else:
             check_values({"likelihood": likelihood}, values, where, adata)
         warn_about_channels(adata, values, where, likelihood, is_new=is_new)
+        if totals is not None:
+            warn_about_cells(adata, totals)
         if is_new:
             warn_about_positions(adata, spatial_key, sample_key)
             codes, names = batch_codes(adata, batch_key, [] if batch_key else [""])
@@ -458,6 +461,36 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         values = pi @ shares.to_numpy(np.float32)
         return pd.DataFrame(values, names, shares.columns)
 
+    def get_observed_composition(
+        self,
+        adata: AnnData | None = None,
+        indices: ArrayLike | None = None,
+        *,
+        labels_key: str | None = None,
+    ) -> pd.DataFrame:
+        """Return the labels of the true neighbours of cells, to compare with.
+
+        Parameters
+        ----------
+        adata, indices
+            As in :meth:`get_latent_representation`.
+        labels_key
+            Column of ``adata.obs``; `None` takes that of the set-up.
+
+        Returns
+        -------
+        DataFrame of cells x labels, rows sum to one (to zero for cells without neighbours).
+        """
+        asked = ask_about(self, adata, indices)
+        key = self._labels_key(labels_key)
+        check_categorical(asked.adata, key, "labels_key")
+        labels = pd.Categorical(asked.adata.obs[key].astype(str))
+        near = asked.graph[asked.rows]
+        one_hot = np.eye(len(labels.categories))[labels.codes]
+        total = np.where((near >= 0)[..., None], one_hot[near], 0).sum(1)
+        shares = total / np.maximum((near >= 0).sum(1, keepdims=True), 1)
+        return pd.DataFrame(shares, asked.adata.obs_names[asked.rows], labels.categories)
+
     def get_state_labels(self, labels_key: str | None = None) -> pd.DataFrame:
         """Return which labels the cells of each state have, of the cells of the model.
 
@@ -472,12 +505,7 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         """
         self._check_states("get_state_labels")
         check_trained(self)
-        key = labels_key or self.registry["setup_args"]["labels_key"]
-        if key is None:
-            raise ValueError(
-                "`labels_key=None`, and none was named in `setup_anndata`. Name a column of "
-                "`adata.obs` with cell types."
-            )
+        key = self._labels_key(labels_key)
         check_categorical(self.adata, key, "labels_key")
         asked = ask_about(self)
         own = own_states(self, asked, self._pi(asked)).astype(float)
@@ -804,6 +832,16 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         if self.held_out_gain_ is not None:
             rows.append(gain_row(self.held_out_gain_))
         return check_table(rows)
+
+    def _labels_key(self, labels_key: str | None) -> str:
+        """Return the column of the labels, or refuse that there is none."""
+        key = labels_key or self.registry["setup_args"]["labels_key"]
+        if key is None:
+            raise ValueError(
+                "`labels_key=None`, and none was named in `setup_anndata`. Name a column of "
+                "`adata.obs` with cell types."
+            )
+        return key
 
     @property
     def _state_names(self) -> list[str]:
