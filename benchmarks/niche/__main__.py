@@ -17,7 +17,7 @@ import pandas as pd
 
 from benchmarks.data import first_missing, is_missing
 from benchmarks.goals import goal_lines
-from benchmarks.niche.fits import OURS, RANDOM, score
+from benchmarks.niche.fits import N_SEEDS, OURS, score
 from benchmarks.niche.goals import GOALS
 from benchmarks.niche.peers import PEERS
 from benchmarks.niche.sets import SETS
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         for scenario in args.scenarios
         if not is_missing(scenario, SETS[scenario].file)
         for method in args.methods
-        for seed in (args.seeds if method in RANDOM else args.seeds[:1])
+        for seed in args.seeds[: N_SEEDS.get(method, 1)]
         if not lacks(scenario, method)
     ]
     return run_tasks(
