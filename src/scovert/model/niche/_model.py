@@ -285,7 +285,7 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         self,
         max_epochs: int | None = None,
         *,
-        train_size: float = 0.9,
+        train_size: float = 0.95,
         batch_size: int = 256,
         early_stopping: bool = True,
         checkpoint_dir: str | os.PathLike | None = None,
@@ -295,8 +295,8 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         """Train the networks and the shared states.
 
         The states start at clusters of cells. The KL divergence gains weight over the first
-        quarter of training, and the learning rate falls over the last 30 %, from where on early
-        stopping and the best state count. Cells to validate on are patches of tissue, whose
+        quarter of training, and the learning rate falls over the last 30 %. Early stopping and the
+        best state count in the last 10 %. Cells to validate on are patches of tissue, whose
         neighbours may have been trained on: the validation loss serves to stop, and for a fair
         number hold out a sample.
 
