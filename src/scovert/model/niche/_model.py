@@ -347,7 +347,7 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
             "early_stopping": early_stopping,
             "plan_kwargs": plan_kwargs,
         }
-        resumable = Resumable.open(checkpoint_dir, settings.seed, asked)
+        resumable = Resumable.open(checkpoint_dir, settings.seed, asked, trainer_kwargs)
         data = self._data(train_size, batch_size, resumable.seed)
         if not self.is_trained_:
             start(self.module, data.cells, data.batch.numpy(), resumable.seed, **self.features)
