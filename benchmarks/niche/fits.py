@@ -19,7 +19,8 @@ from benchmarks.niche.scores import (
     region_scores,
 )
 from benchmarks.niche.sets import Tissue, tissue
-from benchmarks.runs import Task, costs_of
+from benchmarks.processes import costs_of
+from benchmarks.runs import Task
 from scovert.model import NicheVAE
 
 __all__ = ["N_SEEDS", "OURS", "score"]

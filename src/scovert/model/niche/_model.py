@@ -263,8 +263,8 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
             warn_about_cells(adata, totals)
         if is_new:
             warn_about_positions(adata, spatial_key, sample_key)
-            codes, names = batch_codes(adata, batch_key, [] if batch_key else [""])
             if batch_key is not None:
+                codes, names = batch_codes(adata, batch_key, [])
                 warn_about_few(np.bincount(codes), names, by_training=False)
         warn_about_file(adata, layer)
         register(
