@@ -1,4 +1,4 @@
-"""Cells that every model takes, and how the three are set up, fitted and asked alike."""
+"""Cells that every model takes, and how the models are set up, fitted and asked alike."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ import scvi
 from anndata import AnnData
 from scipy import sparse
 
-from scovert.model import BulkBudget, BulkDeconvolution, LatentConfounder, PairedVAE
+from scovert.model import (
+    BulkBudget,
+    BulkDeconvolution,
+    LatentConfounder,
+    NicheVAE,
+    PairedVAE,
+)
 
 __all__ = [
     "CATEGORIES",
@@ -28,11 +34,13 @@ N_CELLS, N_GENES = 150, 307
 SETUPS = {
     PairedVAE: {"batch_key": "batch"},
     LatentConfounder: {"treatment_key": "treatment"},
+    NicheVAE: {"sample_key": "batch", "likelihood": "nb"},
     BulkDeconvolution: {"labels_key": "kind"},
 }
 COMMANDS = {
     PairedVAE: ["integrate", "--batch-key=batch"],
     LatentConfounder: ["deconfound", "--treatment-key=treatment"],
+    NicheVAE: ["niches", "--sample-key=batch", "--likelihood=nb"],
     BulkDeconvolution: ["deconvolve", "--labels-key=kind"],
 }
 CATEGORIES = [
@@ -41,6 +49,9 @@ CATEGORIES = [
     (LatentConfounder, "treatment_key"),
     (LatentConfounder, "categorical_covariate_keys"),
     (LatentConfounder, "cluster_key"),
+    (NicheVAE, "sample_key"),
+    (NicheVAE, "labels_key"),
+    (NicheVAE, "batch_key"),
     (BulkDeconvolution, "labels_key"),
     (BulkDeconvolution, "batch_key"),
     (BulkDeconvolution, "subject_key"),
@@ -73,14 +84,16 @@ def make() -> AnnData:
     counts = rng.poisson(mean).astype(np.float32)
     obs["donor"] = rng.choice([f"d{i}" for i in range(5)], N_CELLS)
     obs["size"] = rng.uniform(0.5, 2.0, N_CELLS)
-    return AnnData(sparse.csr_matrix(counts), obs=obs, var=var)
+    positions = rng.uniform(0, 1, (N_CELLS, 2))
+    return AnnData(sparse.csr_matrix(counts), obs=obs, var=var, obsm={"spatial": positions})
 
 
 def fitted(cls: type, adata: AnnData, layer: str | None = None) -> object:
     scvi.settings.seed = 0
     cls.setup_anndata(adata, layer=layer, **SETUPS[cls])
-    model = cls(adata, **({"n_latent": 1} if cls is not BulkDeconvolution else {}))
-    epochs = {"max_epochs": 2} if cls is PairedVAE else {}
+    init = {BulkDeconvolution: {}, NicheVAE: {"n_latent": 1, "n_states": 5}}
+    model = cls(adata, **init.get(cls, {"n_latent": 1}))
+    epochs = {"max_epochs": 2} if cls in (PairedVAE, NicheVAE) else {}
     model.train(enable_progress_bar=False, **epochs)
     return model
 
@@ -90,6 +103,8 @@ def asked(model: object, layer: str | None = None) -> np.ndarray:
         return model.get_normalized_expression().to_numpy()
     if isinstance(model, LatentConfounder):  # of what is quickest to look for
         return model.get_normalized_expression(identification="sparse").to_numpy()
+    if isinstance(model, NicheVAE):
+        return model.get_neighborhood_expression().to_numpy()
     samples = AnnData(make().X.toarray().reshape(6, -1, N_GENES).sum(1), var=make().var)
     samples.obs_names = [f"sample {i}" for i in range(6)]
     if layer == "raw":

@@ -151,6 +151,23 @@ def make_bulk() -> Callable[[], AnnData]:
     return make
 
 
+@pytest.fixture(scope="session")
+def make_tissue() -> Callable[[], AnnData]:
+    """Make 106 cells x 13 genes on two slides, with columns of a user in every slot."""
+
+    def make() -> AnnData:
+        adata = simulate.niche(53, 2, n_genes=13, seed=1)
+        rng = np.random.default_rng(0)
+        adata = adata[rng.permutation(106)].copy()
+        adata.obs["lane"] = pd.Categorical(rng.choice(["l1", "l2"], 106))
+        adata.layers["raw"] = adata.X.copy()
+        adata.obsm["X_user"] = rng.normal(size=(106, 2))
+        adata.var["length"] = np.arange(13)
+        return adata
+
+    return make
+
+
 @pytest.fixture
 def toy(make_toy: Callable[[int], AnnData]) -> AnnData:
     """Make a fresh toy in two datasets."""

@@ -130,7 +130,7 @@ def test_a_column_may_be_called_as_the_counts_are_in_the_registry(cls: type) -> 
     adata = make()
     (argument, key) = next(iter(SETUPS[cls].items()))
     adata.obs["X"] = adata.obs[key]
-    cls.setup_anndata(adata, **{argument: "X"})
+    cls.setup_anndata(adata, **{**SETUPS[cls], argument: "X"})
     cls(adata)
     adata.X = adata.X + adata.X
     with pytest.raises(ValueError, match="`adata.X` holds other counts"):

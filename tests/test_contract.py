@@ -31,6 +31,7 @@ from scovert.model import (
     BulkDeconvolution,
     BulkResult,
     LatentConfounder,
+    NicheVAE,
     PairedVAE,
     TypeExpression,
 )
@@ -131,6 +132,29 @@ def confounder(n_latent: int = 2, setup: dict | None = None, **init: object) -> 
     )
 
 
+AROUND, AROUND_IN_GENES = "get_neighborhood_composition", "get_neighborhood_expression"
+
+
+def niche(setup: dict | None = None, **init: object) -> Case:
+    has_states = init.get("decoder") != "matching"
+    of_states = {AROUND: 4, AROUND_IN_GENES: "genes"} if has_states else {}
+    slots = {"obsm/X_{}": LATENT}
+    if has_states:
+        slots |= {"obsm/{}_composition": AROUND, "layers/{}": AROUND_IN_GENES}
+    return Case(
+        cls=NicheVAE,
+        stem="niche",
+        toy="make_tissue",
+        setup={"sample_key": "sample", "likelihood": "nb", **(setup or {})},
+        init={"n_neighbors": 5, "n_states": 4, "n_latent": 3, "n_hidden": 7, **init},
+        getters={LATENT: None, **of_states},
+        slots=slots,
+        batched=(LATENT, *of_states),
+        part=("sample", "section_1"),
+        exempt={"test_the_objective_gets_better": "weights of its terms rise while it trains"},
+    )
+
+
 LITTLE = BulkBudget(
     n_steps=10,
     n_bootstrap=3,
@@ -200,6 +224,10 @@ MODELS = {
     ),
     "confounder, binary": confounder(2, z_type="binary", setup=ARMS),
     "confounder, none": confounder(0),
+    "niche": niche(),
+    "niche, layer, batches": niche(setup={"layer": "raw", "batch_key": "lane"}),
+    "niche, gaussian": niche(setup={"likelihood": "gaussian", "batch_key": "sample"}),
+    "niche, matching": niche(decoder="matching"),
     "bulk": bulk(),
     "bulk, integers, donors, layer": bulk(
         setup={"labels_key": "number", "layer": "raw", "subject_key": "donor"},

@@ -8,6 +8,7 @@ from scovert.cli._deconfound import deconfound
 from scovert.cli._deconvolve import deconvolve
 from scovert.cli._demo import demo
 from scovert.cli._integrate import integrate
+from scovert.cli._niches import niches
 
 __all__ = ["app"]
 
@@ -25,5 +26,5 @@ def scovert() -> None:
     """Models for single-cell counts: AnnData in, annotated AnnData out."""
 
 
-for command in (demo, integrate, deconfound, deconvolve):
+for command in (demo, integrate, deconfound, niches, deconvolve):
     app.command()(command)

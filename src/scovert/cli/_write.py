@@ -27,7 +27,12 @@ __all__ = [
 ]
 
 CELLS = (".h5ad",)
-MODELS = {"paired": "PairedVAE", "confounder": "LatentConfounder", "bulk": "BulkDeconvolution"}
+MODELS = {
+    "paired": "PairedVAE",
+    "confounder": "LatentConfounder",
+    "niche": "NicheVAE",
+    "bulk": "BulkDeconvolution",
+}
 """Who writes under a name."""
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 TABLES = (*SEPARATORS, *(f"{ending}.gz" for ending in SEPARATORS))

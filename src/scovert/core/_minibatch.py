@@ -21,10 +21,10 @@ from scovert.core._checks import (
     check_number,
     select_rows,
 )
-from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts, in_parts
 from scovert.core._registered import columns_of
 from scovert.core._registering import check_unchanged
+from scovert.core._value_checks import are_counts, check_values
 from scovert.core.dataloaders._cells import Cells, CellTensors
 from scovert.core.genes import are_positions
 
@@ -82,11 +82,11 @@ def read_query(
 
 def check_query(adata: AnnData, registry: dict) -> None:
     """Refuse cells that a model cannot read: their counts, genes and columns."""
-    layer = registry["setup_args"]["layer"]
-    where = check_layer(adata, layer)
+    setup = registry["setup_args"]
+    where = check_layer(adata, setup["layer"])
     _check_columns(adata, registry)
     check_new_genes(adata, genes_of(registry))
-    check_counts(get_counts(adata, layer), where, adata, may_be_zero=True)
+    check_values(setup, get_counts(adata, setup["layer"]), where, adata, may_be_zero=True)
 
 
 def _check_columns(adata: AnnData, registry: dict) -> None:
@@ -142,6 +142,7 @@ def over_minibatches(
     cells = cells.with_columns(**columns(adata))
     rows = select_rows(indices, len(cells))
     size = batch_size or settings.batch_size
+    counted = are_counts(model.registry["setup_args"])
     model.module.eval()
     if len(rows) == 0:  # one cell tells the shape
         one = CellTensors(cells.block(0, 1), model.device)[np.zeros(1, np.int64)]
@@ -151,7 +152,8 @@ def over_minibatches(
         tensors = CellTensors(cells.block(first, last), model.device)
         for at in in_parts(places, size):
             minibatch = tensors[rows[at] - first]
-            _check_counts_of(minibatch[REGISTRY_KEYS.X_KEY], adata.obs_names[rows[at]])
+            if counted:
+                _check_counts_of(minibatch[REGISTRY_KEYS.X_KEY], adata.obs_names[rows[at]])
             values = compute(minibatch).cpu().numpy()
             if result is None:
                 result = np.empty((len(rows), *values.shape[1:]), values.dtype)

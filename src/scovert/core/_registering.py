@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 from scvi.data.fields import (
+    BaseAnnDataField,
     CategoricalJointObsField,
     CategoricalObsField,
     LayerField,
@@ -22,9 +23,10 @@ from scvi.model.base import BaseModelClass
 
 from scovert.core._checks import check_layer, some_of
 from scovert.core._compat import SCVI_UUID_KEY
-from scovert.core._count_checks import NUMBERS, check_counts
+from scovert.core._count_checks import NUMBERS
 from scovert.core._counts import BLOCK, as_rows, get_counts, is_in_memory
 from scovert.core._registered import columns_of
+from scovert.core._value_checks import check_values
 
 __all__ = [
     "CountsField",
@@ -69,6 +71,7 @@ def register(
     registry: dict | None,
     *,
     layer: str | None,
+    more_fields: Sequence[BaseAnnDataField] = (),
     **arguments: object,
 ) -> None:
     """Register with scvi-tools an AnnData that was checked: the end of every ``setup_anndata``.
@@ -86,13 +89,15 @@ def register(
         That of a saved model; `None` makes a new one.
     layer
         Layer with the counts; `None` for ``X``, ``"raw"`` also for ``adata.raw``.
+    more_fields
+        What else the registry is to keep.
     **arguments
         The other arguments of ``setup_anndata``. Every column that one ending in ``_key`` or
         ``_keys`` names must stay as it is. The model reads those of
         ``categorical_covariate_keys`` and ``continuous_covariate_keys``, if it has these.
     """
     give_identity(cls, adata)
-    fields = [CountsField(adata, layer, list(columns_of(arguments)))]
+    fields = [CountsField(adata, layer, list(columns_of(arguments))), *more_fields]
     fields += [CategoricalObsField(name, key) for name, key in categories.items()]
     covariates = arguments.get(CATEGORICAL)
     if CATEGORICAL in arguments:
@@ -203,13 +208,14 @@ def check_unchanged(model: BaseModelClass, *, every_value: bool = False) -> None
     ValueError
         It says what changed.
     """
-    adata, layer = model.adata, model.registry["setup_args"]["layer"]
+    adata, setup = model.adata, model.registry["setup_args"]
+    layer = setup["layer"]
     state = model.adata_manager.registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]
     found = _change_of_shape(adata, state, layer)
     if found is None:
         found = _change_of_columns(adata, state[COLUMNS])
     if found is None:
-        found = _change_of_counts(adata, state[COUNTS], layer)
+        found = _change_of_counts(adata, state[COUNTS], setup)
     if found is not None:
         name = type(model).__name__
         raise ValueError(
@@ -219,7 +225,7 @@ def check_unchanged(model: BaseModelClass, *, every_value: bool = False) -> None
             "(`adata.layers['counts'] = adata.X.copy()`) that you name in `setup_anndata`."
         )
     if every_value:
-        check_counts(get_counts(adata, layer), check_layer(adata, layer), adata)
+        check_values(setup, get_counts(adata, layer), check_layer(adata, layer), adata)
 
 
 def _change_of_shape(adata: AnnData, state: dict, layer: str | None) -> str | None:
@@ -252,12 +258,13 @@ def _change_of_columns(adata: AnnData, before: dict[str, str]) -> str | None:
     return None
 
 
-def _change_of_counts(adata: AnnData, before: str, layer: str | None) -> str | None:
+def _change_of_counts(adata: AnnData, before: str, setup: dict[str, object]) -> str | None:
+    layer = setup["layer"]
     counts, where = get_counts(adata, layer), check_layer(adata, layer)
     if _digest_of_counts(counts) == before:
         return None
     try:
-        check_counts(counts, where, adata)
+        check_values(setup, counts, where, adata)
     except (ValueError, TypeError) as error:
         return str(error).rstrip(".")
     return f"{where} holds other counts, or its cells are in another order"

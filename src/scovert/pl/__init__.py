@@ -14,6 +14,8 @@ from scovert.pl._confounder_propensity import propensity
 from scovert.pl._confounder_scree import scree
 from scovert.pl._confounder_volcano import volcano
 from scovert.pl._history import history
+from scovert.pl._niche_neighborhoods import neighborhoods
+from scovert.pl._niche_spatial import niches
 from scovert.pl._paired_batch_mixing import batch_mixing
 from scovert.pl._paired_support import support
 
@@ -24,6 +26,8 @@ __all__ = [
     "history",
     "intervals",
     "mean_correlation",
+    "neighborhoods",
+    "niches",
     "p_values",
     "placebo",
     "propensity",

@@ -4,6 +4,7 @@ from scovert.simulate._bulk import Platform, bulk
 from scovert.simulate._confounder import confounder
 from scovert.simulate._confounder_hidden_covariate import hidden_covariate
 from scovert.simulate._confounder_large import confounder_large
+from scovert.simulate._niche import niche
 from scovert.simulate._paired import paired
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "confounder",
     "confounder_large",
     "hidden_covariate",
+    "niche",
     "paired",
 ]

@@ -1,0 +1,221 @@
+"""``scovert niches``: what surrounds each cell of a slide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scovert.cli._options import (
+    Accelerator,
+    InputFiles,
+    Layer,
+    MaxEpochs,
+    OutputFile,
+    Overwrite,
+    Quiet,
+    SaveModel,
+    Seed,
+)
+from scovert.cli._read import read
+from scovert.cli._session import narrator, say_what_to_check, session, set_seed
+from scovert.cli._several import check_sources, read_cells
+from scovert.cli._write import (
+    CELLS,
+    check_cells,
+    check_model,
+    check_output,
+    save,
+    write,
+    write_table,
+)
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from scovert.model import NicheVAE
+
+__all__ = ["niches"]
+
+SLOTS = [
+    ("obsm", "X_niche"),
+    ("obs", "niche"),
+    ("obsm", "niche_composition"),
+    ("obs", "niche_state"),
+    ("layers", "niche"),
+]
+"""Where `scovert.model.NicheVAE.annotate` writes."""
+REPORT = ("niches.png", "composition.png", "samples.csv", "check.csv")
+"""Files of the report."""
+
+
+class Likelihood(StrEnum):
+    """What is measured of a cell."""
+
+    nb = "nb"
+    gaussian = "gaussian"
+
+
+def niches(  # noqa: PLR0913
+    context: typer.Context,
+    files: InputFiles,
+    *,
+    likelihood: Annotated[
+        Likelihood, typer.Option(help="nb for raw counts, gaussian for intensities.")
+    ],
+    sample_key: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of obs with the slide or image of each cell (default: of several files, "
+            "the name of each; of one file, all cells are on one slide)."
+        ),
+    ] = None,
+    spatial_key: Annotated[str, typer.Option(help="Slot of obsm with positions.")] = "spatial",
+    batch_key: Annotated[
+        str | None, typer.Option(help="Column of obs with what was measured alike.")
+    ] = None,
+    labels_key: Annotated[
+        str | None, typer.Option(help="Column of obs with cell types, to describe niches by.")
+    ] = None,
+    n_niches: Annotated[int, typer.Option(min=2, help="Number of niches.")] = 10,
+    n_neighbors: Annotated[int, typer.Option(min=1, help="Neighbours of a cell.")] = 20,
+    n_states: Annotated[
+        int, typer.Option(min=2, help="Cell states, at most a tenth of the cells.")
+    ] = 32,
+    output: OutputFile,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where to write figures and tables.")
+    ] = None,
+    layer: Layer = None,
+    write_layer: Annotated[
+        bool, typer.Option(help="Write the expression around cells, a dense layer.")
+    ] = True,
+    seed: Seed = 0,
+    accelerator: Accelerator = "auto",
+    quiet: Quiet = False,
+    overwrite: Overwrite = False,
+    save_model: SaveModel = None,
+    max_epochs: MaxEpochs = None,
+) -> None:
+    """Find niches with NicheVAE: what surrounds each cell.
+
+    Several files are concatenated, each a slide of its own. The output is the input with
+    obs["niche"], obsm["X_niche"] (for scanpy.pp.neighbors), obsm["niche_composition"] (states, or
+    cell types, around each cell), obs["niche_state"] and layers["niche"] (expression around each
+    cell). A zarr store of SpatialData is read for its table.
+    """
+    with session(context, quiet=quiet):
+        say = narrator(context, quiet=quiet)
+        files = [table_of(file) for file in files]
+        check_output(output, overwrite=overwrite, endings=CELLS, sources=files)
+        reports = [] if report is None else [report / name for name in REPORT]
+        for file in reports:
+            check_output(file, overwrite=overwrite)
+        check_model(save_model, [output, *reports], overwrite=overwrite)
+        adata, sample_key = _read(context, files, say, sample_key, layer)
+        writing = {"write_layer": write_layer, "overwrite": overwrite}
+        check_cells(adata, output, "niche", SLOTS, **writing)
+        setup = {
+            "likelihood": likelihood.value,
+            "sample_key": sample_key,
+            "spatial_key": spatial_key,
+            "layer": layer,
+            "batch_key": batch_key,
+            "labels_key": labels_key,
+        }
+        options = {"accelerator": accelerator, "max_epochs": max_epochs}
+        set_seed(seed)
+        init = {"n_neighbors": n_neighbors, "n_states": n_states}
+        model = _fit(adata, setup, init, quiet=quiet, **options)
+        model.annotate(n_niches=n_niches, **writing)
+        save(model, save_model, overwrite=overwrite)
+        write(adata, output)
+        if report is not None:
+            _report(model, dict(zip(REPORT, reports, strict=True)))
+            say(f"Figures and tables: {report}.")
+        say_what_to_check(model.check(), say)
+        say(f"Written to {output}. Next: sc.pl.embedding(adata, 'spatial', color='niche').")
+
+
+def table_of(file: Path) -> Path:
+    """Return the table in a store of SpatialData; other files as they are.
+
+    Raises
+    ------
+    ValueError
+        If there are several, or none.
+    """
+    tables = file / "tables"
+    if not tables.is_dir():
+        return file
+    names = sorted(path.name for path in tables.iterdir() if path.is_dir())
+    if len(names) != 1:
+        raise ValueError(
+            f"{file} is a store of SpatialData with the tables {names}. Name one, as "
+            f"{tables / 'TABLE'}, or write it: `spatialdata.read_zarr({str(file)!r}).tables["
+            "'TABLE'].write_h5ad('cells.h5ad')`."
+        )
+    return tables / names[0]
+
+
+def _read(
+    context: typer.Context,
+    files: list[Path],
+    say: Callable[[str], None],
+    sample_key: str | None,
+    layer: str | None,
+) -> tuple[AnnData, str | None]:
+    """Read the cells; several files are samples of their own."""
+    if len(files) == 1 and sample_key is None:
+        adata = read(files[0])
+        say(f"{files[0]}: {adata.n_obs} cells, {adata.n_vars} genes or channels.")
+        return adata, None
+    check_sources(files, sample_key, "sample_key")
+    return read_cells(context, files, say, key=sample_key, argument="sample_key", layer=layer)
+
+
+def _fit(
+    adata: AnnData,
+    setup: dict,
+    init: dict,
+    *,
+    quiet: bool,
+    accelerator: str,
+    max_epochs: int | None,
+) -> NicheVAE:
+    from scovert.model import NicheVAE
+
+    NicheVAE.setup_anndata(adata, **setup)
+    model = NicheVAE(adata, **init)
+    model.train(max_epochs, accelerator=accelerator, enable_progress_bar=not quiet)
+    return model
+
+
+def _report(model: NicheVAE, files: dict[str, Path]) -> None:
+    """Draw niches in space and what they are made of; write shares of samples, and the check."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from scovert import pl
+
+    setup = model.registry["setup_args"]
+    places = {"sample_key": setup["sample_key"], "spatial_key": setup["spatial_key"]}
+    made_of = model.get_sample_composition(groupby="niche", labels_key=setup["labels_key"])
+    figures = {
+        "niches.png": pl.niches(model.adata, **places)[0],
+        "composition.png": pl.proportions_heatmap(made_of),
+    }
+    files["niches.png"].parent.mkdir(parents=True, exist_ok=True)
+    for name, ax in figures.items():
+        ax.figure.savefig(files[name], dpi=120, bbox_inches="tight")
+    plt.close("all")
+    groups = setup["sample_key"] or "niche"
+    write_table(
+        model.get_sample_composition(groupby=groups, niche_key="niche"), files["samples.csv"]
+    )
+    write_table(model.check(), files["check.csv"])

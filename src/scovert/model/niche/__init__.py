@@ -1,0 +1,1 @@
+"""NicheVAE: what surrounds a cell."""

@@ -1,0 +1,99 @@
+"""Rows of ``check()`` of a model of niches."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scovert.core._diagnostics import HealthRow, row
+
+__all__ = [
+    "certainty_row",
+    "crowding_row",
+    "diversity_row",
+    "divergence_row",
+    "gain_row",
+    "latent_rows",
+    "state_row",
+]
+
+ACTIVE_SD = 0.1
+"""Standard deviation of the posterior means of a latent dimension that tells something."""
+FAINT = 0.05
+"""Divergence in nats that shuffled positions stay below."""
+IN_USE = 0.1
+"""Mean share of a state in use, by that if all were as frequent."""
+MIN_IN_USE = 0.25
+MIN_DIVERSITY = 0.5
+"""Of decoded neighbourhoods by true ones: 0.73 to 0.86 on real slides."""
+MIN_CERTAINTY = 0.5
+MAX_CROWDED_OUT = 0.05
+NOTHING = (
+    "what is around a cell tells nothing, or the latent space has collapsed. Look whether "
+    "`spatial_key` and `sample_key` are right; then train with a larger "
+    "`plan_kwargs={'neighbor_weight': 20}`."
+)
+
+
+def latent_rows(means: NDArray) -> list[HealthRow]:
+    """Count latent dimensions whose means vary (sd above 0.1), and give their mean sd."""
+    sd = means.std(axis=0)
+    active = int((sd > ACTIVE_SD).sum())
+    advice = f"No latent dimension varies between cells: {NOTHING}" if active == 0 else ""
+    return [
+        row("active latent dimensions", active, advice),
+        row("sd of the latent means", float(sd.mean()), ""),
+    ]
+
+
+def divergence_row(means: NDArray, log_variance: NDArray) -> HealthRow:
+    """Return the divergence of the posteriors from the prior, in nats, the mean over cells."""
+    kl = 0.5 * (means**2 + np.exp(log_variance) - 1 - log_variance).sum(1).mean()
+    advice = "" if kl >= FAINT else f"The posteriors are the prior: {NOTHING}"
+    return row("divergence from the prior", float(kl), advice)
+
+
+def diversity_row(decoded: NDArray, true: NDArray) -> HealthRow:
+    """Return how much decoded means of neighbourhoods vary between cells, by how true ones do."""
+    ratio = float(np.sqrt(decoded.var(0).sum() / true.var(0).sum()))
+    advice = ""
+    if not ratio >= MIN_DIVERSITY:
+        advice = (
+            "Decoded neighbourhoods are more alike than true ones: train with a larger "
+            "`plan_kwargs={'neighbor_weight': 20}`."
+        )
+    return row("diversity of decoded neighbourhoods", ratio, advice)
+
+
+def state_row(pi: NDArray) -> HealthRow:
+    """Return the share of the states whose mean share is above a tenth of the even one."""
+    used = float((pi.mean(0) > IN_USE / pi.shape[1]).mean())
+    advice = "" if used >= MIN_IN_USE else "Most states are not in use: lower `n_states`."
+    return row("states in use", used, advice)
+
+
+def certainty_row(own: NDArray) -> HealthRow:
+    """Return the mean over cells of the largest probability of a state of their own."""
+    certainty = float(own.max(axis=1).mean())
+    advice = ""
+    if certainty < MIN_CERTAINTY:
+        advice = "Cells are hardly of one state: read compositions by states with care."
+    return row("certainty of states", certainty, advice)
+
+
+def crowding_row(graph: NDArray) -> HealthRow:
+    """Return the share of cells with fewer neighbours than asked for."""
+    share = float((graph < 0).any(axis=1).mean())
+    advice = ""
+    if share > MAX_CROWDED_OUT:
+        advice = (
+            "Many cells lie in samples with too few cells: lower `n_neighbors`, or look at "
+            "`sample_key`."
+        )
+    return row("cells with too few neighbours", share, advice)
+
+
+def gain_row(gain: float) -> HealthRow:
+    """Return what z tells of a neighbour of a held-out cell, in nats, beyond the mean niche."""
+    advice = "" if gain > 0 else f"Niches do not predict neighbours of held-out cells: {NOTHING}"
+    return row("held-out gain per neighbour", gain, advice)

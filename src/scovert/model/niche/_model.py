@@ -1,0 +1,864 @@
+"""What surrounds a cell."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import ArrayLike, NDArray
+from scvi import settings
+from scvi.model.base import BaseModelClass
+
+from scovert.core._annotating import Slot, annotate, find_target
+from scovert.core._arguments import check_known, knows_its_arguments
+from scovert.core._checks import (
+    check_categorical,
+    check_choice,
+    check_column,
+    check_distributed,
+    check_gene_list,
+    check_genes,
+    check_layer,
+    check_mapping,
+    check_number,
+    warn_about_cells,
+    warn_about_file,
+)
+from scovert.core._compat import TRAINER_OPTIONS
+from scovert.core._count_checks import check_counts
+from scovert.core._counts import get_counts
+from scovert.core._diagnostics import check_table, dispersion_row, finite_row
+from scovert.core._minibatch import check_trained, genes_of
+from scovert.core._registering import check_set_up, check_unchanged, facts_of, register
+from scovert.core._save_load import SaveLoadMixin
+from scovert.core._value_checks import check_values
+from scovert.core.dataloaders._cells import Cells
+from scovert.core.training._checkpoint import Resumable
+from scovert.core.training._run import run
+from scovert.model.niche._batches import BatchNames, batch_codes, batch_names, warn_about_few
+from scovert.model.niche._checks import (
+    check_positions,
+    check_samples,
+    check_states,
+    positions_of,
+    samples_of,
+    warn_about_channels,
+    warn_about_positions,
+    warn_about_samples,
+)
+from scovert.model.niche._clusters import find_niches
+from scovert.model.niche._data import NicheData, split_patches
+from scovert.model.niche._diagnostics import (
+    certainty_row,
+    crowding_row,
+    divergence_row,
+    diversity_row,
+    gain_row,
+    latent_rows,
+    state_row,
+)
+from scovert.model.niche._energy import energy_map
+from scovert.model.niche._expression import (
+    decoded_and_true,
+    draw_cells,
+    map_centers,
+    state_expression,
+)
+from scovert.model.niche._features import TRANSFORMS
+from scovert.model.niche._graph import nearest_neighbors
+from scovert.model.niche._module import NicheModule
+from scovert.model.niche._neighborhood import (
+    Asked,
+    ask_about,
+    decode,
+    encode,
+    own_states,
+)
+from scovert.model.niche._samples import compare_conditions, shares_by_group
+from scovert.model.niche._training import (
+    GRADIENT_NORM,
+    default_epochs,
+    held_out_gain,
+    in_memory,
+    make_plan,
+    start,
+)
+
+__all__ = ["NicheVAE"]
+
+TRAIN_OPTIONS = (
+    "max_epochs",
+    "train_size",
+    "batch_size",
+    "early_stopping",
+    "checkpoint_dir",
+    "plan_kwargs",
+)
+"""Arguments of `train` that are not the trainer's."""
+N_LOOKED_AT = 2000
+"""Cells that `check` decodes, at most."""
+
+
+@knows_its_arguments()
+class NicheVAE(SaveLoadMixin, BaseModelClass):
+    """Describe what surrounds a cell: positions and counts or intensities in, niches out.
+
+    A variational autoencoder of the set of a cell and its nearest neighbours. The decoder predicts
+    the neighbours as a mixture of cell states that all niches share, so that their order means
+    nothing. See :doc:`/models/niche` for the model, its assumptions and when not to use it. The
+    module ``nicheVAE`` of scVIVA in scvi-tools is another model: it embeds the cell itself and
+    needs cell types.
+
+    Parameters
+    ----------
+    adata
+        Cells of one or more slides, prepared with :meth:`setup_anndata`.
+    n_neighbors
+        Neighbours of a cell, those nearest in its sample.
+    n_states
+        Cell states that niches are mixtures of, at most a tenth of the cells.
+    n_latent, n_hidden
+        Latent dimensions, and nodes of a hidden layer.
+    transform
+        How values become the features that are encoded: ``"log1p"`` of counts per median total,
+        ``"arcsinh"`` of intensities by `cofactor`, ``"none"``; ``"auto"`` takes the first for
+        whole numbers, the last for values in [0, 1], and the second for others. Then every gene or
+        channel is brought to mean 0 and standard deviation 1 within its batch.
+    cofactor
+        Intensity up to which arcsinh is linear: 1, or 5 where the background is high.
+    decoder
+        ``"mixture"``; or ``"matching"``, the original design, for comparison: it predicts one
+        neighbour after the other, which are averages, and has no states.
+
+    Notes
+    -----
+    Neighbours are found anew by every call and never stored, so that rows may be reordered or left
+    out. What a call is given must be whole samples: cells that were cut out have other neighbours.
+
+    Examples
+    --------
+    >>> import scovert
+    >>> from scovert.model import NicheVAE
+    >>> adata = scovert.simulate.niche(300, 2)
+    >>> NicheVAE.setup_anndata(adata, sample_key="sample", likelihood="nb")
+    >>> model = NicheVAE(adata, n_states=8)
+    >>> model.train(max_epochs=1, enable_progress_bar=False)
+    >>> model.get_neighborhood_composition().shape
+    (600, 8)
+    """
+
+    def __init__(
+        self,
+        adata: AnnData,
+        *,
+        n_neighbors: int = 20,
+        n_states: int = 32,
+        n_latent: int = 10,
+        n_hidden: int = 128,
+        transform: Literal["auto", "log1p", "arcsinh", "none"] = "auto",
+        cofactor: float = 1.0,
+        decoder: Literal["mixture", "matching"] = "mixture",
+    ) -> None:
+        check_set_up(type(self), adata)
+        super().__init__(adata)
+        check_unchanged(self)
+        sizes = {"n_neighbors": n_neighbors, "n_latent": n_latent, "n_hidden": n_hidden}
+        for name, size in sizes.items():
+            check_number(name, size, 1, whole=True)
+        check_number("n_states", n_states, 2, whole=True)
+        check_number("cofactor", cofactor, np.finfo(np.float32).eps)
+        check_choice("transform", transform, ("auto", *TRANSFORMS))
+        check_choice("decoder", decoder, ("mixture", "matching"))
+        self.likelihood: str = self.registry["setup_args"]["likelihood"]
+        warn_about_samples(adata, self.registry["setup_args"]["sample_key"], n_neighbors)
+        self.n_neighbors = n_neighbors
+        self.features = {"transform": transform, "cofactor": cofactor}
+        self.module = NicheModule(
+            self.summary_stats.n_vars,
+            len(batch_names(self.registry)),
+            likelihood=self.likelihood,
+            decoder=decoder,
+            n_states=n_states,
+            **sizes,
+        )
+        self.held_out_gain_: float | None = None
+        self._model_summary_string = (
+            f"NicheVAE of {self.summary_stats.n_cells} cells, {self.summary_stats.n_vars} genes "
+            f"or channels: likelihood={self.likelihood!r}, n_neighbors={n_neighbors}, "
+            f"n_states={n_states}, n_latent={n_latent}, transform={transform!r}, "
+            f"cofactor={cofactor}, decoder={decoder!r}"
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        *,
+        likelihood: Literal["nb", "gaussian"],
+        sample_key: str | None = None,
+        spatial_key: str = "spatial",
+        layer: str | None = None,
+        labels_key: str | None = None,
+        batch_key: str | None = None,
+        _registry: dict | None = None,  # of a saved model
+    ) -> None:
+        """Say where in `adata` the values, the positions and the samples are.
+
+        Writes only what scvi-tools keeps under names that begin with ``_scvi_``.
+
+        Parameters
+        ----------
+        adata
+            Cells of one or more slides.
+        likelihood
+            ``"nb"`` for raw counts; ``"gaussian"`` for intensities, and for counts of which log1p
+            is modelled, which is faster.
+        sample_key
+            Column of ``adata.obs`` with the slide, section or image: what has coordinates of its
+            own. `None` takes all cells as one.
+        spatial_key
+            Slot of ``adata.obsm`` with two or three coordinates, in any unit.
+        layer
+            Layer with the values; `None` means ``adata.X``, ``"raw"`` (unless a layer is called
+            so) the genes of `adata` in ``adata.raw``.
+        labels_key
+            Column of ``adata.obs`` with cell types, to describe niches by. The fit does not see
+            them.
+        batch_key
+            Column of ``adata.obs`` with what was measured alike: scales of the genes and means of
+            the states differ between batches. It removes what is different between them, so leave
+            it out where they hold different tissue.
+
+        Raises
+        ------
+        KeyError
+            If a key, a slot or the layer does not exist.
+        ValueError
+            If the values are no counts (``"nb"``), not finite, or labels; positions are not finite
+            or not of two or three dimensions; a category is missing; no sample has two cells; or
+            gene names are duplicated.
+        """
+        check_choice("likelihood", likelihood, ("nb", "gaussian"))
+        where = check_layer(adata, layer)
+        check_genes(adata)
+        check_positions(adata, spatial_key)
+        check_samples(adata, sample_key)
+        if labels_key is not None:
+            check_categorical(adata, labels_key, "labels_key")
+        values = get_counts(adata, layer)
+        is_new = _registry is None
+        totals = None
+        if likelihood == "nb":
+            totals = _totals(values, where, adata)
+        else:
+            check_values({"likelihood": likelihood}, values, where, adata)
+        warn_about_channels(adata, values, where, likelihood, is_new=is_new)
+        if totals is not None:
+            warn_about_cells(adata, totals)
+        if is_new:
+            warn_about_positions(adata, spatial_key, sample_key)
+            if batch_key is not None:
+                codes, names = batch_codes(adata, batch_key, [])
+                warn_about_few(np.bincount(codes), names, by_training=False)
+        warn_about_file(adata, layer)
+        register(
+            cls,
+            adata,
+            {},
+            _registry,
+            layer=layer,
+            more_fields=[BatchNames(batch_key)],
+            likelihood=likelihood,
+            sample_key=sample_key,
+            spatial_key=spatial_key,
+            labels_key=labels_key,
+            batch_key=batch_key,
+        )
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        train_size: float = 0.95,
+        batch_size: int = 256,
+        early_stopping: bool = True,
+        checkpoint_dir: str | os.PathLike | None = None,
+        plan_kwargs: dict | None = None,
+        **trainer_kwargs: object,
+    ) -> None:
+        """Train the networks and the shared states.
+
+        The states start at clusters of cells. The KL divergence gains weight over the first
+        quarter of training, and the learning rate falls over the last 30 %. Early stopping and the
+        best state count in the last 10 %. Cells to validate on are patches of tissue, whose
+        neighbours may have been trained on: the validation loss serves to stop, and for a fair
+        number hold out a sample.
+
+        Parameters
+        ----------
+        max_epochs
+            Longest training; an epoch has 25 steps at most. `None` takes as many as make one pass
+            over the cells, but 500 to 800 steps.
+        train_size
+            Share of the cells that are trained on, as centres of a niche; at most 2,000 others are
+            validated on.
+        batch_size
+            Niches in a minibatch, about: they are patches of 16 cells.
+        early_stopping
+            Stop when the validation loss has not improved for 10 epochs. Off without validation
+            cells.
+        checkpoint_dir
+            Folder for the state of training, written at the beginning of every epoch, and for the
+            best model so far (:meth:`load` reads it). Training that was cut off goes on from there
+            when the same call is made again, to the same result.
+        plan_kwargs
+            For the training plan: ``neighbor_weight`` (10, the number of independent neighbours
+            that a niche is worth: more makes niches sharper and less alike between samples),
+            ``free_bits`` (0, divergence in nats that a latent dimension has for free), ``lr``,
+            ``kl_ramp``, ``max_kl_weight`` and others of :class:`~scvi.train.TrainingPlan`.
+        **trainer_kwargs
+            For :class:`scvi.train.Trainer`, such as ``accelerator``, ``devices``,
+            ``early_stopping_patience``, ``logger`` or ``enable_progress_bar``.
+
+        Raises
+        ------
+        FloatingPointError
+            If a term of the loss or the gradient became NaN or infinite. It names the term, the
+            step and the cells; the model has its best state, or that of the beginning of the
+            epoch.
+        """
+        check_number("train_size", train_size, 0.01, 1.0)
+        check_number("batch_size", batch_size, 1, whole=True)
+        check_mapping("plan_kwargs", plan_kwargs)
+        check_known("NicheVAE.train", trainer_kwargs, TRAIN_OPTIONS, TRAINER_OPTIONS)
+        check_unchanged(self, every_value=True)
+        check_distributed(trainer_kwargs, settings.seed, checkpoint_dir)
+        if not self.is_trained_:
+            check_states(self.init_params_["non_kwargs"]["n_states"], self.adata.n_obs)
+        asked = facts_of(self) | {
+            "max_epochs": max_epochs,
+            "split": (train_size, batch_size),
+            "early_stopping": early_stopping,
+            "plan_kwargs": plan_kwargs,
+        }
+        resumable = Resumable.open(checkpoint_dir, settings.seed, asked, trainer_kwargs)
+        data = self._data(train_size, batch_size, resumable.seed)
+        if not self.is_trained_:
+            start(self.module, data.cells, data.batch.numpy(), resumable.seed, **self.features)
+        max_epochs = default_epochs(data) if max_epochs is None else max_epochs
+        check_number("max_epochs", max_epochs, 1, whole=True)
+        run(
+            self,
+            make_plan(self.module, dict(plan_kwargs or {})),
+            data,
+            max_epochs,
+            early_stopping=early_stopping,
+            resumable=resumable,
+            on_best=partial(self._save_best, resumable),
+            **{"gradient_clip_val": GRADIENT_NORM} | trainer_kwargs,
+        )
+        self.held_out_gain_ = held_out_gain(self.module, data)
+        self._save_best(resumable, self.history_)
+        resumable.end()
+
+    def _data(self, train_size: float, batch_size: int, seed: int) -> NicheData:
+        """Return minibatches of the cells of the model."""
+        setup, counted = self.registry["setup_args"], self.likelihood == "nb"
+        cells = Cells.read(self.adata, self.registry, genes_of(self.registry))
+        positions = positions_of(self.adata, setup["spatial_key"])
+        sample = samples_of(self.adata, setup["sample_key"])
+        graph = nearest_neighbors(positions, sample, self.n_neighbors)
+        known = batch_names(self.registry)
+        return NicheData(
+            in_memory(cells, counted=counted),
+            graph,
+            batch_codes(self.adata, setup["batch_key"], known)[0],
+            split_patches(graph, 1 - train_size, np.random.default_rng(seed)),
+            batch_size=batch_size,
+            counted=counted,
+        )
+
+    def get_latent_representation(
+        self,
+        adata: AnnData | None = None,
+        indices: ArrayLike | None = None,
+        *,
+        representation: Literal["energy", "latent"] | None = None,
+        batch_size: int | None = None,
+    ) -> NDArray:
+        """Return places of cells by what is around them.
+
+        Parameters
+        ----------
+        adata
+            Whole samples with the genes of the model in any order, also new ones; `None` means
+            those of the model.
+        indices
+            Rows of `adata` in the order of the result, or a mask. Neighbours are found among all.
+        representation
+            ``"energy"``: places whose Euclidean distance is the energy distance of the predicted
+            neighbours, for clusters and maps. ``"latent"``: posterior means, whose axes have no
+            common scale. `None` takes the first where the decoder has states.
+        batch_size
+            Cells in a minibatch; the result does not depend on it.
+
+        Returns
+        -------
+        Array of shape ``(n_cells, n_axes)`` or ``(n_cells, n_latent)``, float32.
+        """
+        check_choice("representation", representation, (None, "energy", "latent"))
+        asked = ask_about(self, adata, indices, batch_size)
+        z = encode(self, asked)[0]
+        is_latent = representation is None and self.module.matching is not None
+        if representation == "latent" or is_latent:
+            return z
+        self._check_states("get_latent_representation(representation='energy')")
+        return self._places(decode(self, z))
+
+    def _places(self, pi: NDArray) -> NDArray:
+        return (pi @ energy_map(map_centers(self.module))).astype(np.float32)
+
+    def _pi(self, asked: Asked) -> NDArray:
+        return decode(self, encode(self, asked)[0])
+
+    def get_neighborhood_composition(
+        self,
+        adata: AnnData | None = None,
+        indices: ArrayLike | None = None,
+        *,
+        labels_key: str | None = None,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """Return what the neighbours of cells are, in states or in labels.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        labels_key
+            Column of ``obs`` with the labels of the cells of the model, to describe the states by;
+            `adata` needs no labels. `None` returns states.
+
+        Returns
+        -------
+        DataFrame of cells x states (or labels), rows sum to one, float32.
+        """
+        self._check_states("get_neighborhood_composition")
+        asked = ask_about(self, adata, indices, batch_size)
+        return self._composition(asked, self._pi(asked), labels_key)
+
+    def _composition(self, asked: Asked, pi: NDArray, labels_key: str | None) -> pd.DataFrame:
+        names = asked.adata.obs_names[asked.rows]
+        if labels_key is None:
+            return pd.DataFrame(pi, names, self._state_names)
+        shares = self.get_state_labels(labels_key)
+        values = pi @ shares.to_numpy(np.float32)
+        return pd.DataFrame(values, names, shares.columns)
+
+    def get_observed_composition(
+        self,
+        adata: AnnData | None = None,
+        indices: ArrayLike | None = None,
+        *,
+        labels_key: str | None = None,
+    ) -> pd.DataFrame:
+        """Return the labels of the true neighbours of cells, to compare with.
+
+        Parameters
+        ----------
+        adata, indices
+            As in :meth:`get_latent_representation`.
+        labels_key
+            Column of ``adata.obs``; `None` takes that of the set-up.
+
+        Returns
+        -------
+        DataFrame of cells x labels, rows sum to one (to zero for cells without neighbours).
+        """
+        asked = ask_about(self, adata, indices)
+        key = self._labels_key(labels_key)
+        check_categorical(asked.adata, key, "labels_key")
+        labels = pd.Categorical(asked.adata.obs[key].astype(str))
+        near = asked.graph[asked.rows]
+        one_hot = np.eye(len(labels.categories))[labels.codes]
+        total = np.where((near >= 0)[..., None], one_hot[near], 0).sum(1)
+        shares = total / np.maximum((near >= 0).sum(1, keepdims=True), 1)
+        return pd.DataFrame(shares, asked.adata.obs_names[asked.rows], labels.categories)
+
+    def get_state_labels(self, labels_key: str | None = None) -> pd.DataFrame:
+        """Return which labels the cells of each state have, of the cells of the model.
+
+        Parameters
+        ----------
+        labels_key
+            Column of ``obs`` of the cells of the model; `None` takes that of the set-up.
+
+        Returns
+        -------
+        DataFrame of states x labels, rows sum to one.
+        """
+        self._check_states("get_state_labels")
+        check_trained(self)
+        key = self._labels_key(labels_key)
+        check_categorical(self.adata, key, "labels_key")
+        asked = ask_about(self)
+        own = own_states(self, asked, self._pi(asked)).astype(float)
+        labels = pd.Categorical(self.adata.obs[key].astype(str))
+        of_label = own.T @ np.eye(len(labels.categories))[labels.codes]  # (n_states, n_labels)
+        # A state without cells has the labels of all
+        of_label += 1e-6 * of_label.sum(0)
+        shares = of_label / of_label.sum(1, keepdims=True)
+        return pd.DataFrame(shares, self._state_names, labels.categories)
+
+    def get_neighborhood_expression(
+        self,
+        adata: AnnData | None = None,
+        indices: ArrayLike | None = None,
+        *,
+        transform_batch: str | None = None,
+        gene_list: Sequence[str] | None = None,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """Return the mean expression around cells.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        transform_batch
+            Batch to decode as; `None` averages over the batches of the model.
+        gene_list
+            Genes or channels to return; `None` means all.
+
+        Returns
+        -------
+        DataFrame of cells x genes, float32: with ``"nb"`` counts per median total; with
+        ``"gaussian"`` on the scale of the features' transformation (log1p or arcsinh), not yet
+        standardised.
+        """
+        self._check_states("get_neighborhood_expression")
+        genes = genes_of(self.registry)
+        chosen = check_gene_list(gene_list, genes)
+        known = batch_names(self.registry)
+        if transform_batch is not None:
+            check_choice("transform_batch", str(transform_batch), known)
+        batches = range(len(known))
+        if transform_batch is not None:
+            batches = [known.index(str(transform_batch))]
+        asked = ask_about(self, adata, indices, batch_size)
+        of_states = state_expression(self.module, batches)[:, genes.get_indexer(chosen)]
+        values = self._pi(asked) @ of_states
+        return pd.DataFrame(values, asked.adata.obs_names[asked.rows], chosen)
+
+    def sample_neighborhood(
+        self,
+        adata: AnnData | None = None,
+        indices: ArrayLike | None = None,
+        *,
+        n_samples: int = 50,
+        seed: int = 0,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """Draw cells of the model as neighbours of cells: real ones, with all that is known.
+
+        A state is drawn from the composition around the cell, and a cell whose likeliest state it
+        is, of the same batch if there is one.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        n_samples
+            Neighbours of each cell.
+        seed
+            Seed of the draws.
+
+        Returns
+        -------
+        DataFrame of cells x draws with names of cells of the model (``obs_names``).
+        """
+        self._check_states("sample_neighborhood")
+        check_number("n_samples", n_samples, 1, whole=True)
+        asked = ask_about(self, adata, indices, batch_size)
+        pool = ask_about(self)
+        states = own_states(self, pool, self._pi(pool)).argmax(1)
+        rng = np.random.default_rng(seed)
+        batch = asked.batch[asked.rows]
+        drawn = draw_cells(self._pi(asked), batch, states, pool.batch, n_samples, rng)
+        names = self.adata.obs_names.to_numpy()[drawn]
+        return pd.DataFrame(names, asked.adata.obs_names[asked.rows])
+
+    def get_cell_states(
+        self,
+        adata: AnnData | None = None,
+        indices: ArrayLike | None = None,
+        *,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """Return the state that each cell itself is likeliest in, given what is around it.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+
+        Returns
+        -------
+        DataFrame with ``state`` (categorical) and its ``probability``.
+        """
+        self._check_states("get_cell_states")
+        asked = ask_about(self, adata, indices, batch_size)
+        return self._states(asked, self._pi(asked))
+
+    def _states(self, asked: Asked, pi: NDArray) -> pd.DataFrame:
+        own = own_states(self, asked, pi)
+        state = pd.Categorical.from_codes(own.argmax(1), self._state_names)
+        names = asked.adata.obs_names[asked.rows]
+        return pd.DataFrame({"state": state, "probability": own.max(1)}, names)
+
+    def get_niches(
+        self,
+        adata: AnnData | None = None,
+        n_niches: int | None = 10,
+        *,
+        resolution: float = 0.1,
+        seed: int = 0,
+    ) -> pd.Series:
+        """Cluster cells by what is around them.
+
+        Parameters
+        ----------
+        adata
+            As in :meth:`get_latent_representation`.
+        n_niches
+            Number of niches, by k-means; `None` takes Leiden :cite:p:`Traag19`.
+        resolution
+            Of Leiden, the larger the more niches.
+        seed
+            Seed of the clusters.
+
+        Returns
+        -------
+        Categorical Series ``"0"``, ``"1"``, ..., the largest niche first.
+        """
+        if n_niches is not None:
+            check_number("n_niches", n_niches, 2, whole=True)
+        check_number("resolution", resolution, 0)
+        places = self.get_latent_representation(adata)
+        names = (self.adata if adata is None else adata).obs_names
+        return pd.Series(find_niches(places, n_niches, resolution=resolution, seed=seed), names)
+
+    def get_sample_composition(
+        self,
+        adata: AnnData | None = None,
+        groupby: str | None = None,
+        *,
+        labels_key: str | None = None,
+        niche_key: str | None = None,
+    ) -> pd.DataFrame:
+        """Return what is around the cells of each sample, the mean over its cells.
+
+        Parameters
+        ----------
+        adata
+            As in :meth:`get_latent_representation`.
+        groupby
+            Column of ``adata.obs``; `None` takes the samples.
+        labels_key
+            Describe by labels, as in :meth:`get_neighborhood_composition`.
+        niche_key
+            Column of ``adata.obs`` with niches, such as those of :meth:`get_niches`: return their
+            shares of the cells.
+
+        Returns
+        -------
+        DataFrame of samples x states, labels or niches; rows sum to one.
+        """
+        adata = self.adata if adata is None else adata
+        groupby = groupby or self.registry["setup_args"]["sample_key"]
+        if groupby is None:
+            raise ValueError("`groupby=None`, and there is no `sample_key`. Name a column.")
+        check_categorical(adata, groupby, "groupby")
+        composition = self._shares(adata, labels_key, niche_key)
+        return shares_by_group(composition, adata.obs[groupby])
+
+    def get_composition_differences(
+        self,
+        condition_key: str,
+        adata: AnnData | None = None,
+        *,
+        reference: str,
+        subject_key: str | None = None,
+        labels_key: str | None = None,
+        niche_key: str | None = None,
+    ) -> pd.DataFrame:
+        """Compare what is around cells between conditions, over subjects and never over cells.
+
+        Shares are averaged over the cells of a subject, and their logits compared by Welch's
+        t-test :cite:p:`Welch47`.
+
+        Parameters
+        ----------
+        condition_key
+            Column of ``adata.obs`` with the condition.
+        adata
+            As in :meth:`get_latent_representation`.
+        reference
+            Condition that the others are compared with.
+        subject_key
+            Column of ``adata.obs`` with the donor or animal; `None` takes the samples. Images of
+            one donor are no replicates.
+        labels_key, niche_key
+            What shares are of, as in :meth:`get_sample_composition`.
+
+        Returns
+        -------
+        DataFrame indexed by condition and niche: ``share``, ``share_reference``,
+        ``log_odds_ratio``, ``se``, ``df``, ``p_value`` and ``q_value``.
+        """
+        adata = self.adata if adata is None else adata
+        subject_key = subject_key or self.registry["setup_args"]["sample_key"]
+        if subject_key is None:
+            raise ValueError("`subject_key=None`, and there is no `sample_key`. Name a column.")
+        for name, key in (("condition_key", condition_key), ("subject_key", subject_key)):
+            check_categorical(adata, key, name)
+        composition = self._shares(adata, labels_key, niche_key)
+        obs = adata.obs
+        return compare_conditions(composition, obs[condition_key], obs[subject_key], reference)
+
+    def _shares(
+        self, adata: AnnData, labels_key: str | None, niche_key: str | None
+    ) -> pd.DataFrame:
+        if niche_key is None:
+            return self.get_neighborhood_composition(adata, labels_key=labels_key)
+        check_column(adata, niche_key, "niche_key")
+        check_categorical(adata, niche_key, "niche_key")
+        return pd.get_dummies(adata.obs[niche_key].astype(str), dtype=float)
+
+    def annotate(
+        self,
+        adata: AnnData | None = None,
+        *,
+        key_added: str = "niche",
+        write_layer: bool = True,
+        overwrite: bool = False,
+        n_niches: int | None = 10,
+        resolution: float = 0.1,
+    ) -> None:
+        """Write the results into an AnnData, so that scanpy and squidpy find them.
+
+        Writes ``obsm["X_niche"]`` (places by what is around cells), ``obs["niche"]`` (clusters of
+        them), ``obsm["niche_composition"]`` (states around cells; in labels if the set-up names
+        them), ``obs["niche_state"]`` (state of the cell itself), ``layers["niche"]`` (mean
+        expression around cells), and ``uns["niche"]`` (parameters, versions, time).
+
+        Parameters
+        ----------
+        adata
+            Where to write, whole samples; `None` means the AnnData of the model.
+        key_added
+            Replaces ``niche`` in the names.
+        write_layer
+            Write the layer, a dense matrix of cells x genes.
+        overwrite
+            Replace slots that something else wrote.
+        n_niches, resolution
+            As in :meth:`get_niches`.
+
+        Raises
+        ------
+        ValueError
+            If a slot is taken, or a layer is asked for and `adata` has genes unknown to the model.
+        MemoryError
+            If the layer does not fit.
+        """
+        has_states = self.module.matching is None
+        target = find_target(self, adata, key_added if write_layer and has_states else None)
+        slots = [("obsm", f"X_{key_added}"), ("obs", key_added)]
+        if has_states:
+            slots += [("obsm", f"{key_added}_composition"), ("obs", f"{key_added}_state")]
+            slots += [("layers", key_added)] if write_layer else []
+        options = {"n_niches": n_niches, "resolution": resolution}
+        compute = partial(self._results, target, slots, options)
+        annotate(self, target, key_added, slots, compute, options=options, overwrite=overwrite)
+
+    def _results(
+        self, adata: AnnData, slots: list[Slot], options: dict
+    ) -> tuple[dict[Slot, object], dict]:
+        """Return the values of slots, what is around cells found once; nothing for the record."""
+        asked = ask_about(self, adata)
+        z = encode(self, asked)[0]
+        has_states = self.module.matching is None
+        pi = decode(self, z) if has_states else None
+        places = self._places(pi) if has_states else z
+        values = [places, find_niches(places, **options, seed=0)]
+        if has_states:
+            labels_key = self.registry["setup_args"]["labels_key"]
+            values.append(self._composition(asked, pi, labels_key))
+            values.append(self._states(asked, pi)["state"].to_numpy())
+            genes = genes_of(self.registry).get_indexer(adata.var_names)
+            batches = range(self.module.n_batch)
+            values.append(pi @ state_expression(self.module, batches)[:, genes])
+        return dict(zip(slots, values, strict=False)), {}
+
+    def check(self) -> pd.DataFrame:
+        """Return a table of what of the fit deserves a second look.
+
+        Returns
+        -------
+        DataFrame with a row for each quantity: ``value``, ``verdict`` (``"ok"`` or ``"look"``) and
+        ``advice``.
+        """
+        asked = ask_about(self)
+        means, log_variance = encode(self, asked)
+        rows = [finite_row(self.history), *latent_rows(means)]
+        rows += [divergence_row(means, log_variance), crowding_row(asked.graph)]
+        if self.module.matching is None:
+            pi = decode(self, means)
+            some = np.arange(0, len(pi), -(-len(pi) // N_LOOKED_AT))
+            looked = asked._replace(rows=some)
+            rows.append(diversity_row(*decoded_and_true(self, looked, pi[some])))
+            rows.append(state_row(pi))
+            rows.append(certainty_row(own_states(self, looked, pi[some])))
+            if self.likelihood == "nb":
+                theta = self.module.log_spread.detach().exp().cpu().numpy()
+                rows.append(dispersion_row(theta))
+        if self.held_out_gain_ is not None:
+            rows.append(gain_row(self.held_out_gain_))
+        return check_table(rows)
+
+    def _labels_key(self, labels_key: str | None) -> str:
+        """Return the column of the labels, or refuse that there is none."""
+        key = labels_key or self.registry["setup_args"]["labels_key"]
+        if key is None:
+            raise ValueError(
+                "`labels_key=None`, and none was named in `setup_anndata`. Name a column of "
+                "`adata.obs` with cell types."
+            )
+        return key
+
+    @property
+    def _state_names(self) -> list[str]:
+        return [f"state_{m}" for m in range(len(self.module.states))]
+
+    def _check_states(self, what: str) -> None:
+        """Refuse what needs states of a decoder that has none."""
+        if self.module.matching is not None:
+            raise RuntimeError(
+                f"`{what}` needs shared states, and this model has `decoder='matching'`. Fit one "
+                "with `decoder='mixture'`."
+            )
+
+
+def _totals(values: object, where: str, adata: AnnData) -> NDArray:
+    """Return the total counts of the cells; refuse intensities with the way out."""
+    try:
+        return check_counts(values, where, adata)
+    except ValueError as error:
+        raise ValueError(f"{error} For intensities pass `likelihood='gaussian'`.") from error

@@ -1,0 +1,1 @@
+"""Variants of NicheVAE that are kept for comparison."""
