@@ -26,7 +26,7 @@ __all__ = ["intervals"]
 
 _MAX_COLUMNS, _WIDEST = 4, 11.0  # panels beside each other, and inches for them, as on a slide
 _HEIGHT = 1.4  # inches, of a panel: half of one that stands alone
-_MANY = 60  # samples, of which the points are drawn small
+_MANY = 60  # samples; the large points of more touch each other
 _ROOM = 1.06  # times the highest interval, so that its end is seen
 
 

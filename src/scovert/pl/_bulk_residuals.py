@@ -22,9 +22,9 @@ _PANELS = {  # column: title, label of the axis
     "residual_sd": ("Residual", "sd of log expression"),
     "disagreement": ("Disagreement", "share of the cells"),
 }
-_HEIGHT = 1.8  # inches, of a panel
+_HEIGHT = 1.8  # inches, of a panel: two are as high as one that stands alone and its names
 _FAR = 3  # robust standard deviations above the median: 1 of 740 normal values
-_FEWEST = 5  # samples among which one can stand out
+_FEWEST = 5  # samples among which one can stand out: the spread of fewer is not known
 
 
 def residuals(quality: pd.DataFrame, *, show: bool = False) -> NDArray:

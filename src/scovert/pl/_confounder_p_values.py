@@ -21,7 +21,7 @@ __all__ = ["p_values"]
 _N_BINS = 20  # of the histogram, the first up to the level of the title
 _LEVEL = 0.05  # of a test, as usual
 _SMALLEST = 1e-300  # p-values below are drawn there; doubles end at 2e-308
-_BAND = (0.025, 0.975)  # quantiles of the band around the diagonal
+_BAND = (0.025, 0.975)  # quantiles around the diagonal: it holds 95 %, as is usual
 
 
 def p_values(

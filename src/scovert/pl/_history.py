@@ -40,7 +40,7 @@ _COLOURS = {
     "alignment strength": PURPLE,
 }
 _COVERED = (5, 95)  # percentiles of the values of a panel, without the steep first epochs
-_MARGIN = 0.1  # of what they span, on both sides
+_MARGIN = 0.1  # of what they span, on both sides, so that lines keep off the frame
 _MAX_COLUMNS = 3  # as wide as a slide
 
 Lines = dict[str, pd.Series]

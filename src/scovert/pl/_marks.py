@@ -40,12 +40,13 @@ MARKERS = "osD^vP"  # so that kinds are told apart without colours
 
 _LINE = 46  # characters of a line of a caption: what small text fits into a panel
 _FEW = 300  # points that are drawn large and nearly opaque, as they hardly overlap
+_LARGE, _SMALL = (22, 0.7), (3, 0.15)  # area in 1/72 inch squared, and opacity, of few and of many
 
 
 def draw_points(ax: Axes, x: NDArray, y: NDArray) -> None:
     """Draw points, the more the smaller and the more transparent."""
     crowd = np.sqrt(_FEW / max(len(x), _FEW))  # 1 for few, towards 0 for many
-    size, alpha = max(3, 22 * crowd), max(0.15, 0.7 * crowd)
+    size, alpha = np.maximum(_SMALL, np.multiply(crowd, _LARGE))
     ax.scatter(x, y, s=size, alpha=alpha, color=BLUE, linewidths=0, rasterized=True)
 
 
