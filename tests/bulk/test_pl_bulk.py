@@ -18,6 +18,9 @@ from scovert import pl
 
 mpl.use("agg")
 TYPES = ["T/CD4", "B", "NK", "Mono", "a type with a name that is much too long"]
+OKABE_ITO = (  # of the paper, in RGB
+    "#000000 #e69f00 #56b4e9 #009e73 #f0e442 #0072b2 #d55e00 #cc79a7"
+).split()
 SAMPLES = [f"patient {i}" for i in range(7)]
 
 
@@ -66,14 +69,19 @@ def test_many_samples_are_counted_instead_of_named() -> None:
     assert len(pl.proportions(draw_table(60, ["B", "T"])).get_xticks()) == 60
 
 
-def test_the_unknown_is_grey_and_colours_differ(table: pd.DataFrame) -> None:
+def test_the_unknown_is_grey_and_colours_differ() -> None:
     many = draw_table(3, [f"type {i}" for i in range(35)]).assign(unknown=0)
     colours = [to_hex(bars[0].get_facecolor()) for bars in pl.proportions(many).containers]
     assert colours[-1] == to_hex("0.6")
     assert len(set(colours)) == 36
     assert len(set(legend(plt.gca()))) == 36
-    few = [to_hex(bars[0].get_facecolor()) for bars in pl.proportions(table).containers]
-    assert few == colours[:5]
+
+
+def test_up_to_eight_types_are_told_apart_by_the_colour_blind() -> None:
+    eight = draw_table(3, [f"type {i}" for i in range(8)]).assign(unknown=0)
+    colours = [to_hex(bars[0].get_facecolor()) for bars in pl.proportions(eight).containers]
+    assert set(colours[:8]) == set(map(to_hex, OKABE_ITO))
+    assert colours[8] == to_hex("0.6")
 
 
 @pytest.mark.parametrize(("n_samples", "n_types"), [(1, 33), (30, 2), (13, 33)])
@@ -96,6 +104,18 @@ def test_nothing_is_outside_of_the_figure(n_samples: int, n_types: int) -> None:
         assert min(box.x0, box.y0) > -0.1
         assert box.x1 < width + 0.1
         assert box.y1 < height + 0.1
+
+
+@pytest.mark.parametrize("name", ["s", "a long name of the sample "])
+def test_panels_are_as_large_whatever_is_around_them(name: str) -> None:
+    table = draw_table(12, ["B", "T"]).set_axis([f"{name}{i}" for i in range(12)])
+    for axes, size in (
+        (pl.proportions(table), (3.0, 2.7)),  # inches: a quarter for each sample
+        (pl.proportions_heatmap(table), (6.0, 0.5)),  # twice that, for the numbers
+        (pl.agreement(table, table), (3.2, 3.2)),
+    ):
+        axes.figure.draw_without_rendering()
+        np.testing.assert_allclose(axes.bbox.size / axes.figure.dpi, size, rtol=0.05)
 
 
 # proportions_heatmap
@@ -275,14 +295,14 @@ def quality() -> pd.DataFrame:
 
 
 def marked(ax: Axes) -> dict[str, list]:
-    dots = [each for each in ax.get_lines() if each.get_marker() == "o"]
-    return {each.get_color(): np.c_[each.get_data()].tolist() for each in dots}
+    dots = [each for each in ax.get_lines() if each.get_linestyle() == "None"]
+    return {each.get_marker(): np.c_[each.get_data()].tolist() for each in dots}
 
 
 def test_residuals_mark_samples_that_stand_out(quality: pd.DataFrame) -> None:
     (ax,) = pl.residuals(quality)
-    assert marked(ax)["C3"] == [[4, 0.9]]
-    assert len(marked(ax)["C0"]) == 6
+    assert marked(ax)["D"] == [[4, 0.9]]
+    assert len(marked(ax)["o"]) == 6
     assert ax.get_lines()[0].get_ydata() == [0.2, 0.2]
     assert ax.get_title() == "Residual: median 0.2"
     assert labels(ax.get_xticklabels()) == SAMPLES
@@ -290,7 +310,7 @@ def test_residuals_mark_samples_that_stand_out(quality: pd.DataFrame) -> None:
 
 
 def test_of_few_samples_none_stands_out(quality: pd.DataFrame) -> None:
-    assert marked(pl.residuals(quality.iloc[3:])[0])["C3"] == []
+    assert marked(pl.residuals(quality.iloc[3:])[0])["D"] == []
     quality.attrs = {}
     assert not pl.residuals(quality.iloc[:1])[0].texts
 
@@ -299,7 +319,7 @@ def test_residuals_with_disagreement(quality: pd.DataFrame) -> None:
     quality["disagreement"] = np.linspace(0, 0.3, 7)
     axes = pl.residuals(quality)
     assert [ax.get_title() for ax in axes] == ["Residual: median 0.2", "Disagreement: median 0.15"]
-    found = np.array(marked(axes[1])["C0"])
+    found = np.array(marked(axes[1])["o"])
     np.testing.assert_allclose(found[:, 1], quality["disagreement"])
     assert labels(axes[1].get_xticklabels()) == SAMPLES
 

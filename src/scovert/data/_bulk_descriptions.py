@@ -40,7 +40,7 @@ _UNNAMED = re.compile(r"unnamed\d+")
 _BESIDE = re.compile(r"(?<=.)([(\[].*?[)\]]|(?<![a-z])(bp|kb|nt)$)", re.IGNORECASE)
 """Units and remarks in brackets."""
 _FEWEST_ROWS, _MANY_ROWS = 50, 500
-"""As many genes are not expressed alike or in steps of one, or all of them and all differently."""
+"""Rows: as many genes are not expressed alike or in steps of one; or all, and all differently."""
 
 _MEASURES = frozenset(
     "count counts reads readcount readcounts numreads rawcount rawcounts estcounts fpkm rpkm tpm"

@@ -16,7 +16,8 @@ from scovert.data._bulk_tables import Sheet, meaning_of
 __all__ = ["begins_with_names", "column_of", "find_genes", "known_names", "tell_genes"]
 
 _MANY_GENES, _MANY_TIMES = 1000, 5
-"""An axis with more names than the first, and this many times as many as the other, has genes."""
+"""An axis with more names than the first, and this many times as many as the other, has genes:
+hardly a cohort has as many samples."""
 
 
 def known_names(genes: Iterable[str] | pd.DataFrame | AnnData) -> GeneNames:

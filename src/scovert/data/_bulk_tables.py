@@ -24,7 +24,7 @@ __all__ = ["Sheet", "as_numbers", "has_words", "meaning_of", "open_sheet", "read
 _SEPARATORS = "\t;, "
 """The first one is taken of those that suit alike: commas and spaces also stand inside numbers."""
 _N_HEAD, _N_TAIL = 50, 10
-"""First rows, by which the separator is found, and last ones, where HTSeq has its own."""
+"""First rows, by which the separator is found, and last ones, where HTSeq has its own five."""
 _ABSENT = NO_NAMES
 _NUMBER = re.compile(r"[+-]?(\d[\d.,'\u2019\u00a0\u202f ]*|\.\d+)(e[+-]?\d+)?\s*%?", re.IGNORECASE)
 """What is meant as a number, also with commas, percent signs or spaces."""

@@ -27,8 +27,8 @@ from scovert.metrics._integration import label_transfer, mixing_of_types
 
 __all__ = ["integration_panel"]
 
-_N_NEIGHBORS = 30  # of label purity, mixing and iLISI in the panel
-_N_GRAPH_NEIGHBORS = 15  # of graph connectivity
+_N_NEIGHBORS = 30  # of label purity, mixing and iLISI: the perplexity of LISI in Korsunsky19
+_N_GRAPH_NEIGHBORS = 15  # of graph connectivity: the default of scanpy's graph
 _BIO_WEIGHT, _BATCH_WEIGHT = 0.6, 0.4  # of the total, as in scIB
 
 

@@ -6,12 +6,10 @@ from scovert.pl._bulk_proportions import proportions
 from scovert.pl._bulk_proportions_heatmap import proportions_heatmap
 from scovert.pl._bulk_residuals import residuals
 from scovert.pl._bulk_type_expression import type_expression
-from scovert.pl._confounder import confounder
-from scovert.pl._confounder_mean_correlation import mean_correlation
 from scovert.pl._confounder_p_values import p_values
 from scovert.pl._confounder_placebo import placebo
-from scovert.pl._confounder_propensity import propensity
 from scovert.pl._confounder_scree import scree
+from scovert.pl._confounder_truth import confounder, mean_correlation, propensity
 from scovert.pl._confounder_volcano import volcano
 from scovert.pl._history import history
 from scovert.pl._niche_neighborhoods import neighborhoods

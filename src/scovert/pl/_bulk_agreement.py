@@ -11,23 +11,20 @@ from numpy.typing import NDArray
 from scovert.pl._bulk_samples import (
     as_fractions,
     draw_legend,
-    legend_size,
     same_entries,
     shortened,
     type_colours,
 )
-from scovert.pl._input import axes_or_new
-from scovert.pl._marks import describe_correlation, draw_caption
+from scovert.pl._input import PANEL, axes_or_new, finish, fit_figure
+from scovert.pl._marks import MARKERS, OKABE_ITO, describe_correlation, draw_caption
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["agreement"]
 
-_SIZE = (4.1, 4.3)  # in inches, without the legend
-_MARKERS = "osD^vP"  # one for each round of the colours
-_N_COLOURS = 10
-_MARGIN = 0.05  # beyond the largest proportion
+_MARGIN = 0.05  # of the largest proportion, beyond it, so that no point is cut
+_LEAST = 0.01  # proportion that the axes hold at least
 
 
 def agreement(
@@ -72,17 +69,15 @@ def agreement(
     >>> scovert.pl.agreement(truth, truth).get_title()
     'CCC = 1.000, Pearson r = 1.000'
     """
-    import matplotlib.pyplot as plt
-
     pairs = _match(estimated, measured)
-    ax = axes_or_new(ax, (_SIZE[0] + legend_size([*pairs])[0], _SIZE[1]))
+    given, ax = ax, axes_or_new(ax)
     values = np.concatenate([*pairs.values()])  # (n_points, 2)
-    ends = [0, (1 + _MARGIN) * max(values.max(), 0.01)]
+    ends = [0, (1 + _MARGIN) * max(values.max(), _LEAST)]
     ax.plot(ends, ends, color="0.5", linestyle="--", linewidth=1)
     for i, (colour, (label, points)) in enumerate(
         zip(type_colours(pairs), pairs.items(), strict=True)
     ):
-        marker = _MARKERS[i // _N_COLOURS % len(_MARKERS)]
+        marker = MARKERS[i // len(OKABE_ITO) % len(MARKERS)]
         style = {"s": 26, "marker": marker, "linewidths": 0.4, "edgecolors": "white"}
         ax.scatter(*points.T, color=colour, label=shortened(label), alpha=0.85, **style)
     limits = (-_MARGIN / 2 * ends[1], ends[1])
@@ -92,15 +87,14 @@ def agreement(
         title=_describe(values),
         xlim=limits,
         ylim=limits,
-        aspect="equal",
-        anchor="W",  # so that the legend keeps its room
     )
     ax.spines[["top", "right"]].set_visible(False)
     draw_legend(ax, len(pairs), handlelength=1)
     draw_caption(ax, _left_out(estimated, measured, pairs))
-    if show:
-        plt.show()
-    return ax
+    if given is None:
+        fit_figure(ax, PANEL[0], PANEL[0])
+    ax.set(aspect="equal", anchor="W")  # of a size that is found: equal axes take none of it
+    return finish(ax, show=show)
 
 
 def _match(estimated: pd.DataFrame, measured: pd.DataFrame) -> dict[str, NDArray]:

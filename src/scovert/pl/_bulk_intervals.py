@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 from scovert.core._labelled import by_name
 from scovert.pl._bulk_samples import (
     as_fractions,
-    height_of,
     name_samples,
     same_entries,
     shortened,
-    width_of,
 )
+from scovert.pl._input import finish, fit_figure, room_for
+from scovert.pl._marks import BLUE, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["intervals"]
 
-_MAX_COLUMNS, _WIDEST = 4, 13.0  # panels beside each other, and inches for them
-_HEIGHT, _MARGIN, _LEGEND = 1.9, 0.6, 1.3  # of a panel, beside its samples, ..., in inches
-_MANY = 60  # samples, of which the points are drawn small
-_ROOM = 1.06  # above the highest interval
+_MAX_COLUMNS, _WIDEST = 4, 11.0  # panels beside each other, and inches for them, as on a slide
+_HEIGHT = 1.4  # inches, of a panel: half of one that stands alone
+_MANY = 60  # samples; the large points of more touch each other
+_ROOM = 1.06  # times the highest interval, so that its end is seen
 
 
 def intervals(
@@ -80,8 +80,6 @@ def intervals(
     >>> len(axes)
     10
     """
-    import matplotlib.pyplot as plt
-
     tables = _check(proportions, lower, upper)
     chosen = _choose(types, tables[0].columns)
     marks = None
@@ -94,22 +92,18 @@ def intervals(
         own = [table[label].to_numpy() for table in tables]
         _draw(ax, label, own, None if marks is None else marks[label].to_numpy())
     _draw_legend(axes)
-    if show:
-        plt.show()
-    return axes
+    fit_figure(axes, room_for(len(proportions)), _HEIGHT)
+    return finish(axes, show=show)
 
 
 def _panels(n_panels: int, samples: pd.Index) -> NDArray:
     """Return axes, of which the lowest of each column have the names of the samples."""
     import matplotlib.pyplot as plt
 
-    width = width_of(len(samples)) + _MARGIN
+    width = room_for(len(samples))
     n_columns = max(1, min(_MAX_COLUMNS, n_panels, int(_WIDEST // width)))
     n_rows = -(-n_panels // n_columns)
-    size = (n_columns * width + _LEGEND, n_rows * _HEIGHT + height_of(samples) + _MARGIN)
-    figure, grid = plt.subplots(
-        n_rows, n_columns, figsize=size, squeeze=False, layout="constrained"
-    )
+    figure, grid = plt.subplots(n_rows, n_columns, squeeze=False, layout="constrained")
     for i, ax in enumerate(grid.flat):
         if i >= n_panels:
             ax.remove()
@@ -126,13 +120,13 @@ def _draw(ax: Axes, label: str, own: list[NDArray], measured: NDArray | None) ->
     """Draw one panel; `own` holds the proportion of each sample and the ends of its interval."""
     x, (estimate, low, high) = np.arange(len(own[0])), own
     size = 2 if len(x) > _MANY else 4
-    ax.vlines(x, low, high, color="C0", alpha=0.45, linewidth=size, label="interval")
-    ax.plot(x, estimate, "o", color="C0", markersize=size, label="estimated")
+    ax.vlines(x, low, high, color=BLUE, alpha=0.45, linewidth=size, label="interval")
+    ax.plot(x, estimate, "o", color=BLUE, markersize=size, label="estimated")
     title, top = shortened(label), high.max()
     if measured is not None and np.isfinite(measured).any():
         is_there = np.isfinite(measured)
         is_within = (low <= measured) & (measured <= high)
-        style = {"color": "C1", "markersize": size + 1, "markeredgewidth": 1.5}
+        style = {"color": ORANGE, "markersize": size + 1, "markeredgewidth": 1.5}
         ax.plot(x[is_there], measured[is_there], "x", label="measured", **style)
         title += f": {is_within.sum()} of {is_there.sum()} within"
         top = max(top, measured[is_there].max())

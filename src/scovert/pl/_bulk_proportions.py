@@ -10,23 +10,19 @@ import pandas as pd
 from scovert.pl._bulk_samples import (
     as_fractions,
     draw_legend,
-    height_of,
-    legend_size,
     name_samples,
     shortened,
     type_colours,
-    width_of,
 )
-from scovert.pl._input import axes_or_new
+from scovert.pl._input import PANEL, axes_or_new, finish, fit_figure, room_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["proportions"]
 
-_HEIGHT, _MARGIN = 3.0, 0.6  # in inches
-_GAP, _EDGE = 0.15, 0.4  # between bars, and between types, unless samples are many
-_MANY = 60  # samples
+_GAP, _EDGE = 0.15, 0.4  # between bars (in bars), and between types (points, 1/72 inch)
+_MANY = 60  # samples, of which the bars stand without a gap: it would be finer than a pixel
 
 
 def proportions(proportions: pd.DataFrame, *, ax: Axes | None = None, show: bool = False) -> Axes:
@@ -62,12 +58,8 @@ def proportions(proportions: pd.DataFrame, *, ax: Axes | None = None, show: bool
     >>> ax.get_ylabel()
     'proportion'
     """
-    import matplotlib.pyplot as plt
-
     table = as_fractions("proportions", proportions)
-    legend = legend_size(table.columns)
-    height = max(_HEIGHT + height_of(table.index), legend[1] + _MARGIN)
-    ax = axes_or_new(ax, (width_of(len(table)) + legend[0] + _MARGIN, height))
+    given, ax = ax, axes_or_new(ax)
     x, bottom = np.arange(len(table)), np.zeros(len(table))
     width, edge = (1, 0) if len(table) > _MANY else (1 - _GAP, _EDGE)
     style = {"linewidth": edge, "edgecolor": "white"}
@@ -78,6 +70,6 @@ def proportions(proportions: pd.DataFrame, *, ax: Axes | None = None, show: bool
     ax.set(ylabel="proportion", ylim=(0, max(1.0, bottom.max())))
     ax.spines[["top", "right"]].set_visible(False)
     draw_legend(ax, table.shape[1], reverse=True, handlelength=1)  # as in the bars
-    if show:
-        plt.show()
-    return ax
+    if given is None:
+        fit_figure(ax, room_for(len(table)), PANEL[1])
+    return finish(ax, show=show)

@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from numpy.typing import NDArray
 
-from scovert.pl._bulk_samples import as_fractions, height_of, name_samples, shortened, width_of
-from scovert.pl._input import axes_or_new
+from scovert.pl._bulk_samples import as_fractions, name_samples, shortened
+from scovert.pl._input import PER_ENTRY, axes_or_new, finish, fit_figure, room_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["proportions_heatmap"]
 
-_ROW_HEIGHT, _MARGINS = 0.26, (2.6, 0.4)  # in inches
-_MOST_WRITTEN = 12  # samples, so that the numbers fit into their cells
-_PER_NUMBER = 0.5  # inches
-_TICKS = (0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1)
-_DARK = 0.6  # of the colour scale, from where numbers are white
+_MOST_WRITTEN = 12  # samples, so that the figure with numbers is no wider than a page
+_PER_NUMBER = 0.5  # inches, of four characters and some room
+_TICKS = (0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1)  # proportions, apart on the root scale
+_DARK = 0.6  # of the colour scale, from where white is read more easily than grey
 
 
 def proportions_heatmap(
@@ -59,14 +58,12 @@ def proportions_heatmap(
     >>> len(ax.get_yticks())
     10
     """
-    import matplotlib.pyplot as plt
     from matplotlib.colors import PowerNorm
 
     table = as_fractions("proportions", proportions)
     values = table.T.to_numpy()  # (n_types, n_samples)
     is_written = len(table) <= _MOST_WRITTEN
-    width = max(width_of(len(table)), is_written * _PER_NUMBER * len(table)) + _MARGINS[0]
-    ax = axes_or_new(ax, (width, _ROW_HEIGHT * len(values) + height_of(table.index) + _MARGINS[1]))
+    given, ax = ax, axes_or_new(ax)
     norm = PowerNorm(0.5, 0, values.max() or 1)
     image = ax.imshow(values, aspect="auto", cmap="Blues", norm=norm, interpolation="nearest")
     name_samples(ax, table.index)
@@ -78,9 +75,10 @@ def proportions_heatmap(
     bar.outline.set_visible(False)
     if is_written:
         _write_numbers(ax, values, norm(values) > _DARK)
-    if show:
-        plt.show()
-    return ax
+    if given is None:
+        width = max(room_for(len(table)), is_written * _PER_NUMBER * len(table))
+        fit_figure(ax, width, PER_ENTRY * len(values))
+    return finish(ax, show=show)
 
 
 def _write_numbers(ax: Axes, values: NDArray, is_dark: NDArray) -> None:

@@ -9,8 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from scovert.pl._bulk_samples import as_table, height_of, name_samples, width_of
-from scovert.pl._marks import draw_caption
+from scovert.pl._bulk_samples import as_table, name_samples
+from scovert.pl._input import PANEL, finish, fit_figure, room_for
+from scovert.pl._marks import BLUE, RED, draw_caption
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,17 +22,17 @@ _PANELS = {  # column: title, label of the axis
     "residual_sd": ("Residual", "sd of log expression"),
     "disagreement": ("Disagreement", "share of the cells"),
 }
-_HEIGHT, _MARGIN = 2.3, 1.6  # in inches
-_FAR = 3  # robust standard deviations above the median
-_FEWEST = 5  # samples among which one can stand out
+_HEIGHT = 1.8  # inches, of a panel: two are as high as one that stands alone and its names
+_FAR = 3  # robust standard deviations above the median: 1 of 740 normal values
+_FEWEST = 5  # samples among which one can stand out: the spread of fewer is not known
 
 
 def residuals(quality: pd.DataFrame, *, show: bool = False) -> NDArray:
     """Draw how well each sample is explained, and how far the references agree on it.
 
     The residual is what the mixture and the shift of the genes leave unexplained. Samples more
-    than 3 robust standard deviations above the median (of five or more) are red: look at them
-    before trusting their proportions. A small residual does not prove a good reference.
+    than 3 robust standard deviations above the median (of five or more) are red diamonds: look at
+    them before trusting their proportions. A small residual does not prove a good reference.
 
     Parameters
     ----------
@@ -68,18 +69,14 @@ def residuals(quality: pd.DataFrame, *, show: bool = False) -> NDArray:
 
     columns = _columns(quality)
     table = as_table("quality", quality[columns])
-    size = (width_of(len(table)) + _MARGIN, len(columns) * _HEIGHT + height_of(table.index))
-    _, grid = plt.subplots(
-        len(columns), 1, figsize=size, squeeze=False, sharex=True, layout="constrained"
-    )
+    _, grid = plt.subplots(len(columns), 1, squeeze=False, sharex=True, layout="constrained")
     axes = grid[:, 0]
     for ax, column in zip(axes, columns, strict=True):
         _draw(ax, column, table[column].to_numpy())
     name_samples(axes[-1], table.index)
     draw_caption(axes[-1], _caption(quality.attrs))
-    if show:
-        plt.show()
-    return axes
+    fit_figure(axes, max(room_for(len(table)), PANEL[0]), _HEIGHT)
+    return finish(axes, show=show)
 
 
 def _columns(quality: pd.DataFrame) -> list[str]:
@@ -99,9 +96,9 @@ def _draw(ax: Axes, column: str, values: NDArray) -> None:
     spread = stats.median_abs_deviation(values, scale="normal")
     is_far = (values > median + _FAR * spread) & (len(values) >= _FEWEST)
     ax.axhline(median, color="0.4", linestyle="--", linewidth=1)
-    ax.vlines(x, 0, values, color=np.where(is_far, "C3", "0.8"), linewidth=1)
-    for rows, colour in ((~is_far, "C0"), (is_far, "C3")):
-        ax.plot(x[rows], values[rows], "o", color=colour, markersize=4)
+    ax.vlines(x, 0, values, color=np.where(is_far, RED, "0.8"), linewidth=1)
+    for rows, marker, colour in ((~is_far, "o", BLUE), (is_far, "D", RED)):
+        ax.plot(x[rows], values[rows], marker, color=colour, markersize=4)
     top = values.max()
     ax.set(title=f"{title}: median {median:.2g}", ylabel=label, ylim=(0, 1.08 * top or 1))
     ax.spines[["top", "right"]].set_visible(False)

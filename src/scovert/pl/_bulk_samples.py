@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scovert.core._checks import UNKNOWN, some_of
+from scovert.pl._marks import OKABE_ITO
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,22 +18,17 @@ __all__ = [
     "as_fractions",
     "as_table",
     "draw_legend",
-    "height_of",
-    "legend_size",
     "name_samples",
     "same_entries",
+    "shortened",
     "type_colours",
-    "width_of",
 ]
 
-_MOST_NAMED = 60  # samples; the names of more cannot be read
-_LONGEST = 26  # characters of a name
-_SHORT = 26  # characters of all names together that fit in one line
-_PER_SAMPLE, _NARROWEST, _WIDEST = 0.24, 2.4, 11.0  # inches
-_PALETTES = ("tab20", "tab20b", "tab20c")
-_LEGEND_ROWS = 20
-_LINE, _PER_CHARACTER, _KEY, _BETWEEN = 0.21, 0.084, 0.5, 0.3  # of text and legends, in inches
-_ROUNDING = 1e-6  # by which fractions may exceed 1
+_MOST_NAMED = 60  # samples; the names of more touch each other
+_LONGEST = 26  # characters of a name: two inches, less than a panel is high
+_SHORT = 26  # characters of all names together that fit in one line below the narrowest panel
+_LEGEND_ROWS = 20  # as high as a panel and the names below it
+_ROUNDING = 1e-6  # by which sums of fractions in single precision may exceed 1
 
 
 def as_table(name: str, table: pd.DataFrame, *, allow_missing: bool = False) -> pd.DataFrame:
@@ -91,35 +87,23 @@ def same_entries(
 
 def type_colours(types: Sequence[object]) -> list:
     """Return one colour for each type, neighbours apart from each other; grey for the unknown."""
+    if sum(t != UNKNOWN for t in types) <= len(OKABE_ITO):
+        palette = [*OKABE_ITO]
+    else:
+        palette = _many_colours()
+    return ["0.6" if t == UNKNOWN else palette[i % len(palette)] for i, t in enumerate(types)]
+
+
+def _many_colours() -> list:
     from matplotlib import colormaps
 
     palette = [*colormaps["tab20"].colors[::2], *colormaps["tab20"].colors[1::2]]
     palette = [c for c in palette if max(c) - min(c) > 0.01]  # grey is taken
-    palette += [c for name in ("tab20b", "tab20c") for c in colormaps[name].colors[::2]]
-    return ["0.6" if t == UNKNOWN else palette[i % len(palette)] for i, t in enumerate(types)]
-
-
-def width_of(n_samples: int) -> float:
-    """Return the width in inches that so many samples take."""
-    return float(np.clip(_PER_SAMPLE * n_samples, _NARROWEST, _WIDEST))
-
-
-def height_of(names: Sequence[object]) -> float:
-    """Return the height in inches that the names of samples take below the x-axis."""
-    if len(names) > _MOST_NAMED or _is_one_line(names):
-        return _LINE
-    return _PER_CHARACTER * max(len(shortened(name)) for name in names)
+    return palette + [c for name in ("tab20b", "tab20c") for c in colormaps[name].colors[::2]]
 
 
 def _is_one_line(names: Sequence[object]) -> bool:
     return sum(len(shortened(name)) + 2 for name in names) <= _SHORT
-
-
-def legend_size(types: Sequence[object]) -> tuple[float, float]:
-    """Return width and height in inches of a legend of types."""
-    n_columns, longest = -(-len(types) // _LEGEND_ROWS), max(len(shortened(t)) for t in types)
-    width = n_columns * (_PER_CHARACTER * longest + _KEY) + (n_columns - 1) * _BETWEEN
-    return width, -(-len(types) // n_columns) * _LINE
 
 
 def draw_legend(ax: Axes, n_types: int, **options: object) -> None:

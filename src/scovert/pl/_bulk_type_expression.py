@@ -10,18 +10,16 @@ import pandas as pd
 
 from scovert.core._checks import check_number
 from scovert.pl._bulk_samples import as_table, shortened
-from scovert.pl._input import axes_or_new
+from scovert.pl._input import PER_ENTRY, axes_or_new, finish, fit_figure, room_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["type_expression"]
 
-_PER_GENE, _PER_TYPE, _MARGINS = 0.2, 0.26, (3.0, 1.2)  # in inches
-_WIDEST = 16.0
-_MOST_NAMED = 90  # genes
+_MOST_NAMED = 90  # genes; the small names of more touch each other
 _OFFSET = 50  # CPM, so that genes that hardly any type has are not specific
-_COVERED = 98  # percentile of the values that the colours cover
+_COVERED = 98  # percentile of the values that the colours cover, or one gene would take them all
 
 
 def type_expression(
@@ -74,8 +72,6 @@ def type_expression(
     >>> [label.get_text() for label in type_expression(table, n_genes=1).get_xticklabels()]
     ['CD79A', 'CD3E']
     """
-    import matplotlib.pyplot as plt
-
     table, names = _check(expression)
     check_number("n_genes", n_genes, 1, whole=True)
     if genes is None:
@@ -84,8 +80,7 @@ def type_expression(
         chosen, ends = _named(genes, table.columns), []
     values = np.log2(table[chosen].to_numpy() + 1)  # (n_rows, n_genes)
     top = max(np.percentile(values, _COVERED), 1)
-    width = min(_PER_GENE * len(chosen) + _MARGINS[0], _WIDEST)
-    ax = axes_or_new(ax, (width, _PER_TYPE * len(values) + _MARGINS[1]))
+    given, ax = ax, axes_or_new(ax)
     image = ax.imshow(
         values, aspect="auto", cmap="Reds", vmin=0, vmax=top, interpolation="nearest"
     )
@@ -101,9 +96,9 @@ def type_expression(
     ax.spines[:].set_visible(False)
     bar = ax.figure.colorbar(image, ax=ax, label="$\\log_2$ (CPM + 1)", pad=0.02, extend="max")
     bar.outline.set_visible(False)
-    if show:
-        plt.show()
-    return ax
+    if given is None:
+        fit_figure(ax, room_for(len(chosen)), PER_ENTRY * len(values))
+    return finish(ax, show=show)
 
 
 def _top(table: pd.DataFrame, n_genes: int) -> tuple[list[str], list[int]]:

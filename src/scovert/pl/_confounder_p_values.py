@@ -10,19 +10,18 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv
 
 from scovert.core._checks import check_choice
-from scovert.pl._input import axes_or_new, check_effects, describe_left_out
-from scovert.pl._marks import draw_caption
+from scovert.pl._input import axes_or_new, check_effects, describe_left_out, finish
+from scovert.pl._marks import BLUE, draw_caption
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["draw_band", "p_values", "sorted_p_values"]
 
-_SIZES = {"histogram": (4.4, 3.3), "qq": (4.0, 3.9)}  # in inches
 _N_BINS = 20  # of the histogram, the first up to the level of the title
 _LEVEL = 0.05  # of a test, as usual
-_SMALLEST = 1e-300  # p-values below are drawn there
-_BAND = (0.025, 0.975)  # quantiles of the band around the diagonal
+_SMALLEST = 1e-300  # p-values below are drawn there; doubles end at 2e-308
+_BAND = (0.025, 0.975)  # quantiles around the diagonal: it holds 95 %, as is usual
 
 
 def p_values(
@@ -73,9 +72,7 @@ def p_values(
     >>> p_values(effects).get_title()
     '5.1 % of p-values below 0.05'
     """
-    import matplotlib.pyplot as plt
-
-    check_choice("kind", kind, tuple(_SIZES))
+    check_choice("kind", kind, ("histogram", "qq"))
     check_effects(effects, ["p_value"])
     is_missing = effects["p_value"].isna().to_numpy()
     note = describe_left_out(effects, is_missing)
@@ -84,22 +81,20 @@ def p_values(
             f"No gene has a p-value. At least one is needed to draw. {note}.".replace("\n", " ")
         )
     p = effects["p_value"].to_numpy(float)[~is_missing]
-    ax = axes_or_new(ax, _SIZES[kind])
+    ax = axes_or_new(ax)
     label = _draw_histogram(ax, p) if kind == "histogram" else _draw_quantiles(ax, p)
     ax.set(
         xlabel=label,
         title=f"{100 * (p < _LEVEL).mean():.1f} % of p-values below {_LEVEL}",
     )
     draw_caption(ax, note)
-    if show:
-        plt.show()
-    return ax
+    return finish(ax, show=show)
 
 
 def _draw_histogram(ax: Axes, p: NDArray) -> str:
     """Draw the density and return what is on the x-axis."""
     bins = np.linspace(0, 1, _N_BINS + 1)
-    ax.hist(p, bins=bins, density=True, color="C0", edgecolor="white", linewidth=0.5)
+    ax.hist(p, bins=bins, density=True, color=BLUE, edgecolor="white", linewidth=0.5)
     ax.axhline(1, color="0.1", linestyle="--", linewidth=1, label="uniform")
     ax.set(xlim=(0, 1), ylabel="density")
     ax.legend(frameon=False)
@@ -109,7 +104,7 @@ def _draw_histogram(ax: Axes, p: NDArray) -> str:
 def _draw_quantiles(ax: Axes, p: NDArray) -> str:
     """Draw sorted against expected p-values and return what is on the x-axis."""
     draw_band(ax, len(p))
-    ax.plot(*sorted_p_values(p), ".", color="C0", markersize=5, rasterized=True)
+    ax.plot(*sorted_p_values(p), ".", color=BLUE, markersize=5, rasterized=True)
     ax.set(xlim=(0, None), ylim=(0, None), ylabel="observed $-\\log_{10}$ p-value")
     ax.legend(frameon=False, loc="upper left")
     return "expected $-\\log_{10}$ p-value"

@@ -9,14 +9,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scovert.pl._confounder_p_values import draw_band, sorted_p_values
-from scovert.pl._input import axes_or_new
+from scovert.pl._input import axes_or_new, finish
+from scovert.pl._marks import BLUE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["placebo"]
 
-_SIZE = (4.0, 3.9)  # in inches
 _LEVEL = 0.05  # of a test, as usual
 
 
@@ -57,13 +57,11 @@ def placebo(found: pd.DataFrame, *, ax: Axes | None = None, show: bool = False) 
     >>> placebo(found).get_title()
     '2 fake treatments: 5.1 % of p-values below 0.05'
     """
-    import matplotlib.pyplot as plt
-
     each = _p_values(found)
-    ax = axes_or_new(ax, _SIZE)
+    ax = axes_or_new(ax)
     draw_band(ax, max(map(len, each)))
     for p in each:
-        ax.plot(*sorted_p_values(p), color="C0", alpha=0.6, linewidth=1)
+        ax.plot(*sorted_p_values(p), color=BLUE, alpha=0.6, linewidth=1)
     share = (np.concatenate(each) < _LEVEL).mean()
     n = f"{len(each)} fake treatment{'s' * (len(each) != 1)}"
     ax.set(
@@ -74,9 +72,7 @@ def placebo(found: pd.DataFrame, *, ax: Axes | None = None, show: bool = False) 
         ylim=(0, None),
     )
     ax.legend(frameon=False, loc="upper left")
-    if show:
-        plt.show()
-    return ax
+    return finish(ax, show=show)
 
 
 def _p_values(found: pd.DataFrame) -> list[NDArray]:

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from scovert.pl._input import axes_or_new
+from scovert.pl._input import axes_or_new, finish
+from scovert.pl._marks import BLUE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["scree"]
 
-_SIZE = (4.4, 3.3)  # in inches
+_ROOM = 1.08  # times the highest point, so that it is not cut
 
 
 def scree(scree: pd.DataFrame, *, ax: Axes | None = None, show: bool = False) -> Axes:
@@ -55,27 +56,23 @@ def scree(scree: pd.DataFrame, *, ax: Axes | None = None, show: bool = False) ->
     >>> scree(table).get_title()
     '2 factors'
     """
-    import matplotlib.pyplot as plt
-
     _check(scree)
     is_above = (scree["singular_value"] > scree["threshold"]).to_numpy()
     n_leading = len(is_above) if is_above.all() else int((~is_above).argmax())
     chosen = min(n_leading, scree.index.max())
-    ax = axes_or_new(ax, _SIZE)
+    ax = axes_or_new(ax)
     ax.axvline(chosen, color="0.1", linestyle=":", linewidth=1.5, label="chosen")
-    ax.plot(scree.index, scree["singular_value"], "o-", color="C0", label="data")
+    ax.plot(scree.index, scree["singular_value"], "o-", color=BLUE, label="data")
     ax.plot(scree.index, scree["threshold"], ".--", color="0.5", label="threshold (permuted data)")
     ax.set(
         xlabel="number of factors",
         ylabel="largest singular value",
         title=f"{chosen} factor{'s' * (chosen != 1)}",
-        ylim=(0, 1.08 * scree[["singular_value", "threshold"]].max().max()),
+        ylim=(0, _ROOM * scree[["singular_value", "threshold"]].max().max()),
     )
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(frameon=False)
-    if show:
-        plt.show()
-    return ax
+    return finish(ax, show=show)
 
 
 def _check(scree: pd.DataFrame) -> None:

@@ -10,30 +10,30 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scovert.core._checks import check_number
-from scovert.pl._input import check_effects, describe_left_out
+from scovert.pl._input import PANEL, check_effects, describe_left_out, finish, fit_figure
 from scovert.pl._labels import draw_labels
+from scovert.pl._marks import BLUE, GREEN, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["volcano"]
 
-_SIZE = (8.6, 3.7)  # in inches
 _PANELS = {  # title: columns
     "Unadjusted": ("log2_fc_naive", "q_value_naive"),
     "Adjusted": ("log2_fc", "q_value"),
 }
-_GROUPS = {  # colour, in the order of drawing
-    "neither": "0.75",
-    "unadjusted only": "C1",
-    "adjusted only": "C2",
-    "both": "C0",
+_GROUPS = {  # colour and marker, in the order of drawing
+    "neither": ("0.75", "o"),
+    "unadjusted only": (ORANGE, "s"),
+    "adjusted only": (GREEN, "D"),
+    "both": (BLUE, "o"),
 }
-_SMALLEST = 1e-300  # q-values below count as this
-_COVERED = 98  # percentile of the called genes that a panel covers
+_SMALLEST = 1e-300  # q-values below count as this; doubles end at 2e-308
+_COVERED = 98  # percentile of the called genes that a panel covers, whatever the few others are
 _BEYOND = 1.3  # times that height is covered too, if it shows all of them
-_MARGIN = 1.08  # of the height, above the highest point
-_LINE = 100  # characters of a line of the caption
+_MARGIN = 1.08  # of the height, above the highest point, for the names
+_LINE = 100  # characters of a line of the caption: what small text fits below two panels
 
 
 def volcano(
@@ -41,8 +41,8 @@ def volcano(
 ) -> NDArray:
     """Draw effects against q-values, unadjusted on the left and adjusted on the right.
 
-    A gene has the same colour in both panels: it says which analysis calls it. Triangles at the
-    upper edge are genes with a still smaller q-value.
+    A gene has the same colour and shape in both panels: they say which analysis calls it.
+    Triangles at the upper edge are genes with a still smaller q-value.
 
     Parameters
     ----------
@@ -93,9 +93,7 @@ def volcano(
     check_number("n_labels", n_labels, 0, whole=True)
     groups = _groups(effects, fdr)
     top = _top(effects, fdr)
-    figure, axes = plt.subplots(
-        1, 2, figsize=_SIZE, sharex=True, sharey=True, layout="constrained"
-    )
+    figure, axes = plt.subplots(1, 2, sharex=True, sharey=True, layout="constrained")
     for ax, (name, columns) in zip(axes, _PANELS.items(), strict=True):
         _draw(ax, effects[list(columns)], groups, top)
         q = effects[columns[1]]
@@ -107,12 +105,11 @@ def volcano(
     axes[0].set(ylabel="$-\\log_{10}$ q-value", ylim=(-0.02 * top, _MARGIN * top))
     _draw_legend(axes[1], groups)
     figure.supxlabel(_caption(effects, top), fontsize="small", color="0.4")
+    fit_figure(axes, *PANEL)
     labelled = _most_significant(effects, fdr, n_labels)
     for ax, columns in zip(axes, _PANELS.values(), strict=True):
         _label(ax, effects[list(columns)], labelled, top)
-    if show:
-        plt.show()
-    return axes
+    return finish(axes, show=show)
 
 
 def _is_missing(effects: pd.DataFrame, panel: str) -> NDArray:
@@ -179,10 +176,10 @@ def _draw(ax: Axes, table: pd.DataFrame, groups: NDArray, top: float) -> None:
     """Draw one panel; the columns of `table` are effect and q-value."""
     effect, height = table.iloc[:, 0].to_numpy(float), _height(table.iloc[:, 1])
     is_drawn = np.isfinite(effect) & np.isfinite(height)
-    for name, colour in _GROUPS.items():
+    for name, (colour, own) in _GROUPS.items():
         is_own = is_drawn & (groups == name)
         for marker, size, rows in (
-            ("o", 9, is_own & (height <= top)),
+            (own, 9, is_own & (height <= top)),
             ("^", 16, is_own & (height > top)),
         ):
             y = np.minimum(height[rows], top)
@@ -193,5 +190,6 @@ def _draw(ax: Axes, table: pd.DataFrame, groups: NDArray, top: float) -> None:
 def _draw_legend(ax: Axes, groups: NDArray) -> None:
     for name in reversed(_GROUPS):
         label = f"{name} ({(groups == name).sum():,})"
-        ax.scatter([], [], 20, _GROUPS[name], label=label, linewidths=0)
+        colour, marker = _GROUPS[name]
+        ax.scatter([], [], 20, colour, marker=marker, label=label, linewidths=0)
     ax.legend(title="called by", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scovert.pl._input import SIZE, finish
+from scovert.pl._marks import BLUE, GREEN, ORANGE, PURPLE
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -30,10 +33,15 @@ _TITLES = {  # in the order of the panels
     "weights": ("Weights", "weight"),
 }
 _MODES = ("train", "validation")
-_COLOURS = {"train": "C0", "validation": "C1", "KL weight": "C2", "alignment strength": "C3"}
-_COVERED = (5, 95)  # percentiles of the values of a panel
-_MARGIN = 0.1  # of what they span, on both sides
-_MAX_COLUMNS = 3
+_COLOURS = {
+    "train": BLUE,
+    "validation": ORANGE,
+    "KL weight": GREEN,
+    "alignment strength": PURPLE,
+}
+_COVERED = (5, 95)  # percentiles of the values of a panel, without the steep first epochs
+_MARGIN = 0.1  # of what they span, on both sides, so that lines keep off the frame
+_MAX_COLUMNS = 3  # as wide as a slide
 
 Lines = dict[str, pd.Series]
 
@@ -84,7 +92,7 @@ def history(model: object, *, show: bool = False) -> np.ndarray:
         )
     n_columns = min(_MAX_COLUMNS, len(panels))
     n_rows = -(-len(panels) // n_columns)
-    size = (3.8 * n_columns, 2.8 * n_rows)
+    size = (n_columns * SIZE[0], n_rows * SIZE[1])
     figure, axes = plt.subplots(
         n_rows, n_columns, figsize=size, squeeze=False, layout="constrained"
     )
@@ -93,9 +101,7 @@ def history(model: object, *, show: bool = False) -> np.ndarray:
     used = axes.ravel()[: len(panels)]
     for ax, (term, lines) in zip(used, panels.items(), strict=True):
         _draw(ax, term, lines)
-    if show:
-        plt.show()
-    return used
+    return finish(used, show=show)
 
 
 def _panels(table: Mapping[str, pd.DataFrame]) -> dict[str, Lines]:

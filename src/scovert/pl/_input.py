@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,18 +15,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
+    "PANEL",
     "PER_ENTRY",
     "SIZE",
+    "as_matrices",
     "as_numbers",
     "as_vectors",
     "axes_or_new",
     "check_effects",
     "describe_left_out",
+    "finish",
     "fit_figure",
+    "room_for",
 ]
 
-SIZE = (4.2, 3.6)  # inches, of a figure with one panel: two stand beside each other on a page
+SIZE = (4.0, 3.3)  # inches, of a panel with its labels: two stand beside each other on a page
+PANEL = (3.2, 2.7)  # inches, of such a panel alone
+_NARROWEST, _WIDEST = 2.4, 11.0  # inches, of a panel: what holds a title, and what a slide holds
 PER_ENTRY = 0.25  # inches between the names of an axis: 18 points, for text of 10
+Drawn = TypeVar("Drawn")  # axes, or an array of them
 _AROUND = 8.0  # inches that names and legends are given to find out how much they take
 
 
@@ -35,6 +42,20 @@ def axes_or_new(ax: Axes | None, size: tuple[float, float] = SIZE) -> Axes:
     import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
+
+
+def room_for(n_entries: int) -> float:
+    """Return how wide a panel is, in inches, whose x-axis has so many names."""
+    return float(np.clip(PER_ENTRY * n_entries, _NARROWEST, _WIDEST))
+
+
+def finish(axes: Drawn, *, show: bool) -> Drawn:
+    """Show the figure if so asked, and return the axes."""
+    import matplotlib.pyplot as plt
+
+    if show:
+        plt.show()
+    return axes
 
 
 def fit_figure(axes: Axes | NDArray, width: float, height: float) -> None:
@@ -70,8 +91,7 @@ def as_vectors(**arrays: ArrayLike) -> list[NDArray]:
 
     Series and DataFrames are matched by the names of their rows.
     """
-    ordered = zip(arrays, by_name(columns=False, **arrays), strict=True)
-    vectors = {name: as_numbers(name, values) for name, values in ordered}
+    vectors = _as_finite(arrays, columns=False)
     for name, values in vectors.items():
         if values.ndim == 2 and values.shape[1] == 1:
             vectors[name] = values = values[:, 0]
@@ -80,17 +100,37 @@ def as_vectors(**arrays: ArrayLike) -> list[NDArray]:
                 f"`{name}` has shape {values.shape}, and one value per cell is drawn. Pass one "
                 "column, for example `values[:, 0]`."
             )
-        if not np.isfinite(values).all():
-            raise ValueError(
-                f"`{name}` is not finite in {(~np.isfinite(values)).sum()} cells. Finite numbers "
-                "are accepted: leave these cells out."
-            )
     lengths = {name: len(values) for name, values in vectors.items()}
     if len(set(lengths.values())) > 1 or min(lengths.values()) < 2:
         raise ValueError(
             f"The lengths are {lengths}. Pass the same cells, two or more, in the same order."
         )
     return list(vectors.values())
+
+
+def as_matrices(**arrays: ArrayLike) -> list[NDArray]:
+    """Return finite matrices of one shape; DataFrames are matched by their names."""
+    matrices = _as_finite(arrays, columns=True)
+    shapes = {name: values.shape for name, values in matrices.items()}
+    if len(set(shapes.values())) > 1 or {len(shape) for shape in shapes.values()} != {2}:
+        raise ValueError(
+            f"The shapes are {shapes}. Pass matrices of the same cells and genes, in the same "
+            "order."
+        )
+    return list(matrices.values())
+
+
+def _as_finite(arrays: dict[str, ArrayLike], *, columns: bool) -> dict[str, NDArray]:
+    ordered = zip(arrays, by_name(columns=columns, **arrays), strict=True)
+    numbers = {name: as_numbers(name, values) for name, values in ordered}
+    for name, values in numbers.items():
+        n_bad = (~np.isfinite(values)).sum()
+        if n_bad:
+            raise ValueError(
+                f"`{name}` has {n_bad} values that are not finite. Finite numbers are accepted: "
+                "leave these cells out."
+            )
+    return numbers
 
 
 def check_effects(effects: pd.DataFrame, columns: Sequence[str]) -> None:

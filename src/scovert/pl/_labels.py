@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_labels"]
 
-_DISTANCES = (4, 10, 18, 28, 40)  # of a label from its point
+_DISTANCES = (4, 10, 18, 28, 40)  # 1/72 inch, of a label from its point: up to half an inch
 _ANGLES = np.deg2rad((0, 180, 30, 150, -30, 210, 60, 120, -60, 240, 90, -90))  # the best first
-_COVERED = 10  # so many units further away a label goes rather than to cover a point
-_GAP = 1  # between labels, and from the frame
+_COVERED = 10  # 1/72 inch that a label goes further away rather than to cover a point: one line
+_GAP = 1  # 1/72 inch, between labels and from the frame
 
 
 def draw_labels(ax: Axes, names: Sequence[str], xy: NDArray, points: NDArray) -> None:

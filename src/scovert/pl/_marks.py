@@ -12,35 +12,42 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
+    "BLUE",
+    "GREEN",
     "MARKERS",
     "OKABE_ITO",
+    "ORANGE",
+    "PURPLE",
+    "RED",
     "describe_correlation",
     "draw_caption",
     "draw_points",
     "draw_regression",
 ]
 
-BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, BLACK = OKABE_ITO = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
+OKABE_ITO = (  # told apart by the colour-blind: Okabe and Ito 2008, jfly.uni-koeln.de/color
+    "#0072B2",  # blue
+    "#E69F00",  # orange
+    "#009E73",  # green
+    "#CC79A7",  # purple
+    "#D55E00",  # red
     "#56B4E9",
-    "#D55E00",
     "#F0E442",
     "#000000",
-)  # told apart by the colour-blind: Okabe and Ito 2008, jfly.uni-koeln.de/color
+)
+BLUE, ORANGE, GREEN, PURPLE, RED = OKABE_ITO[:5]
 MARKERS = "osD^vP"  # so that kinds are told apart without colours
 
-_LINE = 46  # characters of a line of a caption
-_FEW = 300  # points that are drawn large and nearly opaque
+_LINE = 46  # characters of a line of a caption: what small text fits into a panel
+_FEW = 300  # points that are drawn large and nearly opaque, as they hardly overlap
+_LARGE, _SMALL = (22, 0.7), (3, 0.15)  # area in 1/72 inch squared, and opacity, of few and of many
 
 
 def draw_points(ax: Axes, x: NDArray, y: NDArray) -> None:
     """Draw points, the more the smaller and the more transparent."""
     crowd = np.sqrt(_FEW / max(len(x), _FEW))  # 1 for few, towards 0 for many
-    size, alpha = max(3, 22 * crowd), max(0.15, 0.7 * crowd)
-    ax.scatter(x, y, s=size, alpha=alpha, color="C0", linewidths=0, rasterized=True)
+    size, alpha = np.maximum(_SMALL, np.multiply(crowd, _LARGE))
+    ax.scatter(x, y, s=size, alpha=alpha, color=BLUE, linewidths=0, rasterized=True)
 
 
 def draw_regression(ax: Axes, x: NDArray, y: NDArray) -> None:

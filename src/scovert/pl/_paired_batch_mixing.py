@@ -12,7 +12,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scovert.core._checks import check_categorical, check_number
-from scovert.pl._input import PER_ENTRY, SIZE, axes_or_new, fit_figure
+from scovert.pl._input import PANEL, PER_ENTRY, axes_or_new, finish, fit_figure
 from scovert.pl._marks import MARKERS, OKABE_ITO
 
 if TYPE_CHECKING:
@@ -80,8 +80,6 @@ def batch_mixing(
     >>> ax.get_xlabel()
     'batch mixing (1: shuffled within the type)'
     """
-    import matplotlib.pyplot as plt
-
     from scovert.metrics import batch_mixing_by_type
 
     slots = [use_rep] if isinstance(use_rep, str) else list(use_rep)
@@ -96,10 +94,8 @@ def batch_mixing(
     given, ax = ax, axes_or_new(ax)
     _draw(ax, scores, sizes.loc[scores.index])
     if given is None:
-        fit_figure(ax, SIZE[0], PER_ENTRY * len(scores))
-    if show:
-        plt.show()
-    return ax
+        fit_figure(ax, PANEL[0], PER_ENTRY * len(scores))
+    return finish(ax, show=show)
 
 
 def _row_label(sizes: pd.Series) -> str:

@@ -18,7 +18,7 @@ from scovert.simulate._confounder_effects import random_directions
 
 __all__ = ["Platform", "bulk"]
 
-_RESPONDING = 0.1  # share of the genes that respond to the condition, of each type that does
+_RESPONDING = 0.1  # share of the genes that respond, of each type that does: a clear minority
 _CONDITIONS = ("ctrl", "stim")
 
 

@@ -21,9 +21,10 @@ from scovert.simulate._confounder_treated import (
 
 __all__ = ["confounder"]
 
-_N_COVARIATES = 4
-_COVARIATE_SD = 0.8  # of what the covariates add to the logit of the treatment
-_SPARSE_FRACTION = 5  # one gene in so many has an effect
+_N_COVARIATES = 4  # few beside the cells, so that they are estimated well
+_COVARIATE_SD = 0.8  # of their part of the log odds of the treatment: the arms overlap
+_SPARSE_FRACTION = 5  # one gene in so many has an effect: a clear minority
+_LEAST_DISPERSION = 0.5  # no gene is close to Poisson, where all methods do well
 
 
 def confounder(
@@ -136,7 +137,7 @@ def confounder(
     effects = rng.normal(size=(_N_COVARIATES + 1, n_genes))  # the last row: of the treatment
     loadings = rng.normal(size=(n_confounders, n_genes)) * loading_scale
     _apply_setting(effects, setting, rng)
-    dispersion = np.abs(rng.normal(size=n_genes)) + 0.5
+    dispersion = np.abs(rng.normal(size=n_genes)) + _LEAST_DISPERSION
     log_mean = np.c_[x, treatment] @ effects + z @ loadings  # (n_cells, n_genes)
     counts = draw_counts(rng, np.exp(log_mean), dispersion)
 

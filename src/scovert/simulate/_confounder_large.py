@@ -23,13 +23,15 @@ from scovert.simulate._confounder_treated import (
 
 __all__ = ["confounder_large"]
 
-_MIN_GENES = 5
-_N_COVARIATES = 3
-_TREATMENT_INTERCEPT = -0.3
-_TREATMENT_SD = 0.4  # of the weights of the covariates in the logit of the treatment
-_EFFECT_SD = 0.3  # of the effects of the covariates on the log mean
-_LOG_SIZE_SD = 0.4  # of the log size factors
-_MIN_COUNTS = 20  # of a gene that is kept
+_MIN_GENES = 5  # so that some are left when those with too few counts are gone
+_N_COVARIATES = 3  # two of 0 and 1, and a number
+_TREATMENT_INTERCEPT = -0.3  # log odds: arms of unequal size, 43 % treated
+_TREATMENT_SD = 0.4  # log odds, of the weights of the covariates: weaker than a confounder
+_EFFECT_SD = 0.3  # nats, of the effects of the covariates: weaker than the loadings
+_LOG_SIZE_SD = 0.4  # nats, of the size factors: 95 % between 0.45 and 2.2
+_ABUNDANCE = (0.1, 2.0)  # counts of a gene in a cell: sparse, as those of droplets are
+_DISPERSION, _LEAST_DISPERSION = (2.0, 0.25), 0.05  # shape and scale of a gamma law; mean 0.55
+_MIN_COUNTS = 20  # of a gene that is kept: fewer say nothing of an effect
 
 
 def confounder_large(
@@ -122,12 +124,12 @@ def confounder_large(
     treatment = rng.binomial(1, expit(logit)).astype(float)
 
     # Counts
-    intercept = np.log(rng.uniform(0.1, 2.0, n_genes))
+    intercept = np.log(rng.uniform(*_ABUNDANCE, n_genes))
     covariate_effects = rng.normal(size=(_N_COVARIATES, n_genes)) * _EFFECT_SD
     loadings = rng.normal(size=(n_confounders, n_genes)) * loading_scale
     added = random_directions(n_genes, effect_fraction if effects == "added" else 0, rng)
     log_size = rng.normal(size=n_cells) * _LOG_SIZE_SD
-    dispersion = rng.gamma(2.0, 0.25, n_genes) + 0.05
+    dispersion = rng.gamma(*_DISPERSION, n_genes) + _LEAST_DISPERSION
     intercept -= 0.5 * ((loadings**2).sum(0) + _N_COVARIATES * _EFFECT_SD**2)
     log_mean = intercept + x @ covariate_effects + treatment[:, None] * (added * LOG_2)
     log_mean += z @ loadings + log_size[:, None]  # (n_cells, n_genes)

@@ -12,9 +12,9 @@ from scipy import sparse
 __all__ = ["paired"]
 
 _TYPE_SD = 1.5  # of the centres of the types, in each latent dimension
-_CELL_SD = 0.5  # of the cells around the centre of their type
-_OFFSET_SD = 1.0  # of the log abundance of the genes
-_LIBRARY_SD = 0.3  # of the log library size of the cells
+_CELL_SD = 0.5  # of the cells around the centre of their type: a third, so that types are apart
+_OFFSET_SD = 1.0  # nats, of the abundance of the genes: 95 % within a factor of 7 of the median
+_LIBRARY_SD = 0.3  # nats, of the library size of the cells: 95 % within a factor of 1.8
 
 
 def paired(
