@@ -12,7 +12,7 @@ from scvi.data.fields import BaseAnnDataField
 
 from scovert.core._checks import FEW_CELLS, caller_level, check_categorical
 
-__all__ = ["BatchNames", "batch_codes", "batch_names", "warn_about_few"]
+__all__ = ["BatchNames", "batch_codes", "batch_names", "check_batches", "warn_about_few"]
 
 BATCHES = "niche_batches"
 """Key of the registry."""
@@ -77,6 +77,13 @@ def batch_codes(adata: AnnData, key: str | None, known: list[str]) -> tuple[NDAr
     values = adata.obs[key].astype(str)
     names = [*known, *sorted(set(values) - set(known))]
     return pd.Index(names).get_indexer(values).astype(np.int64), names
+
+
+def check_batches(adata: AnnData, key: str | None) -> None:
+    """Refuse a column without all values, and warn about batches with few cells."""
+    if key is not None:
+        codes, names = batch_codes(adata, key, [])
+        warn_about_few(np.bincount(codes), names, by_training=False)
 
 
 def warn_about_few(n_cells: NDArray, names: list[str], *, by_training: bool) -> None:

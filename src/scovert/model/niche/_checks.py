@@ -10,16 +10,27 @@ import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scovert.core._checks import FEW_CELLS, caller_level, check_categorical, some_of
-from scovert.core._counts import row_blocks
+from scovert.core._checks import (
+    FEW_CELLS,
+    caller_level,
+    check_categorical,
+    check_genes,
+    check_layer,
+    some_of,
+    warn_about_cells,
+    warn_about_file,
+)
+from scovert.core._count_checks import check_counts
+from scovert.core._counts import get_counts, row_blocks
+from scovert.core._value_checks import check_values
 
 __all__ = [
+    "check_measured",
     "check_positions",
     "check_samples",
     "check_states",
     "positions_of",
     "samples_of",
-    "warn_about_channels",
     "warn_about_positions",
     "warn_about_samples",
 ]
@@ -141,24 +152,45 @@ def _what_separates(adata: AnnData, positions: NDArray) -> str:
     return f"`sample_key` may be {some_of(found)}. " if found else ""
 
 
-def warn_about_channels(
-    adata: AnnData, values: object, where: str, likelihood: str, *, is_new: bool
-) -> None:
-    """Refuse one-hot labels, and warn about constant channels and whole intensities.
+def check_measured(adata: AnnData, layer: str | None, likelihood: str, *, is_new: bool) -> None:
+    """Refuse values that are not what the likelihood is of, and warn about odd ones.
 
     Parameters
     ----------
     adata
         What is set up.
-    values
-        The matrix, shape ``(n_cells, n_genes)``.
-    where
-        Its name, for messages.
+    layer
+        Layer with the values.
     likelihood
         ``"nb"`` or ``"gaussian"``.
     is_new
         Whether it is set up for the first time, and not for a saved model.
     """
+    where, values = check_layer(adata, layer), get_counts(adata, layer)
+    check_genes(adata)
+    totals = None
+    if likelihood == "nb":
+        totals = _totals(values, where, adata)
+    else:
+        check_values({"likelihood": likelihood}, values, where, adata)
+    _warn_about_channels(adata, values, where, likelihood, is_new=is_new)
+    if totals is not None:
+        warn_about_cells(adata, totals)
+    warn_about_file(adata, layer)
+
+
+def _totals(values: object, where: str, adata: AnnData) -> NDArray:
+    """Return the total counts of the cells; refuse intensities with the way out."""
+    try:
+        return check_counts(values, where, adata)
+    except ValueError as error:
+        raise ValueError(f"{error} For intensities pass `likelihood='gaussian'`.") from error
+
+
+def _warn_about_channels(
+    adata: AnnData, values: object, where: str, likelihood: str, *, is_new: bool
+) -> None:
+    """Refuse one-hot labels, and warn about constant channels and whole intensities."""
     low, high = np.full(adata.n_vars, np.inf), np.full(adata.n_vars, -np.inf)
     for _, block in row_blocks(values):
         low, high = np.minimum(low, _edge(block, "min")), np.maximum(high, _edge(block, "max"))

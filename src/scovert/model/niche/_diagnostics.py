@@ -11,7 +11,6 @@ __all__ = [
     "certainty_row",
     "crowding_row",
     "diversity_row",
-    "divergence_row",
     "gain_row",
     "latent_rows",
     "state_row",
@@ -35,22 +34,27 @@ NOTHING = (
 )
 
 
-def latent_rows(means: NDArray) -> list[HealthRow]:
-    """Count latent dimensions whose means vary (sd above 0.1), and give their mean sd."""
+def latent_rows(means: NDArray, log_variance: NDArray) -> list[HealthRow]:
+    """Return whether anything is told: dimensions that vary, their sd, and the divergence.
+
+    Parameters
+    ----------
+    means, log_variance
+        Of the posteriors, shape ``(n_cells, n_latent)``.
+    """
     sd = means.std(axis=0)
     active = int((sd > ACTIVE_SD).sum())
-    advice = f"No latent dimension varies between cells: {NOTHING}" if active == 0 else ""
+    kl = float(0.5 * (means**2 + np.exp(log_variance) - 1 - log_variance).sum(1).mean())
+    nothing = f"No latent dimension varies between cells: {NOTHING}" if active == 0 else ""
     return [
-        row("active latent dimensions", active, advice),
+        row("active latent dimensions", active, nothing),
         row("sd of the latent means", float(sd.mean()), ""),
+        row(
+            "divergence from the prior",
+            kl,
+            f"The posteriors are the prior: {NOTHING}" if kl < FAINT else "",
+        ),
     ]
-
-
-def divergence_row(means: NDArray, log_variance: NDArray) -> HealthRow:
-    """Return the divergence of the posteriors from the prior, in nats, the mean over cells."""
-    kl = 0.5 * (means**2 + np.exp(log_variance) - 1 - log_variance).sum(1).mean()
-    advice = "" if kl >= FAINT else f"The posteriors are the prior: {NOTHING}"
-    return row("divergence from the prior", float(kl), advice)
 
 
 def diversity_row(decoded: NDArray, true: NDArray) -> HealthRow:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import softmax
 from scvi import REGISTRY_KEYS
@@ -15,10 +16,13 @@ from torch import Tensor
 from scovert.model.niche._module import NicheModule
 from scovert.model.niche._neighborhood import Asked, mean_of_neighbors
 
-__all__ = ["decoded_and_true", "draw_cells", "map_centers", "state_expression"]
+__all__ = ["decoded_and_true", "draw_cells", "labels_of_states", "map_centers", "state_expression"]
 
 HELLINGER = 20.0
 """Scale of the square roots of shares of genes, which are of the size of standardised features."""
+
+RARE = 1e-6
+"""Share of all cells that every state has besides its own: one without cells has their labels."""
 
 
 def map_centers(module: NicheModule) -> NDArray:
@@ -50,6 +54,25 @@ def state_expression(module: NicheModule, batches: Sequence[int]) -> NDArray:
         sd = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
         found.append((centers + shift[b]) * sd + mean)
     return np.mean(found, axis=0).astype(np.float32)
+
+
+def labels_of_states(own: NDArray, labels: pd.Series, names: list[str]) -> pd.DataFrame:
+    """Return shares of the labels of the cells of each state, states x labels.
+
+    Parameters
+    ----------
+    own
+        Probability of each state of cells, shape ``(n_cells, n_states)``.
+    labels
+        Label of each cell.
+    names
+        Names of the states.
+    """
+    of_cell = pd.Categorical(labels.astype(str))
+    of_label = own.astype(float).T @ np.eye(len(of_cell.categories))[of_cell.codes]
+    of_label += RARE * of_label.sum(0)
+    shares = of_label / of_label.sum(1, keepdims=True)
+    return pd.DataFrame(shares, names, of_cell.categories)
 
 
 def decoded_and_true(model: BaseModelClass, asked: Asked, pi: NDArray) -> tuple[NDArray, NDArray]:

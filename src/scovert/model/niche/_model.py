@@ -22,32 +22,26 @@ from scovert.core._checks import (
     check_column,
     check_distributed,
     check_gene_list,
-    check_genes,
     check_layer,
     check_mapping,
     check_number,
-    warn_about_cells,
-    warn_about_file,
 )
 from scovert.core._compat import TRAINER_OPTIONS
-from scovert.core._count_checks import check_counts
-from scovert.core._counts import get_counts
-from scovert.core._diagnostics import check_table, dispersion_row, finite_row
+from scovert.core._diagnostics import HealthRow, check_table, dispersion_row, finite_row
 from scovert.core._minibatch import check_trained, genes_of
 from scovert.core._registering import check_set_up, check_unchanged, facts_of, register
 from scovert.core._save_load import SaveLoadMixin
-from scovert.core._value_checks import check_values
 from scovert.core.dataloaders._cells import Cells
 from scovert.core.training._checkpoint import Resumable
 from scovert.core.training._run import run
-from scovert.model.niche._batches import BatchNames, batch_codes, batch_names, warn_about_few
+from scovert.model.niche._batches import BatchNames, batch_codes, batch_names, check_batches
 from scovert.model.niche._checks import (
+    check_measured,
     check_positions,
     check_samples,
     check_states,
     positions_of,
     samples_of,
-    warn_about_channels,
     warn_about_positions,
     warn_about_samples,
 )
@@ -56,7 +50,6 @@ from scovert.model.niche._data import NicheData, split_patches
 from scovert.model.niche._diagnostics import (
     certainty_row,
     crowding_row,
-    divergence_row,
     diversity_row,
     gain_row,
     latent_rows,
@@ -66,6 +59,7 @@ from scovert.model.niche._energy import energy_map
 from scovert.model.niche._expression import (
     decoded_and_true,
     draw_cells,
+    labels_of_states,
     map_centers,
     state_expression,
 )
@@ -77,6 +71,7 @@ from scovert.model.niche._neighborhood import (
     ask_about,
     decode,
     encode,
+    labels_around,
     own_states,
 )
 from scovert.model.niche._samples import compare_conditions, shares_by_group
@@ -245,28 +240,15 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
             gene names are duplicated.
         """
         check_choice("likelihood", likelihood, ("nb", "gaussian"))
-        where = check_layer(adata, layer)
-        check_genes(adata)
+        check_layer(adata, layer)
         check_positions(adata, spatial_key)
         check_samples(adata, sample_key)
         if labels_key is not None:
             check_categorical(adata, labels_key, "labels_key")
-        values = get_counts(adata, layer)
-        is_new = _registry is None
-        totals = None
-        if likelihood == "nb":
-            totals = _totals(values, where, adata)
-        else:
-            check_values({"likelihood": likelihood}, values, where, adata)
-        warn_about_channels(adata, values, where, likelihood, is_new=is_new)
-        if totals is not None:
-            warn_about_cells(adata, totals)
-        if is_new:
+        check_measured(adata, layer, likelihood, is_new=_registry is None)
+        if _registry is None:
             warn_about_positions(adata, spatial_key, sample_key)
-            if batch_key is not None:
-                codes, names = batch_codes(adata, batch_key, [])
-                warn_about_few(np.bincount(codes), names, by_training=False)
-        warn_about_file(adata, layer)
+            check_batches(adata, batch_key)
         register(
             cls,
             adata,
@@ -484,12 +466,7 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         asked = ask_about(self, adata, indices)
         key = self._labels_key(labels_key)
         check_categorical(asked.adata, key, "labels_key")
-        labels = pd.Categorical(asked.adata.obs[key].astype(str))
-        near = asked.graph[asked.rows]
-        one_hot = np.eye(len(labels.categories))[labels.codes]
-        total = np.where((near >= 0)[..., None], one_hot[near], 0).sum(1)
-        shares = total / np.maximum((near >= 0).sum(1, keepdims=True), 1)
-        return pd.DataFrame(shares, asked.adata.obs_names[asked.rows], labels.categories)
+        return labels_around(asked, asked.adata.obs[key])
 
     def get_state_labels(self, labels_key: str | None = None) -> pd.DataFrame:
         """Return which labels the cells of each state have, of the cells of the model.
@@ -508,13 +485,8 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         key = self._labels_key(labels_key)
         check_categorical(self.adata, key, "labels_key")
         asked = ask_about(self)
-        own = own_states(self, asked, self._pi(asked)).astype(float)
-        labels = pd.Categorical(self.adata.obs[key].astype(str))
-        of_label = own.T @ np.eye(len(labels.categories))[labels.codes]  # (n_states, n_labels)
-        # A state without cells has the labels of all
-        of_label += 1e-6 * of_label.sum(0)
-        shares = of_label / of_label.sum(1, keepdims=True)
-        return pd.DataFrame(shares, self._state_names, labels.categories)
+        own = own_states(self, asked, self._pi(asked))
+        return labels_of_states(own, self.adata.obs[key], self._state_names)
 
     def get_neighborhood_expression(
         self,
@@ -817,21 +789,26 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         """
         asked = ask_about(self)
         means, log_variance = encode(self, asked)
-        rows = [finite_row(self.history), *latent_rows(means)]
-        rows += [divergence_row(means, log_variance), crowding_row(asked.graph)]
+        rows = [finite_row(self.history), *latent_rows(means, log_variance)]
+        rows.append(crowding_row(asked.graph))
         if self.module.matching is None:
-            pi = decode(self, means)
-            some = np.arange(0, len(pi), -(-len(pi) // N_LOOKED_AT))
-            looked = asked._replace(rows=some)
-            rows.append(diversity_row(*decoded_and_true(self, looked, pi[some])))
-            rows.append(state_row(pi))
-            rows.append(certainty_row(own_states(self, looked, pi[some])))
-            if self.likelihood == "nb":
-                theta = self.module.log_spread.detach().exp().cpu().numpy()
-                rows.append(dispersion_row(theta))
+            rows += self._rows_of_states(asked, decode(self, means))
         if self.held_out_gain_ is not None:
             rows.append(gain_row(self.held_out_gain_))
         return check_table(rows)
+
+    def _rows_of_states(self, asked: Asked, pi: NDArray) -> list[HealthRow]:
+        """Return rows of ``check`` about the states, some of them by a part of the cells."""
+        some = np.arange(0, len(pi), -(-len(pi) // N_LOOKED_AT))
+        looked = asked._replace(rows=some)
+        rows = [
+            diversity_row(*decoded_and_true(self, looked, pi[some])),
+            state_row(pi),
+            certainty_row(own_states(self, looked, pi[some])),
+        ]
+        if self.likelihood == "nb":
+            rows.append(dispersion_row(self.module.log_spread.detach().exp().cpu().numpy()))
+        return rows
 
     def _labels_key(self, labels_key: str | None) -> str:
         """Return the column of the labels, or refuse that there is none."""
@@ -854,11 +831,3 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
                 f"`{what}` needs shared states, and this model has `decoder='matching'`. Fit one "
                 "with `decoder='mixture'`."
             )
-
-
-def _totals(values: object, where: str, adata: AnnData) -> NDArray:
-    """Return the total counts of the cells; refuse intensities with the way out."""
-    try:
-        return check_counts(values, where, adata)
-    except ValueError as error:
-        raise ValueError(f"{error} For intensities pass `likelihood='gaussian'`.") from error

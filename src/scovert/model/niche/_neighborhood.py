@@ -7,6 +7,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
@@ -28,7 +29,16 @@ from scovert.model.niche._features import moments_of
 from scovert.model.niche._graph import nearest_neighbors
 from scovert.model.niche._module import BATCH, NicheModule, pool
 
-__all__ = ["Asked", "ask_about", "by_state", "decode", "encode", "mean_of_neighbors", "own_states"]
+__all__ = [
+    "Asked",
+    "ask_about",
+    "by_state",
+    "decode",
+    "encode",
+    "labels_around",
+    "mean_of_neighbors",
+    "own_states",
+]
 
 DECODED_AT_ONCE = 16_384
 """Cells whose surroundings are put together at once."""
@@ -169,6 +179,16 @@ def mean_of_neighbors(model: BaseModelClass, asked: Asked, compute: Callable | N
         weight = (is_neighbor / is_neighbor.sum(1, keepdim=True)).numpy()
         means.append(np.einsum("ik,ikg->ig", weight, values[near.numpy()]))
     return np.concatenate(means)
+
+
+def labels_around(asked: Asked, labels: pd.Series) -> pd.DataFrame:
+    """Return shares of labels among the true neighbours, zeros where there are none."""
+    of_cell = pd.Categorical(labels.astype(str))
+    near = asked.graph[asked.rows]
+    one_hot = np.eye(len(of_cell.categories))[of_cell.codes]
+    total = np.where((near >= 0)[..., None], one_hot[near], 0).sum(1)
+    shares = total / np.maximum((near >= 0).sum(1, keepdims=True), 1)
+    return pd.DataFrame(shares, asked.adata.obs_names[asked.rows], of_cell.categories)
 
 
 @torch.inference_mode()
