@@ -7,7 +7,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import scanpy as sc
+import scipy.sparse as sp
 from anndata import AnnData
+from numpy.typing import NDArray
 
 from benchmarks.confounder.cases import KANG, N_CELLS, N_DONOR_GENES, Case, Columns, drawn, load
 from benchmarks.confounder.cases import MIN_DETECTED as DETECTED
@@ -62,9 +64,24 @@ def _stimulated(adata: AnnData, n_genes: int) -> Case:
     sc.experimental.pp.highly_variable_genes(part, n_top_genes=n_genes)
     part = part[:, part.var["highly_variable"].to_numpy()].copy()
     part.var = part.var[[]]
+    part.obs["size_factor"] *= _composition(part)
     part.obs["size_factor"] /= part.obs["size_factor"].mean()
     part.obs["treatment"] = (part.obs["stim"] == "stim").to_numpy()
     return Case(part, cluster_key="donor")
+
+
+def _composition(adata: AnnData) -> NDArray:
+    """Return by how much the median gene of a cell's sample exceeds what totals make it.
+
+    Interferon beta makes monocytes express a few genes so strongly that all others lose half a
+    doubling of their share of the total: pydeseq2 scales by the median of ratios, and so do we.
+    """
+    codes = adata.obs.groupby(["donor", "stim"], observed=True).ngroup().to_numpy()
+    member = sp.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))))
+    counts = (member @ adata.X).toarray()
+    totals = member @ adata.obs["size_factor"].to_numpy()
+    share = np.log(counts[:, (counts > 0).all(0)] / totals[:, None])
+    return np.exp(np.median(share - share.mean(0), axis=1))[codes]
 
 
 def without_effect(seed: int, name: str, kind: Literal["halved", "swapped"]) -> Case:

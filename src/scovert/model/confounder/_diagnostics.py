@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from scovert.core._diagnostics import HealthRow, check_table, dispersion_row, finite_row, row
@@ -20,6 +21,10 @@ __all__ = [
 
 OBJECTIVES = ("deviance", "train_loss", "generator_loss")
 """Columns of a history, one for each solver, that become smaller."""
+
+MAX_MEDIAN = 0.2
+"""Median effect, log2, up to which totals do as size factors: of eight types of PBMC with
+interferon beta 0.0 to 0.1, and 0.5 in monocytes, whose strongest genes are induced."""
 
 AGAINST = {
     "tau": "Small effects are everywhere: that few genes respond does not hold.",
@@ -111,7 +116,21 @@ def identification_rows(comparison: str, choice: str, estimate: Estimate) -> lis
     for name, value in estimate.facts.items():
         advice = AGAINST[name] if estimate.exceeds(name) else ""
         rows.append(row(f"{comparison}: {name}", value, advice))
+    rows += [median_row(comparison, estimate)] if len(estimate.effect) else []
     for name, found in estimate.alternatives.items():
         said = f"by {name!r}, rank correlation {found['rank_correlation']:.3f} with the choice"
         rows.append(row(f"{comparison}: genes called {said}", found["genes_called"], ""))
     return rows
+
+
+def median_row(comparison: str, estimate: Estimate) -> HealthRow:
+    """Return the median effect, log2: that of most genes is 0, if cells are scaled rightly."""
+    median = float(np.median(estimate.effect) / np.log(2))
+    advice = ""
+    if abs(median) > MAX_MEDIAN:
+        advice = (
+            f"Half of the genes change by {median:+.2f} or more in that direction: a few strong "
+            "genes may have changed the total counts. Pass `size_factor_key` with size factors by "
+            "the median of ratios, if most genes should not respond."
+        )
+    return row(f"{comparison}: median log2_fc", median, advice)

@@ -200,7 +200,7 @@ class Inference:
         effect, se = self.fitted.unadjusted[arm], self.fitted.unadjusted_se[arm]
         if self.fit.donors is None:
             return effect, 2 * norm.sf(np.abs(effect) / se)
-        return effect, self.fit.unadjusted(arm + 1).p_value
+        return effect, self.fit.unadjusted[arm + 1].p_value
 
     def propensity_scores(self, cells: TreatmentData, estimates: list[Estimate]) -> NDArray:
         """Return the propensity scores by covariates and confounders."""

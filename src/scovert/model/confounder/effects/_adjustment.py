@@ -142,7 +142,7 @@ def choose_against_unadjusted(fit: ConfounderFit, arm: int, adjusted: Estimate) 
     The estimate with what the choice rests on in its facts. Errors of the unadjusted one are
     widened by what chance does not explain, so that they cover the case that it is a bias.
     """
-    unadjusted = fit.unadjusted(arm)
+    unadjusted = fit.unadjusted[arm]
     movement = Movement.of(fit, arm, adjusted, unadjusted)
     distance = _class_distance(fit, arm)
     facts = {

@@ -179,12 +179,14 @@ class ConfounderFit:
         start = (self.regression.coefficients[: self.n_design], self.regression.dispersion)
         return fit_regression(self.blocks, self.design, start=start)
 
-    def unadjusted(self, arm: int) -> Estimate:
-        """Return the effects of an arm without confounders."""
+    @cached_property
+    def unadjusted(self) -> dict[int, Estimate]:
+        """Effects without confounders, by arm from 1."""
         none = replace(self, scores=self.scores[:, :0], regression=self.unadjusted_regression)
-        shift = Shift(np.zeros(0), np.zeros((0, 0)))
-        estimate = none.adjusted(arm, none.scores, none.regression, shift)
-        return estimate.replace(choice="none", shift=np.zeros(self.scores.shape[1]))
+        shift, zero = Shift(np.zeros(0), np.zeros((0, 0))), np.zeros(self.scores.shape[1])
+        arms = range(1, self.arms.n_levels)
+        found = {arm: none.adjusted(arm, none.scores, none.regression, shift) for arm in arms}
+        return {arm: e.replace(choice="none", shift=zero) for arm, e in found.items()}
 
     def column(self, arm: int) -> int:
         """Return the column of an arm, counted from 1, in the designs."""

@@ -117,7 +117,7 @@ def by_rule(fit: ConfounderFit, arm: int) -> Estimate:
         return by_randomisation(fit, arm)
     look = _Look(fit, arm)
     chosen = choose_against_unadjusted(fit, arm, look.adjusted())
-    found = {"none": fit.unadjusted(arm), **look.estimates, chosen.choice: chosen}
+    found = {"none": fit.unadjusted[arm], **look.estimates, chosen.choice: chosen}
     return chosen.replace(alternatives=summaries(found, chosen, fit.is_tested[arm - 1]))
 
 
@@ -162,7 +162,7 @@ class _Look:
         """
         fit, by_sparsity, limits = self.fit, self.sparse, {**self.sparse.limits, **LIMITS_OF_ARMS}
         if fit.classes.n_classes == 1 and self._is_blocked and by_sparsity.exceeds("tau"):
-            return fit.unadjusted(self.arm).replace(facts=self.facts())
+            return fit.unadjusted[self.arm].replace(facts=self.facts())
         if fit.classes.n_classes == 1:
             return _not_identified_if_dense(by_sparsity).replace(facts=self.facts(), limits=limits)
         if self.classes_are_doubtful:
