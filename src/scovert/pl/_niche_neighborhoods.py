@@ -8,22 +8,14 @@ import numpy as np
 import pandas as pd
 
 from scovert.core._checks import some_of
-from scovert.pl._bulk_samples import (
-    as_fractions,
-    draw_legend,
-    height_of,
-    legend_size,
-    shortened,
-    type_colours,
-)
-from scovert.pl._input import axes_or_new
+from scovert.pl._bulk_samples import as_fractions, draw_legend, shortened, type_colours
+from scovert.pl._input import PANEL, PER_ENTRY, axes_or_new, finish, fit_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["neighborhoods"]
 
-_HEIGHT, _MARGIN, _PER_CELL = 3.0, 0.6, 0.5  # in inches
 _WIDTH, _APART = 0.36, 0.2  # of a bar, and of the centres of two from that of the cell
 
 
@@ -65,13 +57,9 @@ def neighborhoods(
     >>> ax.get_ylabel()
     'share of neighbours'
     """
-    import matplotlib.pyplot as plt
-
     tables = _same(as_fractions("observed", observed), as_fractions("predicted", predicted))
     names, labels = tables[0].index, tables[0].columns
-    legend = legend_size(labels)
-    width = _PER_CELL * len(names) + legend[0] + 2 * _MARGIN
-    ax = axes_or_new(ax, (width, max(_HEIGHT + height_of(names), legend[1] + _MARGIN)))
+    given, ax = ax, axes_or_new(ax)
     x = np.arange(len(names))
     for place, table in zip((-_APART, _APART), tables, strict=True):
         bottom = np.zeros(len(names))
@@ -84,9 +72,9 @@ def neighborhoods(
     ax.set(ylabel="share of neighbours", xlabel="left: true, right: predicted", ylim=(0, 1))
     ax.spines[["top", "right"]].set_visible(False)
     draw_legend(ax, len(labels), reverse=True, handlelength=1)  # as in the bars
-    if show:
-        plt.show()
-    return ax
+    if given is None:
+        fit_figure(ax, max(PANEL[0], 2 * PER_ENTRY * len(names)), PANEL[1])
+    return finish(ax, show=show)
 
 
 def _same(observed: pd.DataFrame, predicted: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -9,14 +9,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scovert.core._checks import check_categorical
-from scovert.pl._bulk_samples import draw_legend, legend_size, shortened, type_colours
+from scovert.pl._bulk_samples import draw_legend, shortened, type_colours
+from scovert.pl._input import finish, fit_figure
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = ["niches"]
 
-_PANEL, _TITLE = 2.6, 0.3  # in inches
+_PANEL = 2.6  # inches, of the side of a slide
 _N_COLUMNS = 4
 _SIZE, _LARGEST = 12_000.0, 25.0  # points squared that all cells of a panel share, and of one
 _OTHER = "0.85"  # colour of cells without a label
@@ -74,11 +75,7 @@ def niches(
     slides = list(dict.fromkeys(sample.cat.categories))
     n_columns = min(_N_COLUMNS, len(slides))
     n_rows = -(-len(slides) // n_columns)
-    legend = legend_size(labels.cat.categories)
-    size = (n_columns * _PANEL + legend[0], max(n_rows * (_PANEL + _TITLE), legend[1]))
-    figure, grid = plt.subplots(
-        n_rows, n_columns, figsize=size, layout="constrained", squeeze=False
-    )
+    _, grid = plt.subplots(n_rows, n_columns, layout="constrained", squeeze=False)
     axes = grid.ravel()
     colours = adata.uns.get(f"{color}_colors", type_colours(labels.cat.categories))
     for ax, slide in zip(axes, slides, strict=False):
@@ -88,9 +85,8 @@ def niches(
     for ax in axes[len(slides) :]:
         ax.remove()
     _draw_key(axes[n_columns - 1], labels.cat.categories, colours)
-    if show:
-        plt.show()
-    return axes[: len(slides)]
+    fit_figure(axes[: len(slides)], _PANEL, _PANEL)
+    return finish(axes[: len(slides)], show=show)
 
 
 def _draw(ax: object, positions: NDArray, labels: pd.Series, colours: object) -> None:

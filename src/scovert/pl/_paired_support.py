@@ -9,13 +9,14 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from scovert.core._checks import check_number
+from scovert.pl._input import PER_ENTRY, axes_or_new, finish, fit_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["support"]
 
-_COLUMN_WIDTH, _ROW_HEIGHT = 1.1, 0.3  # in inches
+_FIELD = (4 * PER_ENTRY, 2 * PER_ENTRY)  # inches, of a number of cells below a share
 _DARK = 0.5  # of the shares, from which the text is white
 
 
@@ -64,8 +65,6 @@ def support(
     >>> [text.get_text() for text in ax.texts]
     ['1.00\n(1)', '0.00\n(1)', '1.00\n(1)']
     """
-    import matplotlib.pyplot as plt
-
     check_number("min_support", min_support, 0, 1)
     labels = np.asarray(labels).astype(str)
     own = _own_datasets(support, labels)
@@ -73,18 +72,16 @@ def support(
     by = [pd.Series(labels), pd.Series(own)]
     shares = pd.Series(has_counterpart).groupby(by).mean().unstack()
     sizes = pd.crosstab(*by).reindex_like(shares)
-    if ax is None:
-        size = (3 + _COLUMN_WIDTH * shares.shape[1], 1.2 + _ROW_HEIGHT * 2 * len(shares))
-        _, ax = plt.subplots(figsize=size, layout="constrained")
+    given, ax = ax, axes_or_new(ax)
     _draw(ax, shares, sizes)
-    if show:
-        plt.show()
-    return ax
+    if given is None:
+        fit_figure(ax, _FIELD[0] * shares.shape[1], _FIELD[1] * len(shares))
+    return finish(ax, show=show)
 
 
 def _draw(ax: Axes, shares: pd.DataFrame, sizes: pd.DataFrame) -> None:
     image = ax.imshow(shares, vmin=0, vmax=1, cmap="Blues", aspect="auto")
-    ax.figure.colorbar(image, ax=ax, label="share of cells with a counterpart")
+    ax.figure.colorbar(image, ax=ax, label="share with a counterpart")
     for row, column in np.argwhere(shares.notna().to_numpy()):
         share = shares.iat[row, column]
         text = f"{share:.2f}\n({sizes.iat[row, column]})"
