@@ -67,10 +67,11 @@ def placebo(found: pd.DataFrame, *, ax: Axes | None = None, show: bool = False) 
     ax.set(
         xlabel="expected $-\\log_{10}$ p-value",
         ylabel="observed $-\\log_{10}$ p-value",
-        title=f"{n}: {100 * share:.1f} % of p-values below {_LEVEL}",
         xlim=(0, None),
         ylim=(0, None),
     )
+    title = f"{n}: {100 * share:.1f} % of p-values below {_LEVEL}"
+    ax.set_title(title, fontsize="medium")
     ax.legend(frameon=False, loc="upper left")
     return finish(ax, show=show)
 

@@ -86,6 +86,8 @@ def niches(
         ax.remove()
     _draw_key(axes[n_columns - 1], labels.cat.categories, colours)
     fit_figure(axes[: len(slides)], _PANEL, _PANEL)
+    for ax in axes[: len(slides)]:
+        ax.set_aspect("equal")  # of a size that is found: equal axes take none of it
     return finish(axes[: len(slides)], show=show)
 
 
@@ -96,7 +98,7 @@ def _draw(ax: object, positions: NDArray, labels: pd.Series, colours: object) ->
         x, y = positions[codes == code].T
         colour = _OTHER if code < 0 else colours[code]
         ax.scatter(x, y, s=size, color=colour, linewidths=0, rasterized=True)
-    ax.set(aspect="equal", xticks=[], yticks=[])
+    ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
 
 
