@@ -27,10 +27,11 @@ __all__ = ["N_SEEDS", "OURS", "score"]
 
 OURS = {
     "NicheVAE": {"likelihood": "gaussian"},
+    "NicheVAE, detailed": {"likelihood": "gaussian"},
     "NicheVAE, counts": {"likelihood": "nb"},
     "NicheVAE, matching": {"likelihood": "gaussian", "decoder": "matching"},
 }
-N_SEEDS = {"NicheVAE": 5, "NicheVAE, counts": 2, "NicheVAE, matching": 2}
+N_SEEDS = {"NicheVAE": 5, "NicheVAE, detailed": 2, "NicheVAE, counts": 2, "NicheVAE, matching": 2}
 """Runs of methods with a seed, at most; 1 of others."""
 N_UNSEEN = 1
 """Seeds that are fitted to parts of a set and to shuffled positions, too."""
@@ -50,6 +51,9 @@ def score(task: Task, max_epochs: int | None = None) -> dict:
     model, costs = costs_of(lambda: fit(t.adata, options, task.seed, max_epochs))
     if "matching" in task.method:
         return costs | region_scores(model.get_latent_representation(), t)
+    if "detailed" in task.method:
+        places = model.get_latent_representation(representation="detailed")
+        return costs | region_scores(places, t)
     z = model.get_latent_representation(representation="latent")
     scores = costs | region_scores(model.get_latent_representation(), t)
     scores |= {f"z_{name}": value for name, value in region_scores(z, t).items()}

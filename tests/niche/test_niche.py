@@ -248,6 +248,31 @@ def test_distance_of_places_is_the_energy_distance(short: NicheVAE) -> None:
     assert np.square(places[3] - places[400]).sum() == pytest.approx(expected, rel=1e-3)
 
 
+def test_details_are_components_of_means_around(model: NicheVAE) -> None:
+    """Behind the energy map, with 36 % of its variance; also of samples that were not fitted."""
+    places = model.get_latent_representation()
+    found = model.get_latent_representation(representation="detailed")
+    np.testing.assert_array_equal(found[:, : places.shape[1]], places)
+    more = found[:, places.shape[1] :]
+    assert more.shape[1] == 20
+    assert more.var(0).sum() == pytest.approx(0.36 * places.var(0).sum(), rel=1e-3)
+    adata = model.adata
+    x = adata.X.toarray()
+    total = x.sum(1, keepdims=True)
+    f = np.log1p(x / total * np.median(total))
+    for s in adata.obs["sample"].cat.categories:
+        own = adata.obs["sample"] == s
+        f[own] = (f[own] - f[own].mean(0)) / f[own].std(0)
+    means = (f[neighbors(adata)].sum(1) + f) / 21
+    expected = PCA(20, svd_solver="full").fit_transform(means)
+    for axis in range(3):
+        r = stats.pearsonr(more[:, axis], expected[:, axis]).statistic
+        assert abs(r) > 0.999
+    new = niche(300, 1, seed=1)
+    new.obs["sample"] = "section_0"
+    assert model.get_latent_representation(new, representation="detailed").shape[0] == 300
+
+
 # What comes out
 
 

@@ -14,7 +14,7 @@ from scvi.model.base import BaseModelClass
 from torch import Tensor
 
 from scovert.model.niche._module import NicheModule
-from scovert.model.niche._neighborhood import Asked, mean_of_neighbors
+from scovert.model.niche._neighborhood import Asked, mean_around
 
 __all__ = ["decoded_and_true", "draw_cells", "labels_of_states", "map_centers", "state_expression"]
 
@@ -85,10 +85,10 @@ def decoded_and_true(model: BaseModelClass, asked: Asked, pi: NDArray) -> tuple[
     has_any = (asked.graph[asked.rows] >= 0).any(1)
     asked, pi = asked._replace(rows=asked.rows[has_any]), pi[has_any]
     if module.likelihood == "gaussian":
-        return pi @ map_centers(module), mean_of_neighbors(model, asked, None)
+        return pi @ map_centers(module), mean_around(model, asked, None)
     decoded = pi @ state_expression(module, range(module.n_batch))
     compute = partial(_per_median_total, median=module.median_total)
-    return decoded, mean_of_neighbors(model, asked, compute)
+    return decoded, mean_around(model, asked, compute)
 
 
 def _per_median_total(tensors: dict[str, Tensor], median: Tensor, **_: object) -> Tensor:

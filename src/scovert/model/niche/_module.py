@@ -20,6 +20,8 @@ __all__ = ["BATCH", "CENTERS", "IS_NEIGHBOR", "NEIGHBORS", "NicheModule", "mixtu
 BATCH, CENTERS, NEIGHBORS, IS_NEIGHBOR = "batch_code", "centers", "neighbors", "is_neighbor"
 """Keys of a minibatch: batch of each cell that is read, which of them are centres, the neighbours
 of these, and where there are any."""
+N_DETAILS = 20
+"""Axes of the part of places that keeps what the mixture drops."""
 LOG_VARIANCE = (-8.0, 6.0)
 """Range of the log-variance of a posterior."""
 LOG_SD = -0.3
@@ -88,6 +90,9 @@ class NicheModule(BaseModuleClass):
         self.register_buffer("median_total", torch.tensor(1.0))
         self.register_buffer("transform_code", torch.tensor(0))
         self.register_buffer("cofactor", torch.tensor(1.0))
+        # Means over neighbours, less their own mean, times axes are the second part of places
+        self.register_buffer("detail_mean", torch.zeros(n_input))
+        self.register_buffer("detail_axes", torch.zeros(n_input, min(N_DETAILS, n_input)))
 
     @property
     def transform(self) -> str:

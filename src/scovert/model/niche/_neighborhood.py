@@ -36,7 +36,7 @@ __all__ = [
     "decode",
     "encode",
     "labels_around",
-    "mean_of_neighbors",
+    "mean_around",
     "own_states",
 ]
 
@@ -171,13 +171,33 @@ def _posterior(
     return model.module.posterior(pool(local, own, near, is_neighbor.to(model.device)))
 
 
-def mean_of_neighbors(model: BaseModelClass, asked: Asked, compute: Callable | None) -> NDArray:
-    """Return means over neighbours of something of every cell; `None` takes the features."""
+def mean_around(
+    model: BaseModelClass,
+    asked: Asked,
+    compute: Callable | None = None,
+    *,
+    with_self: bool = False,
+) -> NDArray:
+    """Return means over neighbours of something of every cell; `None` takes the features.
+
+    Parameters
+    ----------
+    model
+        Trained model.
+    asked
+        The cells.
+    compute
+        Function of a minibatch, called with what `_of_members` gives.
+    with_self
+        Whether a cell is one of those around it.
+    """
     values, parts = _of_members(model, asked, compute or _features)
     means = []
-    for _, near, is_neighbor in parts:
-        weight = (is_neighbor / is_neighbor.sum(1, keepdim=True)).numpy()
-        means.append(np.einsum("ik,ikg->ig", weight, values[near.numpy()]))
+    for own, near, is_neighbor in parts:
+        total = np.where(is_neighbor[..., None], values[near.numpy()], 0).sum(1)
+        n = is_neighbor.sum(1, keepdim=True).numpy()
+        total, n = (total + values[own.numpy()], n + 1) if with_self else (total, n)
+        means.append(total / np.maximum(n, 1))
     return np.concatenate(means)
 
 
