@@ -56,6 +56,7 @@ def diagnose(
         is_plain = n_latent == 0 and not estimate.limits
         choice = "plain regression" if is_plain else estimate.choice
         rows += identification_rows(comparison, choice, estimate)
+        rows.append(median_row(comparison, estimate))
     return check_table(rows)
 
 
@@ -116,7 +117,6 @@ def identification_rows(comparison: str, choice: str, estimate: Estimate) -> lis
     for name, value in estimate.facts.items():
         advice = AGAINST[name] if estimate.exceeds(name) else ""
         rows.append(row(f"{comparison}: {name}", value, advice))
-    rows += [median_row(comparison, estimate)] if len(estimate.effect) else []
     for name, found in estimate.alternatives.items():
         said = f"by {name!r}, rank correlation {found['rank_correlation']:.3f} with the choice"
         rows.append(row(f"{comparison}: genes called {said}", found["genes_called"], ""))
