@@ -123,7 +123,9 @@ def sysvi(adata: AnnData, seed: int, max_epochs: int | None = None) -> Fit:
     SysVI.setup_anndata(cells, batch_key="batch")
     model = SysVI(cells)
     start = time.process_time()
-    model.train(max_epochs=max_epochs, plan_kwargs={}, accelerator="cpu", enable_progress_bar=False)
+    model.train(
+        max_epochs=max_epochs, plan_kwargs={}, accelerator="cpu", enable_progress_bar=False
+    )
     costs = {"cpu": time.process_time() - start}
     return model.get_latent_representation(log), costs
 
