@@ -11,20 +11,26 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import harmonypy
 import numpy as np
+import pandas as pd
 import scanpy as sc
 import scvi
 import torch
 from anndata import AnnData
 from numpy.typing import NDArray
 from scvi.dataloaders import AnnDataLoader
-from scvi.model import SCVI
+from scvi.external import SysVI
+from scvi.model import SCANVI, SCVI
 from scvi.model.base import BaseModelClass
+from sklearn.metrics import roc_auc_score
 
 from benchmarks.processes import call_in, environment
+from scovert.anchors import align, find_anchors
 from scovert.model import PairedVAE
+from scovert.model.paired import _model as _paired
 from scovert.model.paired._module import ANCHORED_KEY
 
 __all__ = ["METHODS", "ONE_SEED", "SCANORAMA_VERSION", "make_scanorama_environment"]
@@ -36,6 +42,7 @@ SCANORAMA_VERSION = "1.7.4"
 SCANORAMA_CALL = """
 import sys
 import numpy as np
+import pandas as pd
 import scanorama
 
 source, target = sys.argv[1:]
@@ -93,17 +100,73 @@ def scvi_default(adata: AnnData, seed: int, max_epochs: int | None = None) -> Fi
     }
 
 
+def scanvi(adata: AnnData, seed: int, max_epochs: int | None = None) -> Fit:
+    """SCANVI of the host, which sees the cell types: what labels are worth."""
+    scvi.settings.seed = seed
+    cells = adata[~adata.obs["test"]].copy()
+    options = {"accelerator": "cpu", "enable_progress_bar": False}
+    SCVI.setup_anndata(cells, batch_key="batch")
+    start = time.process_time()
+    first = SCVI(cells, gene_likelihood="nb")
+    first.train(max_epochs, **options)
+    model = SCANVI.from_scvi_model(first, "unknown", labels_key="cell_type")
+    model.train(max_epochs, **options)
+    costs = {"cpu": time.process_time() - start, "epochs": len(model.history["elbo_train"])}
+    return model.get_latent_representation(adata), costs
+
+
+def sysvi(adata: AnnData, seed: int, max_epochs: int | None = None) -> Fit:
+    """SysVI of the host, of log-normalised values."""
+    scvi.settings.seed = seed
+    log = AnnData(adata.layers["log"], obs=adata.obs.copy(), var=adata.var.copy())
+    cells = log[~log.obs["test"]].copy()
+    SysVI.setup_anndata(cells, batch_key="batch")
+    model = SysVI(cells)
+    start = time.process_time()
+    model.train(
+        max_epochs=max_epochs, plan_kwargs={}, accelerator="cpu", enable_progress_bar=False
+    )
+    costs = {"cpu": time.process_time() - start}
+    return model.get_latent_representation(log), costs
+
+
+def aligned(adata: AnnData, seed: int, max_epochs: int | None = None) -> Fit:
+    """Components of `scovert.anchors.align`, of all cells."""
+    start = time.process_time()
+    embedding = align(adata, "batch", seed=seed)
+    return embedding, {"cpu": time.process_time() - start}
+
+
 def paired(
-    adata: AnnData, seed: int, max_epochs: int | None = None, *, encoder: str, alignment: str
+    adata: AnnData,
+    seed: int,
+    max_epochs: int | None = None,
+    *,
+    space: str = "classes",
+    **init: object,
 ) -> Fit:
     """PairedVAE with its default training, on the cells that are not for test."""
     scvi.settings.seed = seed
     cells = adata[~adata.obs["test"]].copy()
     PairedVAE.setup_anndata(cells, batch_key="batch")
-    model = PairedVAE(cells, encoder=encoder, alignment=alignment)
-    costs = train(model, max_epochs)
+    model = PairedVAE(cells, **init)
+    with patch.object(_paired, "find_anchors", partial(find_anchors, space=space)):
+        costs = train(model, max_epochs)
     embedding = model.get_latent_representation(adata)
+    if model.support_ is not None:
+        costs |= support_scores(model.get_support(), cells.obs)
     return embedding, costs | {"heldout": heldout(model, _test_cells(adata))}
+
+
+def support_scores(support: pd.DataFrame, obs: pd.DataFrame) -> dict[str, float]:
+    """AUROC of support: cell and batch that has 5 of its type, against those that lack it."""
+    sizes = pd.crosstab(obs["cell_type"], obs["batch"])
+    there = sizes.loc[obs["cell_type"], support.columns].to_numpy()
+    known = support.notna().to_numpy() & ((there == 0) | (there >= MIN_CELLS))
+    is_there = there[known] > 0
+    if is_there.all():
+        return {}
+    return {"support_auroc": float(roc_auc_score(is_there, support.to_numpy()[known]))}
 
 
 def _test_cells(adata: AnnData) -> AnnData:
@@ -144,6 +207,7 @@ def heldout(model: BaseModelClass, adata: AnnData) -> float:
     return float(torch.cat(scores).mean())
 
 
+MIN_CELLS = 5
 VARIANTS = (
     "shared/anchors",
     "shared/none",
@@ -159,9 +223,17 @@ METHODS: dict[str, Callable[..., Fit]] = {
     "Harmony": harmony,
     "Scanorama": scanorama,
     "SCVI": scvi_default,
+    "SysVI": sysvi,
+    "SCANVI": scanvi,
+    "align": aligned,
 }
 for _variant in VARIANTS:
     _encoder, _alignment = _variant.split("/")
     METHODS[_variant] = partial(paired, encoder=_encoder, alignment=_alignment)
+
+METHODS["shared/anchors, Harmony anchors"] = partial(paired, space="harmony")
+METHODS["shared/adversarial, plain"] = partial(
+    paired, alignment="adversarial", support_weighted=False
+)
 
 ONE_SEED = ("PCA", "Scanorama")  # the seed has no say here

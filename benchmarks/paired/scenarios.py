@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import scanpy as sc
-from anndata import AnnData
+from anndata import AnnData, concat
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
@@ -19,6 +19,8 @@ from scovert.data import pbmc68k, two_batches
 __all__ = ["SCENARIOS", "Scenario", "prepared"]
 
 KANG, CELLBENCH = "kang_ifnb_pbmc", "integration_cellbench"
+STARMAP = "spatial_starmap_mpfc"
+BLOOD = ("deconv_ref_hao_pbmc", "deconv_ref_zheng_sorted_pbmc", "deconv_ref_pbmc3k")
 MAX_GENES = 1000
 
 
@@ -49,16 +51,85 @@ def kang_part(name: str) -> AnnData:
     return part
 
 
+def kang_hard() -> AnnData:
+    """Four of eight types missing from one side each, with close relatives on the other."""
+    adata = kang()
+    lacking = _cells_of(adata, "ctrl", "CD4+ T cells", "CD16+ Monocytes")
+    lacking |= _cells_of(adata, "stim", "CD14+ Monocytes", "NK cells")
+    return _drawn(adata, ~lacking, 3000, seed=11)
+
+
+def kang_shallow() -> AnnData:
+    """4,000 cells, of which the stimulated keep a tenth of their counts."""
+    adata = kang_part("kang4k")
+    counts = csr_matrix(adata.X)
+    is_thinned = np.repeat(adata.obs["batch"] == "stim", np.diff(counts.indptr))
+    depth = counts.data.astype(int)
+    depth[is_thinned] = np.random.default_rng(0).binomial(depth[is_thinned], 0.1)
+    counts.data = depth.astype(np.float32)
+    counts.eliminate_zeros()
+    adata.X = counts
+    return adata
+
+
+def kang_sizes() -> AnnData:
+    """200 control cells and 7,000 stimulated ones."""
+    adata = kang()
+    is_stim = (adata.obs["batch"] == "stim").to_numpy()
+    parts = [_drawn(adata, is_stim, 7000, seed=3), _drawn(adata, ~is_stim, 200, seed=3)]
+    return concat(parts)
+
+
+def cellbench_lacking() -> AnnData:
+    """Three more batches lack a line each."""
+    adata = cellbench()
+    lacking = _cells_of(adata, "celseq2_5cl_p3", "A549")
+    lacking |= _cells_of(adata, "dropseq_3cl", "HCC827")
+    lacking |= _cells_of(adata, "celseq2_3cl", "H2228")
+    return adata[~lacking].copy()
+
+
+def pbmc4() -> AnnData:
+    """4,000 cells of four studies of blood; platelets and dendritic cells are not in all."""
+    parts = [_relabelled(file, None, "cell_type_coarse") for file in BLOOD]
+    cells = read(KANG)
+    control = cells[cells.obs["stim"].astype(str) == "ctrl"].copy()
+    parts.append(_drawn(_labelled(control, KANG, "cell_type_coarse"), None, 2000, seed=0))
+    adata = concat(parts, join="inner")
+    adata.obs_names_make_unique()
+    return _drawn(adata, ~adata.obs["cell_type"].isin(["ILC", "T other"]), 4000, seed=7)
+
+
+def starmap() -> AnnData:
+    """Three slices of cortex, 166 genes measured in place: little that tells types apart."""
+    adata = _relabelled(STARMAP, "batch", "cell_type")
+    return adata[~adata.obs["cell_type"].isin(["NA", "nan"])].copy()
+
+
+def _cells_of(adata: AnnData, batch: str, *types: str) -> NDArray:
+    return ((adata.obs["batch"] == batch) & adata.obs["cell_type"].isin(types)).to_numpy()
+
+
+def _drawn(adata: AnnData, among: NDArray | None, n_cells: int, seed: int) -> AnnData:
+    rows = np.arange(adata.n_obs) if among is None else np.flatnonzero(among)
+    return adata[np.sort(np.random.default_rng(seed).choice(rows, n_cells, replace=False))].copy()
+
+
 def cellbench(batches: tuple[str, ...] = ()) -> AnnData:
     adata = _relabelled(CELLBENCH, "batch", "cell_line")
     return adata[adata.obs["batch"].isin(batches)].copy() if batches else adata
 
 
-def _relabelled(file: str, batch_key: str, labels_key: str) -> AnnData:
+def _relabelled(file: str, batch_key: str | None, labels_key: str) -> AnnData:
     adata = read(file)
-    obs = adata.obs[[batch_key, labels_key]].astype(str)
-    obs.columns = ["batch", "cell_type"]
-    return AnnData(adata.X, obs=obs, var=pd.DataFrame(index=adata.var_names))
+    adata.var_names_make_unique()
+    return _labelled(adata, file if batch_key is None else adata.obs[batch_key], labels_key)
+
+
+def _labelled(adata: AnnData, batch: object, labels_key: str) -> AnnData:
+    obs = pd.DataFrame({"batch": batch, "cell_type": adata.obs[labels_key]}, adata.obs_names)
+    var = pd.DataFrame(index=adata.var_names)
+    return AnnData(csr_matrix(adata.X), obs=obs.astype(str), var=var)
 
 
 class Scenario(NamedTuple):
@@ -83,6 +154,12 @@ SCENARIOS = {
     "k_near": Scenario(KANG, "CD16+ monocytes only stimulated", partial(kang_part, "k_near")),
     "k_far": Scenario(KANG, "B cells only stimulated", partial(kang_part, "k_far")),
     "k_unbal": Scenario(KANG, "2,000 stimulated v. 200 control", partial(kang_part, "k_unbal")),
+    "k_hard": Scenario(KANG, "each side lacks two types that are close to others", kang_hard),
+    "k_depth": Scenario(KANG, "stimulated at a tenth of the depth", kang_shallow),
+    "k_sizes": Scenario(KANG, "7,000 stimulated v. 200 control", kang_sizes),
+    "cellbench5_lacking": Scenario(CELLBENCH, "all batches but one lack lines", cellbench_lacking),
+    "pbmc4": Scenario(KANG, "blood of four studies", pbmc4),
+    "starmap": Scenario(STARMAP, "three slices of cortex", starmap),
 }
 
 
