@@ -14,15 +14,16 @@ from scovert.model.confounder.effects._classes import Arms, Classes
 from scovert.model.confounder.effects._donors import Donors
 from scovert.model.confounder.effects._mixture import find_classes
 from scovert.model.confounder.effects._robust import Shift, robust_shift
-from scovert.model.confounder.glm import CountBlocks, Regression, fit_regression
+from scovert.model.confounder.glm import RIDGE, CountBlocks, Regression, fit_regression
 
 __all__ = ["Estimate", "ConfounderFit"]
 
-RIDGE = 1e-4
 CLASS_RIDGE = 0.1
-"""Precision of the log mean of a class around that of all: no class is a reference."""
+"""Precision of the log mean of a class around that of all: no class is a reference. With one as
+the reference, single genes have standard errors of 100."""
 
 MIN_CLASS_CELLS = 2.0
+"""Expected cells from which a class has a column: of one cell nothing is left."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from scovert.model.confounder.glm import CountBlocks, fit_regression, gene_devia
 __all__ = ["count_deviance", "treatment_deviance", "propensity_scores"]
 
 N_FOLDS = 5
+"""Folds of the cells, as usual: four in five learn, and each is predicted once."""
 
 
 def propensity_scores(train: NDArray, level: NDArray, predictors: NDArray) -> NDArray:

@@ -15,15 +15,24 @@ from scovert.model.confounder.effects._classes import Arms, CellProducts, Classe
 __all__ = ["find_classes"]
 
 N_CLASSES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15)
+"""Numbers of classes that are tried: as many as there are types that a treatment may follow;
+beyond ten one more matters little."""
+
 MAX_WORSE = 3
 """Numbers of classes in a row without improvement after which the search ends."""
 
 N_STARTS = 2
+"""Starts from scores whose arms are aligned, beside one from the scores as they are."""
+
 PURITY = 0.3
 """Information about the arm that a class may hold freely, in nats: odds of seven to one."""
 
 MIN_CELLS_TO_SPLIT = 20
+"""Cells of a class that may be two: ten of each tell a mean."""
+
 MAX_CELLS = 10_000
+"""Cells of the final fit, 100 of a class of 1 %; the others are placed in its classes."""
+
 MAX_SEARCH_CELLS = 3_000
 """Cells that the number and the start are sought by: 30 of a class of 1 %."""
 
@@ -31,6 +40,8 @@ FIRST_STEPS, N_FINALISTS = 10, 3
 """Steps of every start, and starts that go on: the best after ten steps need not be the best."""
 
 MAX_STEPS = 150
+"""Most steps of a fit, should its gains not end it."""
+
 SEARCH_TOLERANCE, TOLERANCE = 5e-5, 1e-6
 """Gains by a step, in nats for each cell, at which a start and the final fit end."""
 

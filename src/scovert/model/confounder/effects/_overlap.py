@@ -12,6 +12,8 @@ MIN_SHARE = 0.06
 """Share of the other arm among the neighbours, as if arms were of one size, that is a match."""
 
 MIN_NEIGHBOURS, N_OF_EACH = 30, 15
+"""Least neighbours, and how many of them are of the rarer arm if arms mix: that none is, by
+chance, happens in one of three million cells."""
 
 
 def unmatched(scores: NDArray, treated: NDArray) -> NDArray:

@@ -13,15 +13,26 @@ __all__ = ["Calibration", "Shift", "calibrate", "robust_shift"]
 FLOOR = 0.02
 """Effect, natural log scale, below which genes do not differ in weight."""
 
-N_L1_STEPS = 15
-MAX_STEPS = 60
+N_L1_STEPS, MAX_STEPS = 15, 60
+"""Steps of least absolute deviations, whose minimum is one, before those of Tukey's weights; and
+all steps. Both end early by the change."""
+
 TUKEY = 4.685
+"""Cut-off in standard deviations at which normal residuals lose 5 % of efficiency
+(Beaton and Tukey 1974)."""
+
 MIN_SLOPE = 0.25
+"""Lower bound of the sensitivity, 0.8 for normal residuals, against a division by nothing."""
+
 MAX_NOISE_SHARE = 0.5
 """Largest share of the spread of the loadings that may be taken for their noise."""
 
 TRUNCATION = 1.5
+"""Standard deviations within which z-scores are taken for those of genes without effect; 87 % of
+normal ones are."""
+
 PRECISE_SHARE = 0.25
+"""Share of the genes, the most precise, that show an extra variance: in others noise hides it."""
 
 
 class Shift(NamedTuple):

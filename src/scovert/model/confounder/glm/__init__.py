@@ -11,10 +11,16 @@ from scovert.model.confounder.glm._factors import (
 )
 from scovert.model.confounder.glm._independent import independent_components
 from scovert.model.confounder.glm._rank import Scree, choose_rank
-from scovert.model.confounder.glm._regression import Regression, fit_regression, gene_deviance
+from scovert.model.confounder.glm._regression import (
+    RIDGE,
+    Regression,
+    fit_regression,
+    gene_deviance,
+)
 from scovert.model.confounder.glm._states import StateFit, fit_states, state_probabilities
 
 __all__ = [
+    "RIDGE",
     "ClusterVariance",
     "CountBlocks",
     "FactorFit",

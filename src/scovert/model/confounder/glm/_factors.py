@@ -32,16 +32,24 @@ __all__ = [
 ]
 
 LOADING_PENALTY = 1.0
-SCORE_RANGE = 6.0
-LONGEST_STEP = 1.0
+"""Precision of a loading, natural log scale, for scores of variance 1: a factor that changes a
+gene threefold is usual, one that changes it twentyfold is three deviations off."""
+
+SCORE_RANGE, LONGEST_STEP = 6.0, 1.0
+"""Largest score and step of one, in standard deviations: beyond, a cell has too few counts."""
+
 MAX_FEW_CELLS = 10_000
 """Above these cells the scores start from a fit of some of them."""
 
 N_START_CELLS = 5_000
+"""These cells: loadings then have a third of the error that 500 cells would leave."""
+
 FIRST_STEPS = 2
 """Steps of the genes before the first round."""
 
 PROJECTION_STEPS = 6
+"""Newton steps for the scores of other cells, from 0: they converge quadratically."""
+
 SETTLED_ROUNDS, SETTLED_GAIN = 3, 1e-5
 """Rounds that together have to lower the deviance by this share of it."""
 

@@ -19,6 +19,8 @@ MIN_GAIN = 1e-4
 """What a pair has to gain; a balanced binary variable has 0.34, a normal one 0."""
 
 MAX_SWEEPS = 10
+"""Most rounds over all pairs of axes, should gains not end them."""
+
 MAX_CELLS = 5_000
 """Angles are sought by so many cells at most, evenly spaced."""
 

@@ -23,8 +23,9 @@ from scovert.model.confounder.glm._regression import ETA, fit_regression, start_
 __all__ = ["Scree", "choose_rank"]
 
 MAX_FACTORS = 15
-MAX_CELLS = 2_000
-MAX_GENES = 1_000
+"""Most factors: the search for classes needs no more, and each costs a round of the whole fit."""
+
+MAX_CELLS, MAX_GENES = 2_000, 1_000
 """Counted with so many cells and genes at most: their number is what the search costs."""
 
 N_FIRST, N_PERMUTATIONS = 2, 3
@@ -34,12 +35,17 @@ CLOSE = 1.25
 """Ratio to the threshold below which residuals are permuted anew: it falls by a few per cent."""
 
 SLACK = 1.05
+"""Ratio to the largest of two or three permutations, for those that were not drawn."""
+
 MAX_TOGETHER = 6
+"""Factors that are added together at most, so that residuals are looked at again before 15."""
+
 SHARE_OF_LARGEST = 0.5
 """Excess over the threshold, as a share of the largest, of factors that are added together."""
 
-MAX_ROUNDS = 4
-TOLERANCE = 2e-2
+MAX_ROUNDS, TOLERANCE = 4, 2e-2
+"""Rounds after each addition, and change of the scores that ends them: only singular values are
+looked at."""
 
 
 @dataclass(frozen=True)

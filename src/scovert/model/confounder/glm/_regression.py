@@ -15,11 +15,18 @@ from scovert.model.confounder.glm._blocks import CountBlocks
 __all__ = ["GeneSums", "Regression", "fit_regression", "gene_deviance", "start_values"]
 
 RIDGE = 1e-4
-ETA = (-20.0, 14.0)
-"""Range of the logarithm of a mean."""
-COEFFICIENT = (-25.0, 15.0)
+"""Precision of a coefficient: what a gene without counts in an arm is held by, and no other."""
+
+ETA, COEFFICIENT = (-20.0, 14.0), (-25.0, 15.0)
+"""Ranges of the logarithm of a mean and of a coefficient: from no count in any atlas to the
+largest 32-bit numbers of counts."""
+
 DISPERSION = (1e-3, 20.0)
+"""Range of alpha: from indistinguishable from Poisson, to a gene in one cell of hundreds."""
+
 LONGEST_STEP = 2.0
+"""Longest step of a coefficient, natural log scale, against overshooting from a bad start."""
+
 TOLERANCE, MAX_STEPS = 5e-4, 12
 """Steps converge quadratically: after one below 5e-4, coefficients are right to 1e-6. The
 dispersions of a few genes never settle."""

@@ -18,11 +18,16 @@ from scovert.model.confounder.glm._regression import ETA, GeneSums, Regression
 __all__ = ["StateFit", "fit_states", "state_probabilities"]
 
 RIDGE = 1e-2
+"""Precision of a coefficient: states that hardly occur say little of theirs."""
+
 MIN_WEIGHT = 1e-4
 """States below this probability do not enter the regression of a cell."""
 
 PRIOR_RANGE = (0.02, 0.98)
+"""Range of the frequency of a confounder: one that nobody or everybody has is none."""
+
 START_SLOPE = 1.5
+"""Logits of the start for a component of one standard deviation: probabilities .18 and .82."""
 
 
 @dataclass(frozen=True)
