@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 __all__ = ["HealthRow", "dispersion_row", "finite_row", "row", "check_table"]
 
 THETA_RANGE = (1e-3, 1e4)
+"""Of inverse dispersions that counts show: beyond, a gene is in hardly any cell, or Poisson."""
 
 
 class HealthRow(NamedTuple):

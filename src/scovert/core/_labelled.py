@@ -9,6 +9,7 @@ from pandas.api.types import is_numeric_dtype
 __all__ = ["by_name"]
 
 _N_SHOWN = 3
+"""Names that a message shows, in one line."""
 
 
 def by_name(*, columns: bool = True, **values: ArrayLike) -> list[ArrayLike]:

@@ -35,6 +35,8 @@ __all__ = [
 ]
 
 SCHEMA = 2
+"""Version of the file, which `load` tells older ones by."""
+
 MODEL_FILE, ADATA_FILE = "model.scovert", "adata.h5ad"
 WEIGHTS, FACTS = "weights.safetensors", "scovert.json"
 KEPT_ELSEWHERE = {"registry_", "init_params_", "history_"}

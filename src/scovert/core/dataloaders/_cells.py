@@ -30,6 +30,7 @@ COUNTS_KEY = "counts"
 """Key of a minibatch: its non-zero counts."""
 
 TABLE_SIZE = 2**20
+"""Largest table of log-gamma of counts, 4 MB; larger counts are computed one by one."""
 
 GATHERED_TYPES = (np.float32, np.float64, np.int64, np.int32, np.int16, np.int8, np.uint8)
 """Types of counts from which torch can pick elements."""

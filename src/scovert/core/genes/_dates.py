@@ -30,6 +30,7 @@ _MONTHS, _LAST_DAY = (3, 9, 10, 12), 15
 _EPOCH = np.datetime64("1899-12-30")
 """Day 0 of Excel."""
 _FIRST_YEAR, _LAST_YEAR = 1995, 2045
+"""Years in which a table was, or will be, opened with Excel."""
 _SERIAL = re.compile(r"[345]\d{4}(?:\.0)?")
 
 

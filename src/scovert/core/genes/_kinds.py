@@ -53,6 +53,7 @@ _PATTERNS = {
 PREFIX = r"^(?:GRC[hm]\d+|hg\d+|mm\d+)[-_]+|^gene[-:]"
 """What Cell Ranger puts before names of a reference of two species, and files of annotation."""
 _N_LOOKED_AT = 200
+"""Names that tell the kind of all, evenly spaced."""
 
 
 def kind_of_genes(names: pd.Index) -> str:

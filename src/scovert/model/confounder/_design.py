@@ -24,6 +24,8 @@ MIN_MARGIN = 1e-6
 """Margin of a plane, in standard deviations of a covariate; ten times that solvers tolerate."""
 
 MAX_NAMED = 8
+"""Levels that a message names, in two lines."""
+
 FEW_SHARED = 20
 """Cells of an arm among values of both, as few as an arm may have."""
 

@@ -34,6 +34,8 @@ LEVELS = {"below_0.05": 0.05, "below_0.01": 0.01}
 """Columns of the shares of p-values below a level."""
 
 FDR = 0.05
+"""False discovery rate of the genes that are counted."""
+
 MAX_SHARE, MAX_CALLED = 0.08, 0.002
 """Share of p-values below .05, and of genes called, up to which the tests hold: chance and an
 error of three fifths; two of a thousand genes."""

@@ -32,9 +32,16 @@ from scovert.model.confounder.variants._alternating_module import AlternatingMod
 __all__ = ["AmortizedFit", "AmortizedPlan", "fit_amortized", "scores_by_network"]
 
 MIN_EPOCHS, MIN_STEPS = 10, 600
+"""Of training by default, with any number of cells: the start is a fit already."""
+
 ENCODER_DECAY = 0.1
+"""Weight decay of the encoder: otherwise it overfits single cells."""
+
 MAX_START_CELLS = 10_000
+"""Cells of the full-batch fit that training starts from, in some seconds."""
+
 BLOCK = 1024
+"""Cells that are encoded at once."""
 
 
 class AmortizedFit(NamedTuple):

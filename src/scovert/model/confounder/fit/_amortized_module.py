@@ -19,8 +19,13 @@ from scovert.model.confounder._designed import ARMS, COVARIATES, LOG_SIZE
 __all__ = ["AmortizedModule", "CountVector"]
 
 MAX_LOG_MEAN = 15.0
+"""Of a count: three million, above which a step was too long."""
+
 MAX_RESIDUAL = 10.0
+"""Largest Pearson residual that the encoder sees: a gene of few counts says no more beyond."""
+
 LOG_VARIANCE = (-8.0, 2.0)
+"""Range of the posterior's, which is 0 without any counts."""
 
 
 class CountVector(TorchDistribution):

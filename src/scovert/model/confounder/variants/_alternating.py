@@ -28,7 +28,11 @@ from scovert.model.confounder.variants._alternating_module import AlternatingMod
 __all__ = ["AlternatingFit", "AlternatingOptions", "Start", "fit_alternating"]
 
 GENERATOR_LR, PREDICTOR_LR = 1e-3, 5e-3
+"""Learning rates: the predictors have to keep up with the generator."""
+
 MAX_NORM = 5.0
+"""Norm at which the gradient of the generator is clipped."""
+
 MAX_EPOCHS, PATIENCE, MIN_GAIN = 20, 2, 1e-4
 """Of a predictor in an odd round; the gain is relative to the loss on the held-out cells."""
 
@@ -36,9 +40,16 @@ ROUNDS = {"treatment_loss": 1, "outcome_loss": 1, "generator_loss": 2}
 """What is recorded, and in which rounds: the odd ones of the predictors or the even ones."""
 
 HELD_OUT = 0.1
+"""Share of the cells by which a predictor stops."""
+
 RIDGE = 1e-3
+"""Penalty of the treatment's logits, so that arms that are apart have finite ones."""
+
 BLOCK = 1024
+"""Cells that are encoded at once."""
+
 MIN_SD = 1e-3
+"""Least standard deviation of a gene's input: a constant one is divided by it."""
 
 
 class Start(Protocol):

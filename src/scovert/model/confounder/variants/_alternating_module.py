@@ -15,6 +15,8 @@ from scovert.model.confounder._designed import ARMS, COVARIATES, LEVEL, LOG_SIZE
 __all__ = ["AlternatingModule", "binarise"]
 
 MAX_LOG_MEAN = 15.0
+"""Of a count: three million, above which a step was too long."""
+
 LOADING_SD = 0.05
 """Standard deviation of the first, random loadings of the predictors."""
 
