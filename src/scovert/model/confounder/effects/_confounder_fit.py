@@ -177,8 +177,7 @@ class ConfounderFit:
         """Of the counts on covariates and arms alone."""
         if self.scores.shape[1] == 0:
             return self.regression
-        start = (self.regression.coefficients[: self.n_design], self.regression.dispersion)
-        return fit_regression(self.blocks, self.design, start=start)
+        return fit_regression(self.blocks, self.design)
 
     @cached_property
     def unadjusted(self) -> dict[int, Estimate]:

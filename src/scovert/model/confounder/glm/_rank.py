@@ -40,12 +40,12 @@ SLACK = 1.05
 MAX_TOGETHER = 6
 """Factors that are added together at most, so that residuals are looked at again before 15."""
 
-SHARE_OF_LARGEST = 0.5
+SHARE_OF_LARGEST = 0.7
 """Excess over the threshold, as a share of the largest, of factors that are added together."""
 
-MAX_ROUNDS, TOLERANCE = 4, 2e-2
-"""Rounds after each addition, and change of the scores that ends them: only singular values are
-looked at."""
+ROUNDS, FINAL_ROUNDS, TOLERANCE = 4, 8, 2e-2
+"""Rounds after each addition, and before residuals close to chance are judged, and change of the
+scores that ends them: only singular values are looked at."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def choose_rank(
     Chance is what remains when the Pearson residuals of every gene are permuted over the cells;
     with factors in the model their own curvature is no longer mistaken for further ones, as it is
     when all singular values of the first residuals are compared at once. So only those that
-    exceed chance by at least half as much as the largest are added together. Looks at 2,000 cells
+    exceed chance nearly as much as the largest are added together. Looks at 2,000 cells
     at most, at the 1,000 genes with the most counts, and at 15 factors.
 
     Parameters
@@ -121,27 +121,34 @@ def _search(
     most = min(MAX_FACTORS, (blocks.n_cells - design.shape[1]) // 10, blocks.n_genes // 5)
     plain = fit_regression(blocks, design, tolerance=1e-2)
     factors = Factors(np.zeros((blocks.n_cells, 0)), plain.coefficients, plain.dispersion)
-    values, thresholds, threshold = [], [], None
+    values, thresholds, threshold, is_settled = [], [], None, True
     while True:
         k = factors.scores.shape[1]
         if on_factor is not None:
             on_factor(k)
         residuals = _residuals(blocks, np.hstack([design, factors.scores]), factors)
         found, vectors = _largest(residuals, np.clip(most - k, 1, MAX_TOGETHER), rng)
-        if threshold is None or found[0] < CLOSE * threshold:
+        is_close = threshold is None or found[0] < CLOSE * threshold
+        if is_close and not is_settled:  # what a few rounds left may not be another factor
+            factors, is_settled = _improved(blocks, design, factors, FINAL_ROUNDS), True
+            continue
+        if is_close:
             n_permutations = N_FIRST if threshold is None else N_PERMUTATIONS
             threshold = _by_chance(residuals, n_permutations, rng)
-        excess = found - threshold
-        is_new = excess >= SHARE_OF_LARGEST * excess[0]
-        if excess[0] < 0 or k == most:
-            is_new = np.arange(len(found)) == 0
+        excess, is_last = found - threshold, found[0] < threshold or k == most
+        is_new = np.arange(len(found)) == 0
+        if not is_last:
+            is_new = excess >= SHARE_OF_LARGEST * excess[0]
         values += list(found[is_new])
         thresholds += [threshold] * int(is_new.sum())
-        if excess[0] < 0 or k == most:
+        if is_last:
             return Scree(k, np.asarray(values), np.asarray(thresholds), factors)
-        factors = _with_more(factors, vectors[:, is_new])
-        options = {"tolerance": TOLERANCE, "max_rounds": MAX_ROUNDS}
-        factors, _ = improve_factors(blocks, design, factors, **options)
+        factors = _improved(blocks, design, _with_more(factors, vectors[:, is_new]), ROUNDS)
+        is_settled = False
+
+
+def _improved(blocks: CountBlocks, design: NDArray, factors: Factors, rounds: int) -> Factors:
+    return improve_factors(blocks, design, factors, tolerance=TOLERANCE, max_rounds=rounds)[0]
 
 
 def _with_more(factors: Factors, vectors: NDArray) -> Factors:
