@@ -38,7 +38,7 @@ STAGES = {
     "positions": (_find, "_points"),
     "own neighbours": (_match.Dataset, "build"),
     "matching": (_find, "match_all"),
-    "support": (_classes.Classes, "smooth"),
+    "support": (_classes.Classes, "spread"),
     "other cells": (_find, "_partners"),
 }
 

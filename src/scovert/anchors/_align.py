@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
@@ -57,7 +58,7 @@ def align(adata: AnnData, batch_key: str, *, layer: str | None = None, seed: int
     check_batches(adata, batch_key)
     counts = get_counts(adata, layer)
     check_counts(counts, where, adata)
-    batch = pd.factorize(adata.obs[batch_key], sort=True)[0]
+    batch = pd.factorize(np.asarray(adata.obs[batch_key]), sort=True)[0]
     found = components_of(by_row(counts), log_normalise, N_COMPONENTS, seed=seed)
     components = nudged(found, seed)
     return Classes.fit(components, batch, seed).corrected(components, batch)
