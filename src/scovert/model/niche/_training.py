@@ -21,7 +21,6 @@ from scovert.model.niche._states import initial_states, means_of
 
 __all__ = [
     "GRADIENT_NORM",
-    "N_CLUSTERED",
     "NichePlan",
     "default_epochs",
     "held_out_gain",
@@ -45,7 +44,7 @@ GRADIENT_NORM = 10.0
 STEPS = (500, 800)
 """Steps of training at least, which suffice for 4,500 cells, and at most: 200,000 niches."""
 N_CLUSTERED = 20_000
-"""Cells that are clustered for the first states, and that give axes to details, at most."""
+"""Cells that are clustered for the first states, at most."""
 LEAST_COUNT = 0.01
 """Added to mean counts before the logarithm."""
 N_DECODED = 1024
