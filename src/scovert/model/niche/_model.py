@@ -173,7 +173,7 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         self.likelihood: str = self.registry["setup_args"]["likelihood"]
         warn_about_samples(adata, self.registry["setup_args"]["sample_key"], n_neighbors)
         self.n_neighbors = n_neighbors
-        self.features = {"transform": transform, "cofactor": cofactor}
+        self._features = {"transform": transform, "cofactor": cofactor}
         self.module = NicheModule(
             self.summary_stats.n_vars,
             len(batch_names(self.registry)),
@@ -333,7 +333,7 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         resumable = Resumable.open(checkpoint_dir, settings.seed, asked, trainer_kwargs)
         data = self._data(train_size, batch_size, resumable.seed)
         if not self.is_trained_:
-            start(self.module, data.cells, data.batch.numpy(), resumable.seed, **self.features)
+            start(self.module, data.cells, data.batch.numpy(), resumable.seed, **self._features)
         max_epochs = default_epochs(data) if max_epochs is None else max_epochs
         check_number("max_epochs", max_epochs, 1, whole=True)
         run(
