@@ -14,7 +14,7 @@ import scvi
 from anndata import AnnData
 
 from _autoencoder import CountAutoencoder
-from scovert.model import BulkDeconvolution, LatentConfounder, PairedVAE
+from scovert.model import BulkDeconvolution, LatentConfounder, NicheVAE, PairedVAE
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
 
@@ -45,6 +45,11 @@ def confounder(adata: AnnData) -> LatentConfounder:
     return LatentConfounder(adata, n_latent=2, z_type="binary")
 
 
+def niche(adata: AnnData) -> NicheVAE:
+    NicheVAE.setup_anndata(adata, likelihood="nb", sample_key="sample", batch_key="sample")
+    return NicheVAE(adata, n_neighbors=5, n_states=4, n_latent=3, n_hidden=7)
+
+
 def bulk(adata: AnnData) -> BulkDeconvolution:
     BulkDeconvolution.setup_anndata(adata, "kind", batch_key="study")
     return BulkDeconvolution(adata, min_cells_per_type=6, signature="prototype_vae")
@@ -60,6 +65,7 @@ TRAININGS = {
     "paired": ("make_toy", paired, {"max_epochs": 6, "batch_size": 16}),
     "amortized": ("make_treated", confounder, {"solver": "amortized", "max_epochs": 6}),
     "alternating": ("make_treated", confounder, {"solver": "alternating", "max_epochs": 4}),
+    "niche": ("make_tissue", niche, {"max_epochs": 6, "batch_size": 32}),
     "prototypes": ("make_reference", bulk, {"max_epochs": 8}),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import scvi
+import torch
 from anndata import AnnData
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
@@ -50,7 +51,8 @@ def score(task: Task, max_epochs: int | None = None) -> dict:
     options = OURS[task.method]
     model, costs = costs_of(lambda: fit(t.adata, options, task.seed, max_epochs))
     if "matching" in task.method:
-        return costs | region_scores(model.get_latent_representation(), t)
+        z = model.get_latent_representation()
+        return costs | region_scores(z, t) | {"drawn": ratio_of_slots(model, z, t)}
     if "detailed" in task.method:
         places = model.get_latent_representation(representation="detailed")
         return costs | region_scores(places, t)
@@ -101,6 +103,16 @@ def mean_ratio(t: Tissue) -> float:
     means = mean_around(t.f, t.graph, with_self=False)[rows]
     at = np.arange(len(rows))[:, None].repeat(2, axis=1) + len(t.f)
     return energy_ratio(at, rows, t._replace(f=np.concatenate([t.f, means])))
+
+
+def ratio_of_slots(model: NicheVAE, z: NDArray, t: Tissue) -> float:
+    """Energy ratio of the neighbours that the matching decoder predicts."""
+    rows = asked(t)
+    with torch.inference_mode():
+        slots = model.module.generative(torch.from_numpy(z[rows]))["slots"].numpy()
+    at = np.arange(len(rows) * slots.shape[1]).reshape(len(rows), -1) + len(t.f)
+    f = np.concatenate([t.f, slots.reshape(-1, slots.shape[2])])
+    return energy_ratio(at, rows, t._replace(f=f))
 
 
 def label_scores(model: NicheVAE, t: Tissue) -> dict[str, float]:

@@ -9,6 +9,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from scovert.core._checks import (
     FEW_CELLS,
@@ -39,9 +40,12 @@ DUPLICATED = 0.01
 """Share of cells on the spot of another one that is worth a word."""
 LATTICE = 0.9
 """Share of cells whose nearest neighbour is equally far, from which on they are spots."""
+ALIKE = 1e-3
+"""Relative difference of distances that are equal but for the precision of the positions."""
 LARGE_COUNT = 50
 """Whole intensities above it look like raw counts of ions or molecules."""
 CELLS_PER_STATE = 10
+"""Cells for each state at least, so that its mean is known to a third of a standard deviation."""
 N_LOOKED_AT = 4096
 """Cells by which the kind of values is told."""
 
@@ -131,11 +135,9 @@ def warn_about_positions(adata: AnnData, spatial_key: str, sample_key: str | Non
 
 
 def _is_lattice(positions: NDArray) -> bool:
-    from scipy.spatial import cKDTree
-
     nearest = cKDTree(positions).query(positions, 2)[0][:, 1]
     middle = np.median(nearest)
-    return bool(middle > 0 and np.mean(np.abs(nearest - middle) < 1e-3 * middle) > LATTICE)
+    return bool(middle > 0 and np.mean(np.abs(nearest - middle) < ALIKE * middle) > LATTICE)
 
 
 def _what_separates(adata: AnnData, positions: NDArray) -> str:

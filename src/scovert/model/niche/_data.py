@@ -28,6 +28,7 @@ MOST_STEPS = 25
 MOST_HELD_OUT = 2000
 """Validation cells at most: enough for a mean, and quick to look at after every epoch."""
 VALIDATED_AT_ONCE = 1024
+"""Validation cells of a minibatch: with their neighbours some 10,000 cells are encoded."""
 
 
 def split_patches(graph: NDArray, share: float, rng: np.random.Generator) -> NDArray:

@@ -23,10 +23,13 @@ FAINT = 0.05
 IN_USE = 0.1
 """Mean share of a state in use, by that if all were as frequent."""
 MIN_IN_USE = 0.25
+"""Tissue of six types uses about half of 32 states: fewer in use than this are a waste."""
 MIN_DIVERSITY = 0.5
 """Of decoded neighbourhoods by true ones: 0.73 to 0.86 on real slides."""
 MIN_CERTAINTY = 0.5
+"""Probability of the likeliest state below which a cell is more likely in another."""
 MAX_CROWDED_OUT = 0.05
+"""Share of cells with fewer neighbours that hardly moves the shares of a slide."""
 NOTHING = (
     "what is around a cell tells nothing, or the latent space has collapsed. Look whether "
     "`spatial_key` and `sample_key` are right; then train with a larger "

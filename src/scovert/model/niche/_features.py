@@ -25,6 +25,8 @@ TRANSFORMS = ("log1p", "arcsinh", "none")
 """Of counts per median total, of intensities by their cofactor, of values in [0, 1]."""
 LARGEST = 10.0
 """Standard deviations at which features are clipped."""
+ROUNDING = 1e-10
+"""Variance by the mean square that rounding of float32 leaves where all values are the same."""
 
 
 class Moments(NamedTuple):
@@ -116,7 +118,7 @@ def moments_of(
     n = np.maximum(n_cells, 1)[:, None]
     mean = first / n
     variance = second / n - mean**2
-    is_constant = variance <= 1e-10 * np.maximum(second / n, np.finfo(float).tiny)  # rounding
+    is_constant = variance <= ROUNDING * np.maximum(second / n, np.finfo(float).tiny)
     scale = np.where(is_constant, 0, 1 / np.sqrt(np.where(is_constant, 1, variance)))
     return Moments(mean.astype(np.float32), scale.astype(np.float32), n_cells)
 

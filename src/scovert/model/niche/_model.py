@@ -47,7 +47,7 @@ from scovert.model.niche._checks import (
 )
 from scovert.model.niche._clusters import find_niches
 from scovert.model.niche._data import NicheData, split_patches
-from scovert.model.niche._details import details, keep_details
+from scovert.model.niche._details import N_MEANS, details, keep_details
 from scovert.model.niche._diagnostics import (
     certainty_row,
     crowding_row,
@@ -73,13 +73,11 @@ from scovert.model.niche._neighborhood import (
     decode,
     encode,
     labels_around,
-    mean_around,
     own_states,
 )
 from scovert.model.niche._samples import compare_conditions, shares_by_group
 from scovert.model.niche._training import (
     GRADIENT_NORM,
-    N_CLUSTERED,
     default_epochs,
     held_out_gain,
     in_memory,
@@ -175,7 +173,7 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         self.likelihood: str = self.registry["setup_args"]["likelihood"]
         warn_about_samples(adata, self.registry["setup_args"]["sample_key"], n_neighbors)
         self.n_neighbors = n_neighbors
-        self.features = {"transform": transform, "cofactor": cofactor}
+        self._features = {"transform": transform, "cofactor": cofactor}
         self.module = NicheModule(
             self.summary_stats.n_vars,
             len(batch_names(self.registry)),
@@ -335,7 +333,7 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         resumable = Resumable.open(checkpoint_dir, settings.seed, asked, trainer_kwargs)
         data = self._data(train_size, batch_size, resumable.seed)
         if not self.is_trained_:
-            start(self.module, data.cells, data.batch.numpy(), resumable.seed, **self.features)
+            start(self.module, data.cells, data.batch.numpy(), resumable.seed, **self._features)
         max_epochs = default_epochs(data) if max_epochs is None else max_epochs
         check_number("max_epochs", max_epochs, 1, whole=True)
         run(
@@ -357,9 +355,8 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
     def _keep_details(self, seed: int) -> None:
         """Learn what of means over neighbours is added to places that are to be detailed."""
         order = np.random.default_rng(seed).permutation(self.adata.n_obs)
-        asked = ask_about(self, indices=np.sort(order[:N_CLUSTERED]))
-        means = mean_around(self, asked, with_self=True)
-        keep_details(self.module, means, self._places(self._pi(asked)))
+        asked = ask_about(self, indices=np.sort(order[:N_MEANS]))
+        keep_details(self, asked, self._places(self._pi(asked)))
 
     def _data(self, train_size: float, batch_size: int, seed: int) -> NicheData:
         """Return minibatches of the cells of the model."""
@@ -418,8 +415,7 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         places = self._places(decode(self, z))
         if representation != "detailed":
             return places
-        more = details(self.module, mean_around(self, asked, with_self=True))
-        return np.hstack([places, more.astype(np.float32)])
+        return np.hstack([places, details(self, asked).astype(np.float32)])
 
     def _places(self, pi: NDArray) -> NDArray:
         return (pi @ energy_map(map_centers(self.module))).astype(np.float32)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import torch
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
@@ -35,6 +36,7 @@ __all__ = [
     "by_state",
     "decode",
     "encode",
+    "features_of",
     "labels_around",
     "mean_around",
     "own_states",
@@ -148,9 +150,22 @@ def _of_members(model: BaseModelClass, asked: Asked, compute: Callable) -> tuple
     return values, where
 
 
-def _features(
+def features_of(
     tensors: dict[str, Tensor], module: NicheModule, batch: Tensor, mean: Tensor, scale: Tensor
 ) -> Tensor:
+    """Return the features of the cells of a minibatch, shape ``(n_cells, n_genes)``.
+
+    Parameters
+    ----------
+    tensors
+        Minibatch.
+    module
+        Trained module.
+    batch
+        Batch of every cell of the AnnData.
+    mean, scale
+        Of every batch, as in `Asked`.
+    """
     code = batch[tensors[CELLS_KEY].squeeze(-1)]
     return module.features(tensors[REGISTRY_KEYS.X_KEY], mean[code], scale[code])
 
@@ -158,7 +173,7 @@ def _features(
 def _hidden(
     tensors: dict[str, Tensor], module: NicheModule, batch: Tensor, mean: Tensor, scale: Tensor
 ) -> Tensor:
-    return module.cell_encoder(_features(tensors, module, batch, mean, scale))
+    return module.cell_encoder(features_of(tensors, module, batch, mean, scale))
 
 
 @torch.inference_mode()
@@ -191,12 +206,15 @@ def mean_around(
     with_self
         Whether a cell is one of those around it.
     """
-    values, parts = _of_members(model, asked, compute or _features)
+    values, parts = _of_members(model, asked, compute or features_of)
     means = []
     for own, near, is_neighbor in parts:
-        total = np.where(is_neighbor[..., None], values[near.numpy()], 0).sum(1)
-        n = is_neighbor.sum(1, keepdim=True).numpy()
-        total, n = (total + values[own.numpy()], n + 1) if with_self else (total, n)
+        n = is_neighbor.sum(1).numpy()
+        pairs = (np.repeat(np.arange(len(n)), n), near[is_neighbor].numpy())
+        graph = sp.csr_matrix((np.ones(n.sum(), np.float32), pairs), (len(n), len(values)))
+        total, n = graph @ values, n[:, None]
+        if with_self:
+            total, n = total + values[own.numpy()], n + 1
         means.append(total / np.maximum(n, 1))
     return np.concatenate(means)
 
@@ -252,5 +270,5 @@ def _by_state(
 ) -> Tensor:
     code = batch[tensors[CELLS_KEY].squeeze(-1)].clamp(max=module.n_batch)
     counts = SparseCounts.of(tensors[REGISTRY_KEYS.X_KEY])
-    f = _features(tensors, module, batch, mean, scale)
+    f = features_of(tensors, module, batch, mean, scale)
     return module.by_state(tensors | {BATCH: code, COUNTS_KEY: counts}, f)

@@ -21,7 +21,6 @@ from scovert.model.niche._states import initial_states, means_of
 
 __all__ = [
     "GRADIENT_NORM",
-    "N_CLUSTERED",
     "NichePlan",
     "default_epochs",
     "held_out_gain",
@@ -34,18 +33,20 @@ NEIGHBOR_WEIGHT = 10.0
 """Neighbourhoods overlap: each cell is a neighbour of about 20 others, so that 20 counts every
 cell 20 times and 1 once. Measured on osmFISH and STARmap, 10 gave the best regions."""
 LEARNING_RATE, EPS = 2e-3, 1e-8
+"""Of Adam; scvi-tools takes 0.01 for `eps`, which slows parameters with small gradients."""
 FALL = 0.3
 """Share of training, its last, over which the learning rate falls to a fiftieth."""
 LAST_RATE = 0.02
+"""Of the learning rate, what is left of it at the end."""
 KEPT = 0.1
 """Share of training, its last, in which the best state counts: before, the steps are so large that
 the validation loss of an epoch is luck, and regions come out worse (osmFISH: ARI by .02)."""
 GRADIENT_NORM = 10.0
-"""Norm at which the gradient is clipped."""
+"""Norm at which the gradient is clipped: twice that of a fit that goes well."""
 STEPS = (500, 800)
 """Steps of training at least, which suffice for 4,500 cells, and at most: 200,000 niches."""
 N_CLUSTERED = 20_000
-"""Cells that are clustered for the first states, and that give axes to details, at most."""
+"""Cells that are clustered for the first states, at most."""
 LEAST_COUNT = 0.01
 """Added to mean counts before the logarithm."""
 N_DECODED = 1024
