@@ -207,7 +207,7 @@ class _State:
         before = self.scores.clone()
         blocks, n_columns = self.blocks, self.n_columns
         b, alpha = self.coefficients.to(blocks.dtype), self.dispersion.to(blocks.dtype)
-        sums = GeneSums(len(b), blocks, n_first=n_columns)  # scores are orthogonal to the design
+        sums = GeneSums(len(b), blocks)
         cell_step = ScoreStep(b[n_columns:])
         for rows, y in blocks:
             x = self.design[rows]

@@ -41,11 +41,12 @@ MAX_TOGETHER = 6
 """Factors that are added together at most, so that residuals are looked at again before 15."""
 
 SHARE_OF_LARGEST = 0.7
-"""Excess over the threshold, as a share of the largest, of factors that are added together."""
+"""Excess over the threshold, as a share of the largest, of factors that are added together. The
+curvature of three factors that are alike has exceeded half."""
 
-ROUNDS, FINAL_ROUNDS, TOLERANCE = 4, 8, 2e-2
-"""Rounds after each addition, and before residuals close to chance are judged, and change of the
-scores that ends them: only singular values are looked at."""
+MAX_ROUNDS, TOLERANCE = 4, 2e-2
+"""Rounds after each addition, and change of the scores that ends them: only singular values are
+looked at."""
 
 
 @dataclass(frozen=True)
@@ -121,18 +122,14 @@ def _search(
     most = min(MAX_FACTORS, (blocks.n_cells - design.shape[1]) // 10, blocks.n_genes // 5)
     plain = fit_regression(blocks, design, tolerance=1e-2)
     factors = Factors(np.zeros((blocks.n_cells, 0)), plain.coefficients, plain.dispersion)
-    values, thresholds, threshold, is_settled = [], [], None, True
+    values, thresholds, threshold = [], [], None
     while True:
         k = factors.scores.shape[1]
         if on_factor is not None:
             on_factor(k)
         residuals = _residuals(blocks, np.hstack([design, factors.scores]), factors)
         found, vectors = _largest(residuals, np.clip(most - k, 1, MAX_TOGETHER), rng)
-        is_close = threshold is None or found[0] < CLOSE * threshold
-        if is_close and not is_settled:  # what a few rounds left may not be another factor
-            factors, is_settled = _improved(blocks, design, factors, FINAL_ROUNDS), True
-            continue
-        if is_close:
+        if threshold is None or found[0] < CLOSE * threshold:
             n_permutations = N_FIRST if threshold is None else N_PERMUTATIONS
             threshold = _by_chance(residuals, n_permutations, rng)
         excess, is_last = found - threshold, found[0] < threshold or k == most
@@ -143,12 +140,9 @@ def _search(
         thresholds += [threshold] * int(is_new.sum())
         if is_last:
             return Scree(k, np.asarray(values), np.asarray(thresholds), factors)
-        factors = _improved(blocks, design, _with_more(factors, vectors[:, is_new]), ROUNDS)
-        is_settled = False
-
-
-def _improved(blocks: CountBlocks, design: NDArray, factors: Factors, rounds: int) -> Factors:
-    return improve_factors(blocks, design, factors, tolerance=TOLERANCE, max_rounds=rounds)[0]
+        factors = _with_more(factors, vectors[:, is_new])
+        options = {"tolerance": TOLERANCE, "max_rounds": MAX_ROUNDS}
+        factors, _ = improve_factors(blocks, design, factors, **options)
 
 
 def _with_more(factors: Factors, vectors: NDArray) -> Factors:

@@ -179,26 +179,13 @@ class GeneSums:
         The counts, for their number of genes and the device.
     robust
         Sum the squares of the scores too.
-    n_first
-        Take the first columns to be orthogonal to the others, whose products are left out; `None`
-        leaves out none.
     """
 
-    def __init__(
-        self,
-        n_columns: int,
-        blocks: CountBlocks,
-        *,
-        robust: bool = False,
-        n_first: int | None = None,
-    ) -> None:
+    def __init__(self, n_columns: int, blocks: CountBlocks, *, robust: bool = False) -> None:
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(*shape, blocks.n_genes, dtype=torch.float64, device=blocks.device)
 
-        pairs = torch.triu_indices(n_columns, n_columns, device=blocks.device)
-        if n_first is not None:
-            pairs = pairs[:, (pairs[0] < n_first) == (pairs[1] < n_first)]
-        self.pairs = pairs
+        self.pairs = torch.triu_indices(n_columns, n_columns, device=blocks.device)
         self.information = zeros(self.pairs.shape[1])
         self.score = zeros(n_columns)
         self.meat = zeros(self.pairs.shape[1]) if robust else None
