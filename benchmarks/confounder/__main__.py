@@ -21,6 +21,7 @@ from benchmarks import runs
 from benchmarks.confounder.fits import fit
 from benchmarks.confounder.goals import GOALS, Results
 from benchmarks.confounder.methods import CAUSARRAY_VERSION, METHODS, make_causarray_environment
+from benchmarks.confounder.pseudobulk import PYDESEQ2_VERSION
 from benchmarks.confounder.scenarios import FULL_BATCH, PARTS, QUICK, SCENARIOS
 from benchmarks.data import is_missing
 from benchmarks.goals import goal_lines
@@ -65,7 +66,9 @@ LEGEND = """\
 Means over the seeds; in brackets the worst seed. Effects and RMSE on the log2 scale. *called*:
 genes at 5 % by Benjamini-Hochberg; *FDP*: mean of the realised shares of false discoveries, 0
 without discoveries. *rank r*, *sign* (where the reference is 3 standard errors from zero),
-*precision* and *recall* are against the fit that knows the type, *oracle*. *leakage*: largest
+*precision* and *recall* are against the fit that knows the type, *oracle*; of ordinary experiments
+against *pseudobulk*, where *unadjusted* is the rank r of effects without confounders, and *flips*
+are opposite signs among genes that both call. *leakage*: largest
 correlation of an inferred confounder with the treatment given the covariates and the true
 confounders. *DBPR*: held-out share of the deviance that the confounders explain. *coverage*: of
 the effect plus and minus 1.96 standard errors. *fit* and *effects*: CPU seconds of one thread.
@@ -96,7 +99,10 @@ def run(args: argparse.Namespace) -> int:
     groups = runs.not_stored(tasks_of(args), args.results)
     if any(task.method in PEERS for group in groups for task in group):
         make_causarray_environment()
-    made_with = runs.run_facts("scipy") | {"causarray": CAUSARRAY_VERSION}
+    made_with = runs.run_facts("scipy") | {
+        "causarray": CAUSARRAY_VERSION,
+        "pydeseq2": PYDESEQ2_VERSION,
+    }
     return runs.run_tasks(
         groups,
         fit,

@@ -23,8 +23,8 @@ OBJECTIVES = ("deviance", "train_loss", "generator_loss")
 """Columns of a history, one for each solver, that become smaller."""
 
 MAX_MEDIAN = 0.2
-"""Median effect, log2, up to which totals do as size factors: of eight types of PBMC with
-interferon beta 0.0 to 0.1, and 0.5 in monocytes, whose strongest genes are induced."""
+"""Median effect, log2, up to which totals do as size factors. With interferon beta it is 0.1 in T
+cells, and 0.5 in monocytes, whose strongest genes are induced."""
 
 AGAINST = {
     "tau": "Small effects are everywhere: that few genes respond does not hold.",

@@ -30,8 +30,8 @@ MIN_VARIANCE = 0.95
 
 MAX_CLASS_DISTANCE = 0.5
 """Half the sum of absolute differences of the frequency of classes between an arm and the
-reference, from which the classes are the arms: 0.03 to 0.24 in seven of Kang's types, 0.8 in the
-eighth, 0.3 where types are hidden."""
+reference, from which the classes are the arms: 0.03 to 0.24 in six of Kang's types, 0.8 in both
+kinds of monocytes, 0.3 where types are hidden."""
 
 CALLED = 0.05
 """False discovery rate of the genes that are counted."""
