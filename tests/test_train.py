@@ -272,7 +272,7 @@ def test_discriminator_learns_to_tell_the_datasets_apart(
     counts = toy.X.toarray()
     counts[np.ix_(first, range(4))] += 90
     toy.X = counts
-    model = make(alignment)
+    model = make(alignment, support_weighted=False)
     train(model, max_epochs=60, plan_kwargs={"adversarial_weight": 0.0, "lr": 0.0})
     history = history_of(model)
     np.testing.assert_allclose(history["discriminator_chance_train"], math.log(2), rtol=1e-5)
