@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -180,8 +180,13 @@ def arms() -> Iterator[Goal]:
 TYPES = [f"Kang {name}" for name in KANG_TYPES]
 
 
-def of_types(column: str, suffix: str = "") -> Callable[[Results], list[float]]:
-    return lambda results: [results.get(t + suffix, "auto", column).mean() for t in TYPES]
+FEW_CELLS = [f"Kang {name}" for name in ("NK", "CD8", "T", "B", "DC")]  # the others take long
+
+
+def of_types(
+    column: str, suffix: str = "", types: Sequence[str] = TYPES
+) -> Callable[[Results], list[float]]:
+    return lambda results: [results.get(t + suffix, "auto", column).mean() for t in types]
 
 
 def lost(results: Results) -> float:
@@ -209,8 +214,8 @@ def designs() -> Iterator[Goal]:
     yield Goal("share found, worst type", lambda r: min(recall(r)), ">=", 0.84)
     yield Goal("flipped signs among common calls, of types", lambda r: sum(flips(r)), "<=", 0)
     for kind in ("halved", "swapped"):
-        rate = of_types("fpr", f", {kind}")
-        about = f"{kind}: false positive rate, mean of types"
+        rate = of_types("fpr", f", {kind}", FEW_CELLS)
+        about = f"{kind}: false positive rate, mean of five types"
         yield Goal(about, lambda r, rate=rate: float(np.mean(rate(r))), "in", (0.04, 0.06))
     for strength in STRENGTHS:
         name = f"8 donors, hidden {strength:g}"
