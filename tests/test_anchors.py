@@ -112,7 +112,7 @@ def dense_support(
         share = anchored[near].mean(1)
         value = np.minimum(1, share / (0.5 * np.quantile(share, 0.75)))
         for mixture in classes.mixtures:
-            weight = mixture.classes(x[:, :20], b)
+            weight = mixture.classes(x[:, : classes.n_components], b)
             means = (weight[own] * value[:, None]).sum(0) / weight[own].sum(0)
             support[batch == b, c] += (weight[batch == b] * means).sum(1) / 3
     return support
@@ -205,7 +205,7 @@ def test_guard_trusts_types_and_not_noise() -> None:
     untrusted = find_anchors(noise, batch)
     assert not untrusted.are_trusted
     assert len(untrusted.pairs) > 0
-    assert untrusted.explained < 0.4 < found.explained - 0.2
+    assert untrusted.clarity < 0.4 < found.clarity - 0.1
 
 
 def test_anchors_join_the_same_type() -> None:
@@ -226,7 +226,7 @@ def test_a_seed_gives_the_same_anchors() -> None:
     first, second = (find_anchors(counts, batch, seed=3) for _ in range(2))
     np.testing.assert_array_equal(first.pairs, second.pairs)
     np.testing.assert_array_equal(first.support, second.support)
-    assert first.explained == second.explained
+    assert first.clarity == second.clarity
 
 
 FORMS = [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, np.float32, np.float64, np.int8]
@@ -294,7 +294,7 @@ def test_tiny_datasets(sizes: tuple[int, ...], space: str | Callable) -> None:
     own = np.eye(len(sizes), dtype=bool)[batch]
     assert np.isnan(found.support[own]).all()
     assert ((found.support[~own] >= 0) & (found.support[~own] <= 1 + 1e-6)).all()
-    assert 0 <= found.explained <= 1
+    assert 0 <= found.clarity <= 1
     assert (batch[found.pairs[:, 0]] != batch[found.pairs[:, 1]]).all()
 
 
@@ -304,7 +304,7 @@ def test_cells_without_counts() -> None:
     for space in ("classes", "harmony"):
         found = find_anchors(counts, batch, space=space)
         assert np.isfinite(found.support[np.arange(len(batch)), 1 - batch]).all()
-        assert np.isfinite(found.explained)
+        assert np.isfinite(found.clarity)
 
 
 def test_cells_that_are_all_alike() -> None:
@@ -339,7 +339,7 @@ def test_rounding_decides_nothing_among_equal_cells(
         found.append(find_anchors(counts, batch))
     for other in found[1:]:
         np.testing.assert_array_equal(other.pairs, found[0].pairs)
-        np.testing.assert_allclose(other.explained, found[0].explained, atol=1e-6)
+        np.testing.assert_allclose(other.clarity, found[0].clarity, atol=1e-6)
         np.testing.assert_allclose(other.support, found[0].support, atol=1e-4)
 
 

@@ -95,7 +95,7 @@ def test_what_was_learnt_comes_back(folder: Path, fitted: PairedVAE, cells: AnnD
     assert loaded.is_trained
     assert not loaded.module.training
     pd.testing.assert_frame_equal(loaded.get_support(), fitted.get_support())
-    assert loaded.anchor_explained_ == fitted.anchor_explained_
+    assert loaded.anchor_clarity_ == fitted.anchor_clarity_
     assert loaded.init_params_["non_kwargs"] == fitted.init_params_["non_kwargs"]
     pd.testing.assert_frame_equal(loaded.check(), fitted.check())
     for method, options in (

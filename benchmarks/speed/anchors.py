@@ -150,7 +150,7 @@ def _measure(folder: str) -> dict[str, object]:
         "data, GB": f"{(counts.data.nbytes + counts.indices.nbytes) / 1e9:.2f}",
         "anchors": f"{len(found.pairs):,}",
         "same type": f"{(types[found.pairs[:, 0]] == types[found.pairs[:, 1]]).mean():.3f}",
-        "explained": f"{found.explained:.3f}",
+        "clarity": f"{found.clarity:.3f}",
         "mean support": f"{np.nanmean(found.support):.3f}",
     }
 
@@ -204,7 +204,7 @@ def _compare(found: Anchors, exact: Anchors, batch: NDArray, types: NDArray) -> 
         "partners of the same type": f"{(types[partners.row] == types[partners.col]).mean():.3f}",
         "correlation of support": f"{both:.3f}",
         "support of missing types": f"{missing:.3f}",
-        "explained": f"{found.explained:.3f}",
+        "clarity": f"{found.clarity:.3f}",
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
@@ -144,6 +145,33 @@ def test_a_bad_start_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_classes, "_starts", spoil)
     found = Classes.fit(x, batch, seed=0)
     np.testing.assert_allclose(found.explained, good.explained, atol=0.01)
+
+
+def test_agreement_is_that_of_the_nearest_beyond_chance() -> None:
+    x, batch, _ = cells()
+    classes = Classes.fit(x, batch, seed=0)
+    rows = [np.flatnonzero(batch == b) for b in (0, 1)]
+    near = [cdist(x[r], x[r]).argsort(1)[:, :15] for r in rows]
+    expected = []
+    for b, (r, own) in enumerate(zip(rows, near, strict=True)):
+        for mixture in classes.mixtures:
+            p = mixture.classes(x[r].astype(float), b)
+            same = np.mean([[p[i] @ p[j] for j in own[i, 1:6]] for i in range(len(r))])
+            chance = (p.mean(0) ** 2).sum()
+            expected.append((same - chance) / (1 - chance))
+    assert classes.agreement(near, rows, x) == pytest.approx(np.mean(expected))
+    noise = np.random.default_rng(0).normal(size=x.shape).astype(np.float32)
+    blurred = Classes.fit(noise, batch, seed=0)
+    assert blurred.agreement(near, rows, noise) < 0.1
+
+
+def test_components_count_as_far_as_they_stand_out() -> None:
+    rng = np.random.default_rng(0)
+    sd = np.concatenate([np.linspace(9, 2, 24), np.ones(6)])
+    x, batch = rng.normal(size=(900, 30)) * sd, rng.integers(0, 2, 900)
+    assert Classes.fit(x, batch, seed=0).n_components == 24
+    assert Classes.fit(x[:, 10:] / x[:, 10:].std(0), batch, seed=0).n_components == 20
+    assert Classes.fit(x[:, :7], batch, seed=0).n_components == 7
 
 
 def test_the_fit_needs_not_all_cells(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -219,7 +219,7 @@ def test_separate_encoders_with_anchors_do_not_warn(adata: AnnData) -> None:
 
 
 def test_anchors_that_make_no_sense_warn(adata: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scovert.anchors._find.MIN_EXPLAINED", 1.1)
+    monkeypatch.setattr("scovert.anchors._find.MIN_CLARITY", 1.1)
     set_up(adata)
     model = PairedVAE(adata, n_latent=3)
     with pytest.warns(UserWarning, match="Anchors should join.*tenth.*get_support") as caught:

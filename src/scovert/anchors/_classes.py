@@ -15,8 +15,12 @@ from scovert.core._counts import row_slices
 __all__ = ["Classes"]
 
 N_CLASSES = 20
+"""Twelve merge types that one dataset lacks with their relatives, forty split shared ones."""
 MIN_CELLS_PER_CLASS = 10
-N_COMPONENTS = 20
+MIN_COMPONENTS = 20
+NOISE = 1.1
+"""Variance of a component, by that of the last, from which it counts beyond the first twenty.
+Eight types need about twelve, twenty types and five programs of genes twenty-six."""
 SLOPES = (0.0, 0.0125, 0.025)
 """Change of a shift with the position of a class, each a start for the next; 0.04 merges types."""
 N_SEEDS, N_KEPT = 3, 3
@@ -25,6 +29,7 @@ START_SHARE = 0.95
 MAX_CELLS_TO_FIT = 4_000
 """More give the same anchors: of 13,541 cells 0.955 join the same type with 4,000 and with all."""
 CELLS_AT_ONCE = 50_000
+N_NEAREST = 5
 BALANCE = 0.2, 5.0
 """Least and largest weight of a class, so that a few cells do not count for many."""
 
@@ -39,10 +44,13 @@ class Classes:
         The likeliest fits, three of six.
     explained
         Share of the variance of the components that lies between classes and datasets, in [0, 1].
+    n_components
+        Number of the components that count.
     """
 
     mixtures: list[ClassMixture]
     explained: float
+    n_components: int
 
     @classmethod
     def fit(cls, components: NDArray, batch: NDArray, seed: int) -> Classes:
@@ -55,7 +63,8 @@ class Classes:
         Parameters
         ----------
         components
-            Principal components, shape ``(n_cells, n_components)``; the first 20 count.
+            Principal components, shape ``(n_cells, n_components)``; the first 20 count, and more
+            as far as they stand out from the last.
         batch
             Dataset of each cell, shape ``(n_cells,)``.
         seed
@@ -66,12 +75,14 @@ class Classes:
         The classes.
         """
         rows = sample(batch, np.ones(len(batch), bool), MAX_CELLS_TO_FIT, seed)
-        parts = [_known(components, r) for r in rows]
+        n_components = _count_components(components)
+        parts = [components[r, :n_components].astype(float) for r in rows]
         fits = [climb(parts, start, SLOPES[0]) for start in _starts(parts, seed)]
         fits.sort(key=lambda fit: -log_likelihood(fit[0], parts))
         mixtures = [_finish(parts, classes) for _, classes in fits[:N_KEPT]]
         total = max(np.concatenate(parts).var(axis=0).sum(), TINY)
-        return cls(mixtures, float(np.mean([1 - m.within.sum() / total for m in mixtures])))
+        explained = np.mean([1 - mixture.within.sum() / total for mixture in mixtures])
+        return cls(mixtures, float(explained), n_components)
 
     def place(self, components: NDArray, batch: NDArray) -> NDArray:
         """Positions in which distances are means over the mixtures, of directions without shifts.
@@ -85,9 +96,9 @@ class Classes:
         -------
         Array of shape ``(n_cells, 3 * n_components)``, float32, with rows of length 1.
         """
-        n_dims = min(N_COMPONENTS, components.shape[1])
-        places = np.empty((len(components), len(self.mixtures), n_dims), np.float32)
-        for rows, x, b in _parts(components, batch):
+        shape = len(components), len(self.mixtures), self.n_components
+        places = np.empty(shape, np.float32)
+        for rows, x, b in self._parts(components, batch):
             for m, mixture in enumerate(self.mixtures):
                 places[rows, m] = unit_rows(mixture.place(x, b))
         places /= np.sqrt(len(self.mixtures))
@@ -95,8 +106,8 @@ class Classes:
 
     def corrected(self, components: NDArray, batch: NDArray) -> NDArray:
         """Mean over the mixtures of components without shifts, ``(n_cells, n_components)``."""
-        corrected = np.empty((len(components), min(N_COMPONENTS, components.shape[1])), np.float32)
-        for rows, x, b in _parts(components, batch):
+        corrected = np.empty((len(components), self.n_components), np.float32)
+        for rows, x, b in self._parts(components, batch):
             corrected[rows] = np.mean([m.place(x, b) for m in self.mixtures], axis=0)
         return corrected
 
@@ -118,7 +129,7 @@ class Classes:
         """
         return [
             [
-                _class_means(mixture.classes(_known(components, r), b), v)
+                _class_means(mixture.classes(self._known(components, r), b), v)
                 for b, (v, r) in enumerate(zip(values, rows, strict=True))
             ]
             for mixture in self.mixtures
@@ -149,26 +160,57 @@ class Classes:
         Array of shape ``(n_cells, n_values)``, float32.
         """
         spread = np.zeros((len(batch), tables[0][0].shape[1]), np.float32)
-        for part, x, b in _parts(components, batch):
+        for part, x, b in self._parts(components, batch):
             for mixture, table in zip(self.mixtures, tables, strict=True):
                 spread[part] += mixture.classes(x, b) @ table[b] / len(self.mixtures)
         return spread
 
+    def agreement(self, near: list[NDArray], rows: list[NDArray], components: NDArray) -> float:
+        """How much more often than by chance the nearest cells are of the same class.
+
+        Parameters
+        ----------
+        near, rows
+            Of each dataset: the places in `rows` of the nearest cells of each, itself first; and
+            the cells.
+        components
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        Mean over datasets and mixtures, at most 1.
+        """
+        found = [0.0]
+        for b, (own, r) in enumerate(zip(near, rows, strict=True)):
+            for mixture in self.mixtures if len(r) > 1 else ():
+                classes = mixture.classes(self._known(components, r), b)
+                near_classes = classes[own[:, 1 : 1 + N_NEAREST]].mean(axis=1)
+                same = (classes * near_classes).sum(axis=1).mean()
+                chance = np.square(classes.mean(axis=0)).sum()
+                found.append((same - chance) / max(1 - chance, TINY))
+        return float(np.sum(found) / max(1, len(found) - 1))
+
+    def _known(self, components: NDArray, rows: NDArray) -> NDArray:
+        return components[rows, : self.n_components].astype(float)
+
+    def _parts(
+        self, components: NDArray, batch: NDArray
+    ) -> Iterator[tuple[NDArray, NDArray, int]]:
+        """Rows of cells of one dataset, the components that count, and the dataset, in blocks."""
+        for b in range(batch.max() + 1):
+            rows = np.flatnonzero(batch == b)
+            for block in row_slices(len(rows), CELLS_AT_ONCE):
+                yield rows[block], self._known(components, rows[block]), b
+
+
+def _count_components(components: NDArray) -> int:
+    variance = components.var(axis=0)
+    n_found = int((variance > NOISE * variance[-1]).sum())
+    return min(max(n_found, MIN_COMPONENTS), components.shape[1])
+
 
 def _class_means(classes: NDArray, values: NDArray) -> NDArray:
     return classes.T @ values / np.maximum(classes.sum(axis=0), TINY)[:, None]
-
-
-def _known(components: NDArray, rows: NDArray) -> NDArray:
-    return components[rows, :N_COMPONENTS].astype(float)
-
-
-def _parts(components: NDArray, batch: NDArray) -> Iterator[tuple[NDArray, NDArray, int]]:
-    """Rows of cells of one dataset, the components that count, and the dataset, in blocks."""
-    for b in range(batch.max() + 1):
-        rows = np.flatnonzero(batch == b)
-        for block in row_slices(len(rows), CELLS_AT_ONCE):
-            yield rows[block], _known(components, rows[block]), b
 
 
 def _starts(parts: list[NDArray], seed: int) -> Iterator[list[NDArray]]:

@@ -85,14 +85,17 @@ class CountDecoder(nn.Module):
         with torch.no_grad():
             self.px_scale_decoder.bias.copy_(log_mean)
 
-    def forward(self, z: Tensor, categories: Tensor, continuous: Tensor) -> Tensor:
+    def forward(
+        self, z: Tensor, categories: Tensor, continuous: Tensor, offset: Tensor | float = 0.0
+    ) -> Tensor:
         """Return shares that sum to one over the genes, shape ``(n_cells, n_genes)``.
 
-        `categories` has shape ``(n_cells, len(n_cat_list))``, `continuous` ``(n_cells, n_cont)``.
+        `categories` has shape ``(n_cells, len(n_cat_list))``, `continuous` ``(n_cells, n_cont)``;
+        `offset`, of the logarithms of shares, is broadcast to that of the result.
         """
         columns = categories.unsqueeze(-1).unbind(1)
         hidden = self.px_decoder(z, *columns, cont=continuous)
-        return self.px_scale_decoder(hidden).softmax(dim=-1)
+        return (self.px_scale_decoder(hidden) + offset).softmax(dim=-1)
 
 
 class PerDataset(nn.ModuleList):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scovert.anchors._find import MIN_EXPLAINED, Anchors
+from scovert.anchors._find import MIN_CLARITY, Anchors
 from scovert.core._checks import caller_level
 from scovert.core._diagnostics import HealthRow, row
 
@@ -83,20 +83,20 @@ def deviance_row(explained: float) -> HealthRow:
     return row("held-out deviance explained", explained, advice)
 
 
-def anchor_row(explained: float) -> HealthRow:
-    """Return the share of the variance between classes of cells (trusted from 0.5)."""
+def anchor_row(clarity: float) -> HealthRow:
+    """Return how clearly the cells fall into classes (trusted from 0.54)."""
     advice = ""
-    if explained < MIN_EXPLAINED:
+    if clarity < MIN_CLARITY:
         advice = (
             "The cells do not fall into classes by which datasets could be matched, and the pull "
             "was weakened: compare with `alignment='none'`."
         )
-    return row("variance between classes", explained, advice)
+    return row("clarity of the classes", clarity, advice)
 
 
 def warn_about_anchors(anchors: Anchors) -> None:
     """Warn that anchors have a tenth of their weight, and why."""
-    found = f"classes of cells explain only {anchors.explained:.0%} of the variance between cells"
+    found = f"the cells do not fall into clear classes (clarity {anchors.clarity:.2f})"
     if len(anchors.pairs) == 0:
         found = "no cells of different datasets were found that match"
     warnings.warn(

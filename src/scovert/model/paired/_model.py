@@ -65,7 +65,14 @@ from scovert.model.paired._diagnostics import (
 )
 from scovert.model.paired._module import BALANCE_KEY, COUNTERPARTS_KEY, PairedModule
 from scovert.model.paired._plan import make_plan
-from scovert.model.paired._query import UNREAD_BY_DECODER, UNREAD_BY_ENCODER, new_support
+from scovert.model.paired._query import (
+    UNREAD_BY_DECODER,
+    UNREAD_BY_ENCODER,
+    Frozen,
+    freeze_all_but_new,
+    new_support,
+    with_new_datasets,
+)
 
 __all__ = ["PairedVAE"]
 
@@ -133,6 +140,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         One inverse dispersion for each ``"gene"``, or for each ``"gene-batch"``.
     dropout_rate
         Dropout in the encoder, in [0, 1).
+    n_query_datasets
+        Set by :meth:`load_query_data`: how many datasets were added to a trained model.
 
     Notes
     -----
@@ -166,6 +175,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         support_weighted: bool = True,
         dispersion: Literal["gene", "gene-batch"] = "gene",
         dropout_rate: float = 0.1,
+        n_query_datasets: int = 0,
     ) -> None:
         check_set_up(type(self), adata)
         super().__init__(adata)
@@ -183,6 +193,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         check_number("anchor_weight", anchor_weight, 0)
         check_number("cross_weight", cross_weight, 0)
         check_number("dropout_rate", dropout_rate, 0, 0.99)
+        n_added_at_most = self.summary_stats.n_batch - 1 if encoder == "shared" else 0
+        check_number("n_query_datasets", n_query_datasets, 0, n_added_at_most, whole=True)
         if encoder == "per_dataset" and alignment != "anchors":
             warnings.warn(
                 f"`encoder='per_dataset'` with `alignment={alignment!r}`: nothing in this model "
@@ -206,13 +218,14 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             alignment=alignment,
             dispersion=dispersion,
             dropout_rate=dropout_rate,
+            n_query=n_query_datasets,
         )
         self.anchor_weights = {"alignment_weight": anchor_weight}
         if encoder == "per_dataset":
             self.anchor_weights["cross_weight"] = cross_weight
         self.support_weighted = bool(support_weighted)
         self.support_: NDArray | None = None
-        self.anchor_explained_: float | None = None
+        self.anchor_clarity_: float | None = None
         self.deviance_explained_: float | None = None
         self.largest_share_: float | None = None
         self.cells_digest_ = self._digest(adata)
@@ -378,7 +391,12 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         check_number("max_epochs", max_epochs, 1, whole=True)
         trust = 1.0 if not is_pulled or anchors.are_trusted else GUARDED_SHARE
         weights = {name: trust * weight for name, weight in self.anchor_weights.items()}
-        plan = make_plan(self.module, weights, dict(plan_kwargs or {}), trainer_kwargs)
+        plan_kwargs = dict(plan_kwargs or {})
+        if self.module.n_query:
+            freeze_all_but_new(self.module)
+            plan_kwargs["weight_decay"] = 0.0  # it moves also what has no gradient
+            trainer_kwargs["callbacks"] = [*trainer_kwargs.pop("callbacks", []), Frozen()]
+        plan = make_plan(self.module, weights, plan_kwargs, trainer_kwargs)
         run(
             self,
             plan,
@@ -393,6 +411,38 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         self._save_best(resumable, self.history_)
         resumable.end()
 
+    @classmethod
+    def load_query_data(cls, adata: AnnData, reference: PairedVAE) -> PairedVAE:
+        """Add datasets to a trained model without touching what it has learnt.
+
+        The new model decodes as the new datasets too: as the mean of the known ones, times a
+        factor for each gene, with which the decoded totals are the observed ones. :meth:`train`
+        refines this and learns nothing else, from the cells of the new datasets alone: all
+        positions stay as they are, to the bit. For positions, support and corrected counts of new
+        cells the model `reference` is enough.
+
+        Parameters
+        ----------
+        adata
+            Cells of datasets that `reference` has not seen, with the same columns, and the genes
+            of the model in its order.
+        reference
+            A trained model with a shared encoder.
+
+        Returns
+        -------
+        A model of `adata`, ready to be used.
+
+        Raises
+        ------
+        ValueError
+            If `reference` has an encoder for each dataset, or `adata` other genes or no new
+            dataset.
+        RuntimeError
+            If `reference` is not trained.
+        """
+        return with_new_datasets(reference, adata)
+
     def _find_anchors(self, cells: Cells, train: NDArray, seed: int) -> Anchors | None:
         """Find anchors, if the model uses them, and keep the support."""
         is_pulled = self.module.alignment == "anchors"
@@ -403,7 +453,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         logger.info("Looking for anchors between the datasets.")
         anchors = find_anchors(cells.counts, cells.batch, train=is_trained_on, seed=seed)
         self.support_ = anchors.support
-        self.anchor_explained_ = anchors.explained
+        self.anchor_clarity_ = anchors.clarity
         if is_pulled and not anchors.are_trusted:
             warn_about_anchors(anchors)
         return anchors
@@ -672,8 +722,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         if self.deviance_explained_ is not None:
             rows.append(share_row(self.largest_share_))
             rows.append(deviance_row(self.deviance_explained_))
-        if self.anchor_explained_ is not None:
-            rows.append(anchor_row(self.anchor_explained_))
+        if self.anchor_clarity_ is not None:
+            rows.append(anchor_row(self.anchor_clarity_))
         return check_table(rows)
 
     def _digest(self, adata: AnnData) -> str:
@@ -698,7 +748,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
                 raise ValueError(
                     f"`transform_batch={name!r}` is no dataset of this model, which has {known}. "
                     "Cells of any dataset are decoded as one of these, or as their average (the "
-                    "default); to decode as another, train a model on its cells too."
+                    "default); to decode as another, add it: `PairedVAE.load_query_data(adata, "
+                    "model)`."
                 )
         return [known.index(name) for name in wanted]
 

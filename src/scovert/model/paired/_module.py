@@ -78,6 +78,9 @@ class PairedModule(BaseModuleClass):
         One inverse dispersion per ``"gene"`` or per ``"gene-batch"``.
     dropout_rate
         Dropout in the encoder.
+    n_query
+        How many of the datasets, the last ones, were added to a trained module. Each has a factor
+        for each gene, and else begins as the mean of the others.
     """
 
     def __init__(  # noqa: PLR0913
@@ -93,12 +96,14 @@ class PairedModule(BaseModuleClass):
         alignment: Literal["anchors", "adversarial", "grl", "none"],
         dispersion: Literal["gene", "gene-batch"],
         dropout_rate: float,
+        n_query: int = 0,
     ) -> None:
         super().__init__()
         self.n_batch, n_input = log_mean.shape
         self.n_latent = n_latent
         self.alignment = alignment
         self.is_shared = encoder == "shared"
+        self.n_query = n_query
 
         # Networks
         sizes = {"n_layers": n_layers, "n_hidden": n_hidden}
@@ -114,6 +119,8 @@ class PairedModule(BaseModuleClass):
         self.px_r = nn.Parameter(
             torch.zeros(self.n_batch if "batch" in dispersion else 1, n_input)
         )
+        if n_query:
+            self.query_offset = nn.Parameter(torch.zeros(n_query, n_input))
         if alignment in ("adversarial", "grl"):
             self.classifier = Discriminator(n_latent, self.n_batch)
 
@@ -200,13 +207,21 @@ class PairedModule(BaseModuleClass):
         """
         batch = batch_index.squeeze(-1)
         if self.is_shared:
-            share = self.decoder(z, torch.cat([batch_index, categories], dim=1), continuous)
+            seen = torch.cat([batch_index, categories], dim=1)
+            share = self.decoder(z, seen, continuous, self._offset(batch))
         else:
             (share,) = self.decoder(batch, z, categories, continuous)
         theta = self.px_r.exp()
         theta = theta[batch] if len(theta) > 1 else theta[0]  # (n_cells, n_genes) or (n_genes,)
         px = NegativeBinomial(mu=library * share, theta=theta, scale=share, validate_args=False)
         return {"px": px, "theta": theta}
+
+    def _offset(self, batch: Tensor) -> Tensor | float:
+        """Logarithms of the factors of genes in datasets, 0 but in those that were added."""
+        if self.n_query == 0:
+            return 0.0
+        n_known = self.n_batch - self.n_query
+        return nn.functional.pad(self.query_offset, (0, 0, n_known, 0))[batch]
 
     def loss(
         self,
