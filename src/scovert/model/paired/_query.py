@@ -48,7 +48,9 @@ UNREAD_BY_ENCODER = (*UNREAD_BY_DECODER, REGISTRY_KEYS.CAT_COVS_KEY, REGISTRY_KE
 """What a shared encoder does not need of a cell."""
 
 
-def new_support(model: BaseModelClass, known: Cells, datasets: NDArray, adata: AnnData) -> pd.DataFrame:
+def new_support(
+    model: BaseModelClass, known: Cells, datasets: NDArray, adata: AnnData
+) -> pd.DataFrame:
     """Support of new cells in the datasets of a model.
 
     Anchors are sought between the new cells and those of the model, at most 50,000 of these.
