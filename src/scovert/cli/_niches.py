@@ -59,6 +59,25 @@ class Likelihood(StrEnum):
     gaussian = "gaussian"
 
 
+SampleKey = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of obs with the slide or image of each cell (default: of several files, "
+        "the name of each; of one file, all cells are on one slide)."
+    ),
+]
+BatchKey = Annotated[str | None, typer.Option(help="Column of obs with what was measured alike.")]
+LabelsKey = Annotated[
+    str | None, typer.Option(help="Column of obs with cell types, to describe niches by.")
+]
+Report = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Where to write figures and tables.")
+]
+WriteLayer = Annotated[
+    bool, typer.Option(help="Write the expression around cells, a dense layer.")
+]
+
+
 def niches(  # noqa: PLR0913
     context: typer.Context,
     files: InputFiles,
@@ -66,33 +85,19 @@ def niches(  # noqa: PLR0913
     likelihood: Annotated[
         Likelihood, typer.Option(help="nb for raw counts, gaussian for intensities.")
     ],
-    sample_key: Annotated[
-        str | None,
-        typer.Option(
-            help="Column of obs with the slide or image of each cell (default: of several files, "
-            "the name of each; of one file, all cells are on one slide)."
-        ),
-    ] = None,
+    sample_key: SampleKey = None,
     spatial_key: Annotated[str, typer.Option(help="Slot of obsm with positions.")] = "spatial",
-    batch_key: Annotated[
-        str | None, typer.Option(help="Column of obs with what was measured alike.")
-    ] = None,
-    labels_key: Annotated[
-        str | None, typer.Option(help="Column of obs with cell types, to describe niches by.")
-    ] = None,
+    batch_key: BatchKey = None,
+    labels_key: LabelsKey = None,
     n_niches: Annotated[int, typer.Option(min=2, help="Number of niches.")] = 10,
     n_neighbors: Annotated[int, typer.Option(min=1, help="Neighbours of a cell.")] = 20,
     n_states: Annotated[
         int, typer.Option(min=2, help="Cell states, at most a tenth of the cells.")
     ] = 32,
     output: OutputFile,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where to write figures and tables.")
-    ] = None,
+    report: Report = None,
     layer: Layer = None,
-    write_layer: Annotated[
-        bool, typer.Option(help="Write the expression around cells, a dense layer.")
-    ] = True,
+    write_layer: WriteLayer = True,
     seed: Seed = 0,
     accelerator: Accelerator = "auto",
     quiet: Quiet = False,
