@@ -46,7 +46,7 @@ def test_odd_dispersions_are_counted(extreme: int, verdict: str, value: float) -
     assert row.verdict == verdict
 
 
-@pytest.mark.parametrize(("clarity", "verdict"), [(0.0, "look"), (0.53, "look"), (0.54, "ok")])
+@pytest.mark.parametrize(("clarity", "verdict"), [(0.0, "look"), (0.52, "look"), (0.53, "ok")])
 def test_distrusted_anchors_are_said(clarity: float, verdict: str) -> None:
     assert anchor_row(clarity).verdict == verdict
 

@@ -74,7 +74,8 @@ def test_aligned_components_mix_datasets_and_keep_types(cells: AnnData, name: st
         adata.obsm["X_aligned"] = anchors.align(adata, "batch")
     labels = adata.obs["batch"], adata.obs["cell_type"]
     before, after = adata.obsm["X_pca"], adata.obsm["X_aligned"]
-    assert after.shape == (adata.n_obs, 20)
+    assert len(after) == adata.n_obs
+    assert 20 <= after.shape[1] < 30
     assert batch_mixing(after, *labels) > batch_mixing(before, *labels) + 0.2
     assert label_transfer(after, *labels) > label_transfer(before, *labels) - 0.02
 

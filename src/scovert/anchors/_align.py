@@ -39,7 +39,8 @@ def align(adata: AnnData, batch_key: str, *, layer: str | None = None, seed: int
 
     Returns
     -------
-    Array of shape ``(n_cells, 20)``, float32.
+    Array of shape ``(n_cells, n_components)``, float32: 20 components, or more as far as they
+    stand out from noise, at most 30.
 
     Raises
     ------

@@ -18,7 +18,7 @@ N_CLASSES = 20
 """Twelve merge types that one dataset lacks with their relatives, forty split shared ones."""
 MIN_CELLS_PER_CLASS = 10
 MIN_COMPONENTS = 20
-NOISE = 1.1
+NOISE = 1.2
 """Variance of a component, by that of the last, from which it counts beyond the first twenty.
 Eight types need about twelve, twenty types and five programs of genes twenty-six."""
 SLOPES = (0.0, 0.0125, 0.025)

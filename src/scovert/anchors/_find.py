@@ -33,7 +33,7 @@ FULL_SUPPORT = 0.5
 """Share of anchored cells, by that of the upper quartile of the dataset, of full support."""
 MIN_SUPPORT = 0.7
 """Of both cells of an anchor."""
-MIN_CLARITY = 0.54
+MIN_CLARITY = 0.53
 """Of trusted anchors. With 0.52 and less two thirds at most join the same type (cells of 160
 genes, or with a twentieth of their counts), with 0.56 and more eight in ten do."""
 MAX_CELLS = 50_000
@@ -76,7 +76,7 @@ class Anchors:
 
     @property
     def are_trusted(self) -> bool:
-        """Whether there are any, and the classes of cells are clear (0.54 or more)."""
+        """Whether there are any, and the classes of cells are clear (0.53 or more)."""
         return len(self.pairs) > 0 and self.clarity >= MIN_CLARITY
 
 

@@ -50,7 +50,7 @@ def support(
     Returns
     -------
     The axes, with a row for each type and a column for each dataset. Each field says the share and
-    the number of cells.
+    the number of cells; it is grey where there are none.
 
     Raises
     ------
@@ -87,6 +87,7 @@ def _draw(ax: Axes, shares: pd.DataFrame, sizes: pd.DataFrame) -> None:
         text = f"{share:.2f}\n({sizes.iat[row, column]})"
         color = "white" if share > _DARK else "black"
         ax.text(column, row, text, ha="center", va="center", color=color, fontsize="small")
+    ax.set_facecolor("0.9")  # of types that a dataset lacks
     ax.set_xticks(range(shares.shape[1]), shares.columns)
     ax.set_yticks(range(len(shares)), shares.index)
     ax.set(xlabel="dataset", ylabel="type")

@@ -84,7 +84,7 @@ def deviance_row(explained: float) -> HealthRow:
 
 
 def anchor_row(clarity: float) -> HealthRow:
-    """Return how clearly the cells fall into classes (trusted from 0.54)."""
+    """Return how clearly the cells fall into classes (trusted from 0.53)."""
     advice = ""
     if clarity < MIN_CLARITY:
         advice = (
