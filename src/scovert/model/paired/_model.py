@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Literal
@@ -21,7 +20,6 @@ from scovert.anchors import Anchors, find_anchors
 from scovert.core._annotating import Slot, annotate, find_target
 from scovert.core._arguments import check_known, knows_its_arguments
 from scovert.core._checks import (
-    caller_level,
     check_batches,
     check_categorical,
     check_choice,
@@ -51,8 +49,9 @@ from scovert.core._registering import (
 from scovert.core._save_load import SaveLoadMixin
 from scovert.core.dataloaders._cells import Cells
 from scovert.core.training._checkpoint import Resumable
-from scovert.core.training._plan import ACCEPTED
 from scovert.core.training._run import run
+from scovert.model.paired._alignment import AlignedPlan
+from scovert.model.paired._checks import check_choices, check_place, check_sizes, check_split
 from scovert.model.paired._data import PairedData, split_cells
 from scovert.model.paired._diagnostics import (
     anchor_row,
@@ -180,30 +179,13 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         check_set_up(type(self), adata)
         super().__init__(adata)
         check_unchanged(self)
-        check_choice("encoder", encoder, ("shared", "per_dataset"))
-        check_choice("alignment", alignment, ("anchors", "adversarial", "grl", "none"))
-        check_choice("dispersion", dispersion, ("gene", "gene-batch"))
-        for name, size in (("n_latent", n_latent), ("n_hidden", n_hidden), ("n_layers", n_layers)):
-            check_number(name, size, 1, whole=True)
-        if n_latent > adata.n_vars:
-            raise ValueError(
-                f"`n_latent={n_latent}` exceeds the {adata.n_vars} genes of `adata`. Pass a value "
-                f"in [1, {adata.n_vars}]."
-            )
+        check_choices(encoder, alignment, dispersion)
+        check_sizes(adata.n_vars, n_latent=n_latent, n_hidden=n_hidden, n_layers=n_layers)
         check_number("anchor_weight", anchor_weight, 0)
         check_number("cross_weight", cross_weight, 0)
         check_number("dropout_rate", dropout_rate, 0, 0.99)
         n_added_at_most = self.summary_stats.n_batch - 1 if encoder == "shared" else 0
         check_number("n_query_datasets", n_query_datasets, 0, n_added_at_most, whole=True)
-        if encoder == "per_dataset" and alignment != "anchors":
-            warnings.warn(
-                f"`encoder='per_dataset'` with `alignment={alignment!r}`: nothing in this model "
-                "says which cell type of one dataset belongs to which of another, and it may pair "
-                "them wrongly. Use `alignment='anchors'`; the page of PairedVAE in the "
-                "documentation explains why.",
-                UserWarning,
-                stacklevel=caller_level(),
-            )
         self._log_mean_shares = self._read().log_mean_shares(self.summary_stats.n_batch)
         covariates = self.summary_stats.get("n_extra_categorical_covs", 0)
         state = self.adata_manager.get_state_registry(REGISTRY_KEYS.CAT_COVS_KEY)
@@ -353,14 +335,11 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             step and the cells; the model has its best state, or that of the beginning of the
             epoch.
         """
-        check_number("train_size", train_size, 0.01, 1.0)
-        if validation_size is not None:
-            check_number("validation_size", validation_size, 0.0, round(1 - train_size, 9))
-        check_number("batch_size", batch_size, 3, whole=True)
+        check_split(train_size, validation_size, batch_size)
         check_mapping("plan_kwargs", plan_kwargs)
         check_mapping("datasplitter_kwargs", datasplitter_kwargs)
         check_known("datasplitter_kwargs", datasplitter_kwargs, ("resident",))
-        _check_place(trainer_kwargs)
+        check_place(trainer_kwargs)
         check_known("PairedVAE.train", trainer_kwargs, TRAIN_OPTIONS, TRAINER_OPTIONS)
         check_unchanged(self, every_value=True)
         check_distributed(trainer_kwargs, settings.seed, checkpoint_dir)
@@ -386,22 +365,12 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             partners=anchors.partners if is_pulled else None,
             **(datasplitter_kwargs or {}),
         )
-        if max_epochs is None:
-            max_epochs = min(max(round(N_STEPS / data.n_steps), MIN_EPOCHS), MAX_EPOCHS)
-        check_number("max_epochs", max_epochs, 1, whole=True)
         trust = 1.0 if not is_pulled or anchors.are_trusted else GUARDED_SHARE
-        weights = {name: trust * weight for name, weight in self.anchor_weights.items()}
-        plan_kwargs = dict(plan_kwargs or {})
-        if self.module.n_query:
-            freeze_all_but_new(self.module)
-            plan_kwargs["weight_decay"] = 0.0  # it moves also what has no gradient
-            trainer_kwargs["callbacks"] = [*trainer_kwargs.pop("callbacks", []), Frozen()]
-        plan = make_plan(self.module, weights, plan_kwargs, trainer_kwargs)
         run(
             self,
-            plan,
+            self._make_plan(trust, dict(plan_kwargs or {}), trainer_kwargs),
             data,
-            max_epochs,
+            _n_epochs(max_epochs, data.n_steps),
             early_stopping=early_stopping,
             resumable=resumable,
             on_best=partial(self._save_best, resumable),
@@ -410,6 +379,15 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         self._look_at_heldout(validation)
         self._save_best(resumable, self.history_)
         resumable.end()
+
+    def _make_plan(self, trust: float, plan_kwargs: dict, trainer_kwargs: dict) -> AlignedPlan:
+        """Return the plan: `trust` scales the pull of anchors, known datasets stay frozen."""
+        weights = {name: trust * weight for name, weight in self.anchor_weights.items()}
+        if self.module.n_query:
+            freeze_all_but_new(self.module)
+            plan_kwargs["weight_decay"] = 0.0  # it moves also what has no gradient
+            trainer_kwargs["callbacks"] = [*trainer_kwargs.pop("callbacks", []), Frozen()]
+        return make_plan(self.module, weights, plan_kwargs, trainer_kwargs)
 
     @classmethod
     def load_query_data(cls, adata: AnnData, reference: PairedVAE) -> PairedVAE:
@@ -764,11 +742,9 @@ def _with_counterparts(cells: Cells, anchors: Anchors) -> Cells:
     return cells.with_columns(**{COUNTERPARTS_KEY: counterparts, BALANCE_KEY: balance[:, None]})
 
 
-def _check_place(trainer_kwargs: dict) -> None:
-    """Refuse options of the plan among those of the trainer, and say where they belong."""
-    name = next((name for name in trainer_kwargs if name in ACCEPTED), None)
-    if name is not None:
-        raise TypeError(
-            f"`PairedVAE.train` does not take `{name}`, which is an option of the training plan. "
-            f"Pass `plan_kwargs={{{name!r}: {trainer_kwargs[name]!r}}}`."
-        )
+def _n_epochs(wanted: int | None, n_steps: int) -> int:
+    """Return the epochs that were asked for, or those of a training of usual length."""
+    if wanted is None:
+        return min(max(round(N_STEPS / n_steps), MIN_EPOCHS), MAX_EPOCHS)
+    check_number("max_epochs", wanted, 1, whole=True)
+    return wanted
