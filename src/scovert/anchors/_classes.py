@@ -17,7 +17,9 @@ __all__ = ["Classes"]
 N_CLASSES = 20
 """Twelve merge types that one dataset lacks with their relatives, forty split shared ones."""
 MIN_CELLS_PER_CLASS = 10
+"""With fewer, a mean in a dataset is noise."""
 MIN_COMPONENTS = 20
+"""Components that always count: eight types need about twelve."""
 NOISE = 1.2
 """Variance of a component, by that of the last, from which it counts beyond the first twenty.
 Eight types need about twelve, twenty types and five programs of genes twenty-six."""
@@ -29,7 +31,9 @@ START_SHARE = 0.95
 MAX_CELLS_TO_FIT = 4_000
 """More give the same anchors: of 13,541 cells 0.955 join the same type with 4,000 and with all."""
 CELLS_AT_ONCE = 50_000
+"""Cells that are placed in the classes at once."""
 N_NEAREST = 5
+"""Nearest cells of its own dataset whose classes are averaged with those of a cell."""
 BALANCE = 0.2, 5.0
 """Least and largest weight of a class, so that a few cells do not count for many."""
 

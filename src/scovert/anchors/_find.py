@@ -29,6 +29,7 @@ __all__ = ["MIN_CLARITY", "Anchors", "find_anchors"]
 Space = Literal["classes", "harmony"] | Callable[[NDArray, NDArray], NDArray]
 
 N_COMPONENTS = 30
+"""Principal components, as graphs of cells have; how many of them count, the classes decide."""
 FULL_SUPPORT = 0.5
 """Share of anchored cells, by that of the upper quartile of the dataset, of full support."""
 MIN_SUPPORT = 0.7
@@ -37,7 +38,9 @@ MIN_CLARITY = 0.53
 """Of trusted anchors. With 0.52 and less two thirds at most join the same type (cells of 160
 genes, or with a twentieth of their counts), with 0.56 and more eight in ten do."""
 MAX_CELLS = 50_000
+"""Cells of a dataset that are searched through; the others take support from their class."""
 CELLS_AT_ONCE = 50_000
+"""Cells that are placed in the classes at once."""
 
 
 @dataclass(frozen=True)

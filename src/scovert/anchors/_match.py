@@ -18,8 +18,11 @@ SHARE_OF_NEIGHBORS = 0.01
 """Depth of the search by the cells of the smaller dataset. With 5 neighbours at any size 0.73 of
 4,000 cells have an anchor and 0.55 of 13,500, with 0.01 of them 0.93 and 0.97."""
 N_RADIUS = 5
+"""Own neighbours, the median distance to which is the scale of a cell's surroundings."""
 N_OWN_NEIGHBORS = 15
+"""Own neighbours that share their anchors with a cell, as many as graphs of cells have."""
 PAIRS_AT_ONCE = 100_000
+"""Whose distances are computed at once, in some tens of megabytes."""
 MIN_RADIUS = 1e-3
 """Ten times the distance to which `nudged` moves equal cells, which says nothing of them."""
 

@@ -13,6 +13,7 @@ __all__ = ["ClassMixture", "climb", "log_likelihood"]
 OWN_SD = 0.05
 """Standard deviation of what a class adds to the shift, in standard deviations within classes."""
 JITTER = 1e-4
+"""Variance of the shift of a class, of that within classes, so that systems can be solved."""
 RIDGE_MEAN, RIDGE_SHIFT = 1e-6, 1e-2
 """Against the one direction that the data leave open: all means up, all shifts down."""
 WITHIN_SHARE = 0.3
@@ -24,7 +25,9 @@ MIN_VARIANCE = 0.05**2
 MIN_CELLS = 2.0
 """A class with fewer cells in a dataset says nothing of its shift there."""
 HOTTEST, COOLING = 5.0, 0.9
+"""Temperature that probabilities start from, and its factor after each step, down to 1."""
 MAX_ITERATIONS = 200
+"""Most steps of a fit, should its gain not end it."""
 EPSILON = float(np.finfo(np.float32).eps)
 """Least variance of a component, by the largest, and within classes, by that of all cells."""
 TOLERANCE = 1e-5

@@ -27,10 +27,13 @@ __all__ = [
 Rows = NDArray | sp.csr_matrix
 
 CLIP = 10.0
+"""Standard deviations at which scaled genes are cut, as usual: one cell does not make an axis."""
 MAX_CELLS_TO_FIT = 50_000
+"""Cells that give the axes; the others are placed on them."""
 NUDGE = 1e-5
 """Of the length of a point: a hundred times what rounding in single precision moves it."""
 BLOCK = 5_000
+"""Cells that are made dense at once."""
 TINY = float(np.finfo(np.float32).tiny)
 """Divides what may be 0, where the result is 0 then."""
 MIN_PER_DATASET = 500

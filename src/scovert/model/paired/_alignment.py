@@ -18,6 +18,7 @@ DISCRIMINATOR_SETTINGS = {
     "weight_decay": 0.0,
     "fused": True,
 }
+"""Adam for adversaries: little memory of gradients, since what is told apart keeps moving."""
 
 
 class AlignedPlan(Plan):

@@ -18,6 +18,7 @@ from scovert.core.dataloaders._windows import random_windows, read_window, rows_
 __all__ = ["PairedData", "split_cells"]
 
 MIN_DRAWN = 8
+"""Cells of the smallest dataset in a minibatch, when all are drawn: fewer hardly move the rest."""
 
 
 def split_cells(

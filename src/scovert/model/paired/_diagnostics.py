@@ -23,8 +23,11 @@ __all__ = [
 ]
 
 ACTIVE_SD = 0.1
+"""Standard deviation of the posterior means of a latent dimension that tells something."""
 GRADIENT_GROWTH = 10
+"""Last norm of the gradient by the first, from which the learning rate is too large."""
 LARGEST_SHARE = 0.9
+"""Share of a cell's decoded counts in one gene: no cell is like that."""
 DEVIANCE_EXPLAINED = 0.06
 """Shuffled counts explain something too, but less: what one gene takes, the others lack."""
 

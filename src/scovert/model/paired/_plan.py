@@ -14,6 +14,7 @@ from scovert.model.paired.variants._adversarial import AdversarialPlan
 __all__ = ["make_plan"]
 
 ANCHOR_RAMP = 0.2
+"""Share of training over which the pull of anchors rises: positions have to settle first."""
 OF_ADVERSARY = ("adversarial_weight", "adversarial_start", "adversarial_ramp")
 RANGES = {
     "lr": (0, np.inf),
