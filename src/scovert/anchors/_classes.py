@@ -33,7 +33,7 @@ MAX_CELLS_TO_FIT = 4_000
 CELLS_AT_ONCE = 50_000
 """Cells that are placed in the classes at once."""
 N_NEAREST = 5
-"""Nearest cells of its own dataset whose classes are averaged with those of a cell."""
+"""Nearest cells of its own dataset by whose classes a cell's own is judged to be clear."""
 BALANCE = 0.2, 5.0
 """Least and largest weight of a class, so that a few cells do not count for many."""
 
