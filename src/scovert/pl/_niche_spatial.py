@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["niches"]
 
 _PANEL = 2.6  # inches, of the side of a slide
-_N_COLUMNS = 4
+_N_COLUMNS = 4  # panels beside each other: as many as fit on a page
 _SIZE, _LARGEST = 12_000.0, 25.0  # points squared that all cells of a panel share, and of one
 _OTHER = "0.85"  # colour of cells without a label
 
