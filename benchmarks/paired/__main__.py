@@ -55,6 +55,9 @@ SCVI; medians over the seeds. `encoder/alignment` are variants of PairedVAE; *al
 support out of the discriminator. All models are trained with their defaults, of which PairedVAE
 keeps another tenth of the cells for its early stopping and SCVI none; SCANVI sees the types. PCA,
 Harmony, Scanorama and align see all cells; PCA and Scanorama do not depend on the seed.
+
+**The rows of PairedVAE are those of the commits above, before anchors were matched by class, the
+number of steps was fixed and support weighed the discriminator: not of today's defaults.**
 """
 
 
