@@ -98,10 +98,9 @@ class Classes:
 
         Returns
         -------
-        Array of shape ``(n_cells, 3 * n_components)``, float32, with rows of length 1.
+        Array of shape ``(n_cells, 3 * n_components)``, with rows of length 1.
         """
-        shape = len(components), len(self.mixtures), self.n_components
-        places = np.empty(shape, np.float32)
+        places = np.empty((len(components), len(self.mixtures), self.n_components))
         for rows, x, b in self._parts(components, batch):
             for m, mixture in enumerate(self.mixtures):
                 places[rows, m] = unit_rows(mixture.place(x, b))

@@ -141,28 +141,31 @@ def find_anchors(
     batch = np.asarray(batch).ravel()
     train = np.ones(len(batch), bool) if train is None else np.asarray(train, bool)
     found = components_of(by_row(counts), log_normalise, N_COMPONENTS, seed=seed)
-    components = nudged(found, seed)
+    components = nudged(found.astype(float), seed)  # in single precision equal cells change places
     classes = Classes.fit(components, batch, seed)
-    points = _points(space, classes, components, batch)
+    points_of = _places(space, classes, components, batch)
     rows = sample(batch, train, MAX_CELLS, seed)
-    datasets = [Dataset.build(r, points[r]) for r in rows]
+    datasets = [Dataset.build(r, points_of(r)) for r in rows]
     pairs = match_all(datasets)
     means = classes.means(_own_support(pairs, batch, datasets), rows, components)
     support = classes.spread(means, components, batch)
     pairs = pairs[_least_support(pairs, support, batch) >= MIN_SUPPORT]
     support[np.arange(len(batch)), batch] = np.nan
-    partners = _partners(pairs, points, batch, datasets)
+    partners = _partners(pairs, points_of, batch, datasets)
     balance = classes.spread(classes.balance(), components, batch)[:, 0]
     agreement = classes.agreement([data.near for data in datasets], rows, components)
     clarity = (classes.explained + agreement) / 2
     return Anchors(pairs, partners, support, balance, clarity)
 
 
-def _points(space: Space, classes: Classes, components: NDArray, batch: NDArray) -> NDArray:
+def _places(
+    space: Space, classes: Classes, components: NDArray, batch: NDArray
+) -> Callable[[NDArray], NDArray]:
+    """Return what places some of the cells in the space in which partners are sought."""
     if space == "classes":
-        return classes.place(components, batch)
+        return lambda rows: classes.place(components[rows], batch[rows])
     embed = harmony if space == "harmony" else space
-    return unit_rows(embed(components, batch)).astype(np.float32)
+    return unit_rows(embed(components, batch)).__getitem__
 
 
 def _own_support(pairs: NDArray, batch: NDArray, datasets: list[Dataset]) -> list[NDArray]:
@@ -186,7 +189,10 @@ def _least_support(pairs: NDArray, support: NDArray, batch: NDArray) -> NDArray:
 
 
 def _partners(
-    pairs: NDArray, points: NDArray, batch: NDArray, datasets: list[Dataset]
+    pairs: NDArray,
+    points_of: Callable[[NDArray], NDArray],
+    batch: NDArray,
+    datasets: list[Dataset],
 ) -> sp.csr_matrix:
     both = np.concatenate([pairs, pairs[:, ::-1]])
     shape = (len(batch), len(batch))
@@ -195,6 +201,6 @@ def _partners(
     for b, data in enumerate(datasets):
         others = np.setdiff1d(np.flatnonzero(batch == b), data.rows)
         for block in row_slices(len(others) if len(data) else 0, CELLS_AT_ONCE):
-            near = nearest(data.points, points[others[block]], 1)[0][:, 0]
+            near = nearest(data.points, points_of(others[block]), 1)[0][:, 0]
             source[others[block]] = data.rows[near]
     return graph[source]

@@ -30,7 +30,7 @@ MAX_ITERATIONS = 200
 """Most steps of a fit, should its gain not end it."""
 EPSILON = float(np.finfo(np.float32).eps)
 """Least variance of a component, by the largest, and within classes, by that of all cells."""
-TOLERANCE = 1e-6
+TOLERANCE = 1e-5
 """Gain of the mean log-likelihood of a cell, in nats, below which the fit has settled."""
 
 
