@@ -126,3 +126,8 @@ def test_the_truth_survives_a_file(tmp_path: Path) -> None:
 def test_wrong_options_are_refused(options: dict, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         paired(**options)
+
+
+def test_one_number_of_cells_is_refused() -> None:
+    with pytest.raises(TypeError, match="pass one number of cells for each"):
+        paired(200)

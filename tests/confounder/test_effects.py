@@ -137,6 +137,18 @@ def test_errors_of_one_size_grow_by_the_inflation() -> None:
     np.testing.assert_allclose(found.se, 0.16, rtol=0.12)
 
 
+def test_small_effects_everywhere_are_seen_beside_those_of_genes_that_respond() -> None:
+    found = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        se = rng.lognormal(np.log(0.13), 0.5, 1000)
+        response = rng.normal(0, 0.6, 1000) * (rng.random(1000) < 0.1)
+        found.append(calibrate(response + rng.normal(0, np.hypot(se, 0.05)), se).spread)
+    # The quarter of genes with the smallest errors alone would tell it to .017
+    assert np.std(found) < 0.012
+    assert np.mean(found) == pytest.approx(0.05, abs=0.006)
+
+
 def test_few_strong_effects_do_not_widen_errors() -> None:
     rng = np.random.default_rng(0)
     effect = 0.1 * rng.normal(size=2003) + (rng.random(2003) < 0.1) * rng.choice([-1, 1], 2003)

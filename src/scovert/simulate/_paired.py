@@ -74,6 +74,8 @@ def paired(
 
     Raises
     ------
+    TypeError
+        If `n_cells` is one number.
     ValueError
         If there are fewer than two datasets or a parameter is out of range.
 
@@ -139,6 +141,11 @@ def _categorical(name: str, codes: np.ndarray, n_categories: int) -> pd.Categori
 
 
 def _check_sizes(n_cells: Sequence[int], *, n_genes: int, n_latent: int, n_types: int) -> None:
+    if np.ndim(n_cells) == 0:
+        raise TypeError(
+            f"`n_cells={n_cells!r}` is one number. At least two datasets are needed: pass one "
+            "number of cells for each, for example `(300, 200)`."
+        )
     if len(n_cells) < 2:
         raise ValueError(
             f"`n_cells={n_cells!r}` has {len(n_cells)} entry. At least two datasets are needed: "

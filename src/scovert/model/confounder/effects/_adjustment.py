@@ -72,9 +72,14 @@ class Movement(NamedTuple):
         return float(np.sqrt(max(0.0, self.size**2 - self.usually**2)))
 
     @property
+    def is_chance(self) -> bool:
+        """Whether chance moves the effects as much."""
+        return self.p_value >= LEVEL
+
+    @property
     def is_nothing(self) -> bool:
         """Whether unadjusted effects do as well."""
-        is_small = self.p_value >= LEVEL or self.excess < MAX_EXCESS
+        is_small = self.is_chance or self.excess < MAX_EXCESS
         return is_small and self.size < MAX_MOVEMENT and self.variance >= MIN_VARIANCE
 
     @classmethod
@@ -156,7 +161,7 @@ def choose_against_unadjusted(fit: ConfounderFit, arm: int, adjusted: Estimate) 
     if distance > MAX_CLASS_DISTANCE:
         limits = {"class_distance": MAX_CLASS_DISTANCE}
         return none.replace(warning=FOLLOWS_TREATMENT, limits=limits)
-    if movement.is_nothing:
+    if movement.is_nothing and (movement.is_chance or fit.donors is not None):
         return none.replace(se=none.se * np.sqrt(1 + movement.excess**2))
     return adjusted.replace(facts=facts)
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 from scipy.stats import norm
 
 __all__ = ["Calibration", "Shift", "calibrate", "robust_shift"]
@@ -31,8 +32,20 @@ TRUNCATION = 1.5
 """Standard deviations within which z-scores are taken for those of genes without effect; 87 % of
 normal ones are."""
 
-PRECISE_SHARE = 0.25
-"""Share of the genes, the most precise, that show an extra variance: in others noise hides it."""
+STARTS, FEW = (0.02, 0.1), -2.0
+"""Spreads, natural log scale, and log odds of a response (one gene in eight) that the search for
+the spread starts from."""
+
+LEAST_SPREAD, NO_SPREAD = 1e-3, 2e-3
+"""Smallest spread that is tried, natural log scale, and the one up to which there is none: a fold
+change of 0.2 %."""
+
+LEAST_RESPONSE, LARGEST = 0.1, 10.0
+"""Standard deviation of the effects of genes that respond, natural log scale: at least a fold
+change of 10 %, and at most more than any gene shows."""
+
+RAREST = -8.0
+"""Lowest log odds of a response: one gene in 3,000."""
 
 
 class Shift(NamedTuple):
@@ -158,13 +171,13 @@ def calibrate(effect: NDArray, se: NDArray) -> Calibration:
 
     Returns
     -------
-    The widened errors. The additive part comes from the most precise quarter of the genes, the
-    factor from all of them.
+    The widened errors: the spread is that of most genes, the factor what is left to explain of
+    genes that do not respond.
     """
-    spread = _extra_variance(effect, se)
-    wider = np.sqrt(se**2 + spread)
+    spread = _spread(effect, se)
+    wider = np.hypot(se, spread)
     factor = _null_scale(effect / wider)
-    return Calibration(wider * factor, factor, float(np.sqrt(spread)))
+    return Calibration(wider * factor, factor, spread)
 
 
 def _null_scale(z: NDArray) -> float:
@@ -183,20 +196,24 @@ def _null_scale(z: NDArray) -> float:
     return float(max(1.0, scale))
 
 
-def _extra_variance(effect: NDArray, se: NDArray) -> float:
-    """Smallest variance that, added, makes the most precise genes look like chance."""
-    precise = np.argsort(se, kind="stable")[: max(50, int(PRECISE_SHARE * len(se)))]
-    effect, se = effect[precise], se[precise]
+def _spread(effect: NDArray, se: NDArray) -> float:
+    r"""Return the likeliest standard deviation of small effects everywhere.
 
-    def scale(extra: float) -> float:
-        return _null_scale(effect / np.sqrt(se**2 + extra))
+    .. math:: b_j \sim (1 - \pi) N(0, s_j^2 + \tau^2) + \pi N(0, s_j^2 + \tau^2 + \sigma^2)
 
-    if scale(0.0) <= 1:
-        return 0.0
-    low, high = 0.0, 4 * float(np.median(se)) ** 2
-    while scale(high) > 1 and high < 1e3:
-        high *= 4
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if scale(middle) > 1 else (low, middle)
-    return high
+    where genes with a response are the second part, of half of all genes at most.
+    """
+
+    def loss(values: NDArray) -> float:
+        (spread, response), odds = np.exp(values[:2]), values[2]
+        variance = se**2 + spread**2
+        none = norm.logpdf(effect, 0, np.sqrt(variance)) - np.logaddexp(0, odds)
+        some = norm.logpdf(effect, 0, np.sqrt(variance + response**2)) - np.logaddexp(0, -odds)
+        return -float(np.logaddexp(none, some).mean())
+
+    largest = np.log(LARGEST)
+    bounds = [(np.log(LEAST_SPREAD), largest), (np.log(LEAST_RESPONSE), largest), (RAREST, 0)]
+    starts = [(np.log(spread), np.log(5 * LEAST_RESPONSE), FEW) for spread in STARTS]
+    fits = [minimize(loss, start, method="L-BFGS-B", bounds=bounds) for start in starts]
+    found = float(np.exp(min(fits, key=lambda fit: fit.fun).x[0]))
+    return found if found > NO_SPREAD else 0.0
