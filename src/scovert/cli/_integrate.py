@@ -15,12 +15,22 @@ from scovert.cli._options import (
     OutputFile,
     Overwrite,
     Quiet,
+    ReportFile,
     SaveModel,
     Seed,
 )
-from scovert.cli._session import narrator, say_what_to_check, session, set_seed
+from scovert.cli._session import narrator, session, set_seed, tell
 from scovert.cli._several import check_sources, read_cells
-from scovert.cli._write import CELLS, check_cells, check_model, check_output, save, write
+from scovert.cli._write import (
+    CELLS,
+    check_cells,
+    check_model,
+    check_output,
+    check_report,
+    places,
+    save,
+    write,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -54,6 +64,7 @@ def integrate(  # noqa: PLR0913
         ),
     ] = None,
     output: OutputFile,
+    report: ReportFile = None,
     layer: Layer = None,
     alignment: Annotated[
         Alignment, typer.Option(help="How datasets are aligned.")
@@ -77,6 +88,7 @@ def integrate(  # noqa: PLR0913
     with session(context, quiet=quiet):
         check_sources(files, batch_key, "batch_key")
         check_output(output, overwrite=overwrite, endings=CELLS, sources=files)
+        check_report(report, [output], files, overwrite=overwrite)
         check_model(save_model, [output], overwrite=overwrite)
         say = narrator(context, quiet=quiet)
         column = {"key": batch_key, "argument": "batch_key"}
@@ -89,8 +101,9 @@ def integrate(  # noqa: PLR0913
         model = fit_paired(adata, setup, init, writing, quiet=quiet, **options)
         save(model, save_model, overwrite=overwrite)
         write(adata, output)
-        say_what_to_check(model.check(), say)
-        say(f"Written to {output}. Next: sc.pp.neighbors(adata, use_rep='X_paired').")
+        tell(model.report(report, overwrite=overwrite), say)
+        say(f"Written to {places(output, report)}.")
+        say("Next: sc.pp.neighbors(adata, use_rep='X_paired').")
 
 
 def fit_paired(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
+import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,15 +17,15 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from scovert.core.report import Report
 
 __all__ = [
     "Subject",
     "narrator",
-    "say_what_to_check",
     "session",
     "set_seed",
     "speak_about",
+    "tell",
     "warn",
 ]
 
@@ -133,12 +136,25 @@ def set_seed(seed: int) -> None:
     scvi.settings.seed = seed
 
 
+def tell(report: Report, say: Callable[[str], None]) -> None:
+    """Print what was done and found, and what of it deserves a look."""
+    for line in report.lines():
+        say(line)
+
+
 def narrator(context: typer.Context, *, quiet: bool) -> Callable[[str], None]:
-    """Return what prints a line, unless it is to be quiet."""
-    return lambda text: None if quiet else typer.echo(_with_options(text, context))
+    """Return what prints a line, unless it is to be quiet; a table is more than one line."""
+
+    def say(text: str) -> None:
+        if not quiet:
+            typer.echo(_wrapped(_with_options(text, context)))
+
+    return say
 
 
-def say_what_to_check(check: pd.DataFrame, say: Callable[[str], None]) -> None:
-    """Print the rows of ``model.check()`` that deserve a look."""
-    for quantity, row in check.query("verdict != 'ok'").iterrows():
-        say(f"{quantity} = {row['value']:.3g}: {row['advice']}")
+def _wrapped(text: str) -> str:
+    """Fit a sentence into a terminal; programs that read what is said get it in one line."""
+    if "\n" in text or not sys.stdout.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)

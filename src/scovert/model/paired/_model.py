@@ -48,6 +48,7 @@ from scovert.core._registering import (
 )
 from scovert.core._save_load import SaveLoadMixin
 from scovert.core.dataloaders._cells import Cells
+from scovert.core.report import Report, written
 from scovert.core.training._checkpoint import Resumable
 from scovert.core.training._run import run
 from scovert.model.paired._alignment import AlignedPlan
@@ -72,6 +73,7 @@ from scovert.model.paired._query import (
     new_support,
     with_new_datasets,
 )
+from scovert.model.paired._report import report_of
 
 __all__ = ["PairedVAE"]
 
@@ -703,6 +705,37 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         if self.anchor_clarity_ is not None:
             rows.append(anchor_row(self.anchor_clarity_))
         return check_table(rows)
+
+    def report(
+        self,
+        path: str | os.PathLike | None = None,
+        *,
+        labels_key: str | None = None,
+        overwrite: bool = False,
+    ) -> Report:
+        """Write a page that says what was done, whether to trust it, and what it rests on.
+
+        Parameters
+        ----------
+        path
+            The file, ending in ``.html``; `None` writes none. It holds its figures, needs no
+            network, and runs no script.
+        labels_key
+            Column of ``adata.obs`` with cell types, to draw the map and the support by.
+        overwrite
+            Replace a file that is there.
+
+        Returns
+        -------
+        :class:`Report`, which prints as a summary of a few lines.
+
+        Raises
+        ------
+        FileExistsError
+            If there is a file and `overwrite` is not set.
+        """
+        support = self.get_support() if self._has_support(self.adata) else None
+        return written(report_of(self, support, labels_key), path, overwrite=overwrite)
 
     def _digest(self, adata: AnnData) -> str:
         """Return what tells the cells; files of old models have only the part of the names."""
