@@ -6,6 +6,7 @@ import base64
 import io
 import os
 import platform
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import resources
@@ -28,6 +29,8 @@ CSS_INCH = 96
 """Pixels of an inch on a page, by the definition of CSS."""
 MAX_ROWS, MAX_COLUMNS = 20, 16
 """Of a table on a page: what can be read; a cell has 100 bytes, so 1,000 genes would be 1 MB."""
+MAX_CHECKS = 40
+"""Checks on a page: those of one arm, twice; of 25 arms there are 500."""
 MAX_TEXT = 200
 """Characters of the value of a parameter, such as a list of genes."""
 PACKAGES = ("scovert", "scvi-tools", "torch", "anndata", "scanpy", "numpy")
@@ -95,11 +98,18 @@ def _render(reports: Sequence[Report], title: str) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"cells": _cells, "picture": _picture, "brief": _brief}
+    environment.filters |= {
+        "brief": _brief,
+        "cells": _cells,
+        "doubts_first": _doubts_first,
+        "picture": _picture,
+        "prose": _prose,
+    }
     template = resources.files(__package__).joinpath("page.html").read_text("utf-8")
     return environment.from_string(template).render(
         title=title,
         reports=reports,
+        most_checks=MAX_CHECKS,
         versions={"Python": platform.python_version()} | {p: version(p) for p in PACKAGES},
         citation=CITATION.format(version=version("scovert")),
         time=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
@@ -159,6 +169,20 @@ def _text(value: object) -> str:
     if isinstance(value, float | np.floating):
         return "\N{EN DASH}" if np.isnan(value) else f"{value:.3g}"
     return str(value)
+
+
+def _doubts_first(check: pd.DataFrame) -> pd.DataFrame:
+    """Return as many checks as a page shows, with the order kept among doubts and others."""
+    if len(check) <= MAX_CHECKS:
+        return check
+    return check.sort_values("verdict", kind="stable").head(MAX_CHECKS)  # look before ok
+
+
+def _prose(text: object) -> str:
+    """Return a sentence as HTML, with what stands between backticks as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _brief(value: object) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Figure", "Report", "Table", "counted", "parameters_of"]
 
 MOST_LINES = 12
-"""Rows of the overview in a terminal: what stands on a screen with the rest of a summary."""
+"""Rows of the overview in a terminal, and doubts: what stands on a screen with the rest."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,18 @@ class Report:
         n_more = len(self.overview) - MOST_LINES
         if n_more > 0:
             shown += f"\n... and {n_more} more"
-        advice = [
+        overview = [shown] if len(self.overview) else []
+        return [*self.summary, *overview, self.verdict, *self.advice()]
+
+    def advice(self) -> list[str]:
+        """Return what to do about each doubt, of many about the first."""
+        doubts = self.doubts
+        said = [
             f"{quantity} = {row['value']:.3g}: {row['advice']}"
-            for quantity, row in self.doubts.iterrows()
+            for quantity, row in doubts.head(MOST_LINES).iterrows()
         ]
-        return [*self.summary, *([shown] if len(self.overview) else []), self.verdict, *advice]
+        n_more = len(doubts) - MOST_LINES
+        return [*said, f"{n_more} more are in `model.check()`."] if n_more > 0 else said
 
     @property
     def doubts(self) -> pd.DataFrame:

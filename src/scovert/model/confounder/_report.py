@@ -52,6 +52,7 @@ def report_of(model: BaseModelClass, effects: pd.DataFrame, check: pd.DataFrame)
     counted = [f"{arm}{': ' if arm else ''}{_count(own)}" for arm, own in arms.items()]
     cluster_key = model.registry["setup_args"]["cluster_key"]
     assumed = effects.attrs["assumption"].split("; ")
+    said = [f"{sentence}." for sentence in assumed]
     design = [f"{effects.attrs['design']}."] if effects.attrs["design"] else []
     n_genes = effects.index.get_level_values("gene").nunique()
     cells = (
@@ -60,10 +61,10 @@ def report_of(model: BaseModelClass, effects: pd.DataFrame, check: pd.DataFrame)
     return Report(
         model="LatentConfounder",
         title=f"Effects of {effects.attrs['reference']}",
-        summary=(f"{cells}.", *design, *assumed, *counted),
+        summary=(f"{cells}.", *design, *said, *counted),
         check=check,
         overview=_overview(arms) if len(arms) > 1 else pd.DataFrame(),
-        assumptions=(*assumed, INDEPENDENT if cluster_key is None else BY_DONOR, *COMMON),
+        assumptions=(*said, INDEPENDENT if cluster_key is None else BY_DONOR, *COMMON),
         parameters=parameters_of(model),
         references=REFERENCES if cluster_key is None else (*REFERENCES, *DONORS),
         figures=tuple(_figures(model, arms)),
