@@ -73,10 +73,16 @@ def test_integrate_saves_a_model_that_loads(source: Path) -> None:
     np.testing.assert_allclose(latent, written.obsm["X_paired"], atol=1e-6)
 
 
-def test_integrate_with_a_layer_and_an_adversary(source: Path) -> None:
-    result = integrate(source, "--layer", "raw", "--alignment", "adversarial")
+def test_integrate_with_a_layer_and_an_adversary(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_out = "scovert.model.paired._report.lay_out"  # of scanpy, which takes seconds
+    monkeypatch.setattr(lay_out, lambda a: a.obsm.update(X_umap=a.obsm["X_latent"][:, :2]))
+    page = source.parent / "report.html"
+    result = integrate(source, "--layer", "raw", "--alignment", "adversarial", "--report", page)
     assert result.exit_code == 0, result.output
     assert "paired_support" in ad.read_h5ad(source.parent / "out.h5ad").obs
+    assert "2 datasets in one space" in page.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +109,11 @@ def test_deconfound_writes_what_the_model_finds(treated: Path, tmp_path: Path) -
     from scovert.model import LatentConfounder
 
     before = sha256(treated.read_bytes()).digest()
-    output, table, folder = (tmp_path / name for name in ("o.h5ad", "effects.csv", "model"))
+    names = ("o.h5ad", "effects.csv", "model", "report.html")
+    output, table, folder, page = (tmp_path / name for name in names)
     covariates = [a for i in (1, 2, 3, 4) for a in ("--continuous-covariate", f"covariate_{i}")]
     result = deconfound(
-        treated, output, "--effects", table, "--save-model", folder, *covariates,
+        treated, output, "--effects", table, "--save-model", folder, "--report", page, *covariates,
         "--categorical-covariate", "sex", "--size-factor-key", "size_factor", "--layer", "raw",
         "--n-latent", 1, "--z-type", "binary",
     )  # fmt: skip
@@ -119,7 +126,9 @@ def test_deconfound_writes_what_the_model_finds(treated: Path, tmp_path: Path) -
     stored = written.varm["confounder_effects"]
     np.testing.assert_allclose(stored["log2_fc"], effects["log2_fc"])
     assert written.uns["confounder"]["assumption"] in result.stdout
+    assert f"Written to {output}, {table}, {page}." in result.stdout
     n_called = (effects["q_value"] < 0.05).sum()
+    assert f"{n_called} of " in page.read_text()
     assert f"{n_called} of {effects['q_value'].notna().sum()} genes have q < 0.05" in result.stdout
     model = LatentConfounder.load(folder, ad.read_h5ad(treated))
     latent = model.get_latent_representation()
@@ -199,6 +208,8 @@ NOT_DECONFOUNDED: dict[str, tuple[tuple[object, ...], str]] = {
         "'age']` separates True from the reference False",
     ),
     "effects exist": (("--effects", __file__), "exists. Name another output"),
+    "report is the output": (("--report", "o.h5ad"), "is another output too"),
+    "report is no page": (("--report", "r.png"), "does not end in .html"),
     "effects are the output": (("--effects", "o.h5ad"), "is the output of the cells too"),
 }
 
