@@ -200,15 +200,16 @@ def test_it_is_quiet_reproducible_and_takes_any_table(
 def test_progress_is_shown_unless_quiet(
     quiet: tuple, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tqdm.auto import tqdm
+    from scovert.core._progress import stage
 
     is_hidden = []
 
-    def bar(**options: object) -> tqdm:
-        is_hidden.append(options["disable"])
-        return tqdm(**options)
+    def shown(*arguments: object, **options: object) -> object:
+        bar = stage(*arguments, **options)
+        is_hidden.append(bar.disable)
+        return bar
 
-    monkeypatch.setattr("scovert.model.bulk._deconvolve.tqdm", bar)
+    monkeypatch.setattr("scovert.model.bulk._deconvolve.stage", shown)
     assert run(folder, tmp_path / "o.h5ad", *quiet).exit_code == 0
     assert is_hidden == [bool(quiet)]
 

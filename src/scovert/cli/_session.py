@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from scovert._settings import settings
+
 if TYPE_CHECKING:
     from scovert.core.report import Report
 
@@ -44,7 +46,7 @@ SUBJECT = "scovert.subject"
 @contextmanager
 def session(context: typer.Context, *, quiet: bool) -> Iterator[None]:
     """Show what the package refuses and warns about as one line each."""
-    said = set()
+    said, verbosity = set(), settings.verbosity
 
     def show_warning(message: Warning | str, *_: object) -> None:
         text = _with_options(str(message), context)
@@ -58,6 +60,7 @@ def session(context: typer.Context, *, quiet: bool) -> Iterator[None]:
             for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
                 warnings.simplefilter("ignore", category)
             warnings.showwarning = show_warning
+            settings.verbosity = "warning" if quiet else verbosity
             level = logging.ERROR if quiet else logging.WARNING  # commands say what they do
             logging.getLogger("scovert").setLevel(level)
             yield
@@ -65,6 +68,8 @@ def session(context: typer.Context, *, quiet: bool) -> Iterator[None]:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         typer.echo(f"error: {_with_options(str(message), context)}", err=True)
         raise typer.Exit(1) from error
+    finally:
+        settings.verbosity = verbosity
 
 
 @dataclass(frozen=True)
