@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import warnings
 from collections.abc import Callable
 from hashlib import sha256
@@ -16,7 +17,9 @@ from anndata import AnnData
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
-from scovert.cli import app
+import scovert
+from scovert.cli import COMMANDS, app
+from scovert.cli._shows import SHOWS
 from scovert.simulate import confounder
 
 SHORT = ("--max-epochs", "3", "--quiet", "--accelerator", "cpu")
@@ -322,16 +325,37 @@ def test_help_shows_every_option_in_full(command: str) -> None:
     assert {name for name in names if name.startswith("--")} <= shown
 
 
+@pytest.mark.parametrize("example", COMMANDS.values())
+def test_help_has_an_example_that_is_understood(example: str) -> None:
+    program, name, *arguments = shlex.split(example.replace("\\\n", " "))
+    assert program == "scovert"
+    get_command(app).commands[name].make_context(name, arguments)  # parses, and runs nothing
+    shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"}).stdout
+    assert "\n".join(f"  {line}" for line in f"Example:\n  {example}".splitlines()) in shown
+
+
+def test_commands_are_listed_with_whole_summaries() -> None:
+    listed = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).stdout.split("Commands:")
+    lines = listed[1].strip().splitlines()
+    assert [line.split()[0] for line in lines] == [command.__name__ for command in COMMANDS]
+    assert all(line.endswith(".") and not line.endswith("...") for line in lines)
+
+
+def test_version_and_completion() -> None:
+    assert run("--version").stdout == f"{scovert.__version__}\n"
+    shown = run("--show-completion", "bash").stdout
+    assert "_SCOVERT_COMPLETE" in shown or "COMPREPLY" in shown
+
+
 @pytest.mark.slow
-def test_demo_writes_figures_and_results(tmp_path: Path) -> None:
+def test_demo_shows_every_model_in_one_report(tmp_path: Path) -> None:
     result = run("demo", "-o", tmp_path / "demo", "--max-epochs", 2, "--accelerator", "cpu")
     assert result.exit_code == 0, result.output
     written = {file.name for file in (tmp_path / "demo").iterdir()}
-    figures = {"umap.png", "batch_mixing.png", "history.png"}
-    assert written == {*figures, "demo.h5ad", "metrics.csv"}
-    adata = ad.read_h5ad(tmp_path / "demo" / "demo.h5ad")
-    assert {"X_pca", "X_umap", "X_umap_before", "X_paired"} <= set(adata.obsm)
-    assert "label transfer" in result.stdout
+    assert written == {"report.html", *(f"{stem}.h5ad" for stem in SHOWS)}
+    assert {"X_pca", "X_paired"} <= set(ad.read_h5ad(tmp_path / "demo" / "paired.h5ad").obsm)
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert page.count("<article") == page.count("<p>Truth: ") == len(SHOWS)
     again = run("demo", "-o", tmp_path / "demo")
     assert again.exit_code == 1
     assert "--overwrite" in again.stderr

@@ -166,7 +166,7 @@ def deconvolve(  # noqa: PLR0913
     overwrite: Overwrite = False,
     save_model: SaveModel = None,
 ) -> None:
-    """Find the proportions of cell types in bulk samples with BulkDeconvolution.
+    """Find cell types in bulk samples with BulkDeconvolution.
 
     With several references each is fitted alone, and the results are averaged. The output is the
     bulk, samples x genes, with obsm["bulk_proportions"], obsm["bulk_lower"] and

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from scovert.model import PairedVAE
 
-__all__ = ["fit_paired", "integrate"]
+__all__ = ["integrate"]
 
 SLOTS = [("obsm", "X_paired"), ("layers", "paired"), ("obs", "paired_support")]
 """Where `scovert.model.PairedVAE.annotate` writes."""
@@ -79,11 +79,12 @@ def integrate(  # noqa: PLR0913
     save_model: SaveModel = None,
     max_epochs: MaxEpochs = None,
 ) -> None:
-    """Integrate the datasets in a file, or in several, with PairedVAE.
+    """Integrate datasets with PairedVAE, in one latent space.
 
-    Several files are concatenated: the genes that all of them have. The output is the input with
-    obsm["X_paired"] (the shared space, for scanpy.pp.neighbors), layers["paired"] (corrected
-    counts) and, with anchors, obs["paired_support"].
+    The datasets are those of one file, or of several, which are concatenated: the genes that all
+    of them have. The output is the input with obsm["X_paired"] (the shared space, for
+    scanpy.pp.neighbors), layers["paired"] (corrected counts) and, with anchors,
+    obs["paired_support"].
     """
     with session(context, quiet=quiet):
         check_sources(files, batch_key, "batch_key")
@@ -98,7 +99,7 @@ def integrate(  # noqa: PLR0913
         options = {"seed": seed, "accelerator": accelerator, "max_epochs": max_epochs}
         setup = {"batch_key": batch_key, "layer": layer}
         init = {"alignment": alignment.value}
-        model = fit_paired(adata, setup, init, writing, quiet=quiet, **options)
+        model = _fit(adata, setup, init, writing, quiet=quiet, **options)
         save(model, save_model, overwrite=overwrite)
         write(adata, output)
         tell(model.report(report, overwrite=overwrite), say)
@@ -106,7 +107,7 @@ def integrate(  # noqa: PLR0913
         say("Next: sc.pp.neighbors(adata, use_rep='X_paired').")
 
 
-def fit_paired(
+def _fit(
     adata: AnnData,
     setup: dict,
     init: dict,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scvi.model.base import BaseModelClass
 
 from scovert.core._checks import check_categorical
-from scovert.core.report import Figure, Report, parameters_of
+from scovert.core.report import Figure, Report, counted, parameters_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,10 +90,7 @@ def report_of(
     if support is not None:
         has_one = support.max(axis=1) >= MIN_SUPPORT
         overview["with a counterpart %"] = 100 * has_one.groupby(obs[batch_key].to_numpy()).mean()
-        summary.append(
-            f"{(~has_one).sum():,} cells have no counterpart in another dataset (support below "
-            f"{MIN_SUPPORT}): they may be of types that only one dataset has."
-        )
+        summary.append(_on_counterparts(int((~has_one).sum())))
     cells = _cells(model.adata, latent, {"dataset": batch_key, "type": labels_key}, support)
     return Report(
         model="PairedVAE",
@@ -105,6 +102,18 @@ def report_of(
         parameters=parameters_of(model),
         references=REFERENCES if alignment == "anchors" else REFERENCES[:1],
         figures=tuple(_figures(model, cells, labels_key, support)),
+    )
+
+
+def _on_counterparts(n_without: int) -> str:
+    """Say how many cells no other dataset has the like of."""
+    if n_without == 0:
+        return (
+            f"Every cell has a counterpart in another dataset (support of {MIN_SUPPORT} or more)."
+        )
+    return (
+        f"{counted(n_without, 'cell')} without a counterpart in another dataset (support below "
+        f"{MIN_SUPPORT}): of types that only one dataset has, perhaps."
     )
 
 
