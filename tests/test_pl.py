@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,6 +30,14 @@ SIZES = {  # cells of each type in datasets x, y, z
 
 
 pytestmark = pytest.mark.usefixtures("leaves_no_traces")
+
+
+@pytest.mark.parametrize("name", pl.__all__)
+def test_the_first_line_says_what_is_returned(name: str) -> None:
+    figure = getattr(pl, name)
+    is_one = figure.__annotations__["return"] == "Axes"
+    first = inspect.getdoc(figure).splitlines()[0]
+    assert first.endswith(" (Axes)." if is_one else " (array of Axes).")
 
 
 # history

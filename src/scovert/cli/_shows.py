@@ -128,8 +128,8 @@ def show_niche(seed: int, training: dict) -> Show:
     from scovert.model import NicheVAE
     from scovert.simulate import niche
 
-    adata = niche(800, 3, seed=seed)
-    keys = {"sample_key": "sample", "labels_key": "cell_type"}
+    adata = niche(1500, 3, seed=seed)
+    keys = {"sample_key": "sample", "batch_key": "sample", "labels_key": "cell_type"}
     NicheVAE.setup_anndata(adata, likelihood="nb", **keys)
     model = NicheVAE(adata)
     model.train(**training)

@@ -31,7 +31,7 @@ def p_values(
     ax: Axes | None = None,
     show: bool = False,
 ) -> Axes:
-    r"""Draw the p-values of the treatment effects against the uniform law.
+    r"""Draw the p-values of the treatment effects against the uniform law (Axes).
 
     Genes without an effect have uniform p-values. A histogram shows these as a flat level below
     which no bin falls, and effects as a peak near 0; any other shape says that the p-values do

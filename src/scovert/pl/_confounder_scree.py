@@ -18,7 +18,7 @@ _ROOM = 1.08  # times the highest point, so that it is not cut
 
 
 def scree(scree: pd.DataFrame, *, ax: Axes | None = None, show: bool = False) -> Axes:
-    """Draw the strength of one more factor against what chance reaches.
+    """Draw the strength of one more factor against what chance reaches (Axes).
 
     Factors are added as long as the largest singular value of what they leave unexplained is
     above a threshold that comes from permuted data. The number that was chosen is marked.

@@ -33,7 +33,7 @@ _CONSTANT = 1e-10  # standard deviation of a log mean, in nats, that is rounding
 def confounder(
     z: ArrayLike, truth: ArrayLike, *, ax: Axes | None = None, show: bool = False
 ) -> Axes:
-    """Draw an inferred confounder against the true one, with their correlation and regression.
+    """Draw an inferred confounder against the true one, with correlation and regression (Axes).
 
     It needs the truth, so it is for simulated data, or for a known label of the cells as numbers,
     such as ``adata.obs["cell_type"] == "B"``.
@@ -87,7 +87,7 @@ def confounder(
 def propensity(
     probability: ArrayLike, truth_logit: ArrayLike, *, ax: Axes | None = None, show: bool = False
 ) -> Axes:
-    """Draw predicted propensity scores against the true ones, on the scale of log odds.
+    """Draw predicted propensity scores against the true ones, on the scale of log odds (Axes).
 
     It needs the truth, so it is for simulated data.
 
@@ -152,7 +152,7 @@ def mean_correlation(
     ax: Axes | None = None,
     show: bool = False,
 ) -> Axes:
-    """Draw a histogram of the correlation of estimated and true log means, one for each gene.
+    """Draw a histogram of the correlation of estimated and true log means of the genes (Axes).
 
     It needs the truth, so it is for simulated data.
 
