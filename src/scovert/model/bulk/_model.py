@@ -105,6 +105,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
     (5, 10)
     """
 
+    _n_to_stand_in = staticmethod(lambda init: init["min_cells_per_type"])
+
     def __init__(
         self,
         reference: AnnData,
@@ -593,7 +595,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
     @property
     def _gene_names(self) -> GeneNames:
         if not self.gene_names_:  # of names of another kind, or from a file without them
-            return GeneNames.of(self.adata.var)
+            return GeneNames.of(self._adata.var)
         return GeneNames.restored(genes_of(self.registry), self.gene_names_)
 
     def _result(self, bulk: AnnData | BulkResult, options: dict) -> BulkResult:

@@ -44,6 +44,7 @@ from scovert.core._registering import (
     check_unchanged,
     facts_of,
     fingerprint,
+    is_own,
     register,
 )
 from scovert.core._save_load import SaveLoadMixin
@@ -161,6 +162,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
     >>> model.get_latent_representation().shape == (adata.n_obs, 10)
     True
     """
+
+    _n_to_stand_in = staticmethod(lambda init: 3)  # the fewest of a dataset
 
     def __init__(  # noqa: PLR0913
         self,
@@ -606,7 +609,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
                 f"Support comes from anchors, and this model has `alignment="
                 f"{self.module.alignment!r}` without them. Train one with `alignment='anchors'`."
             )
-        if adata is not None and adata is not self.adata:
+        if not is_own(self, adata):
             check_categorical(adata, self.registry["setup_args"]["batch_key"], "batch_key")
             return new_support(self, self._read(), self._datasets, adata)
         if not self._has_trained_on(self.adata):
@@ -678,9 +681,9 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
 
     def _has_support(self, adata: AnnData) -> bool:
         """Whether support is known for cells, or can be computed."""
-        if self.support_ is None or not self._has_trained_on(self.adata):
+        if self.support_ is None or not self._has_cells or not self._has_trained_on(self.adata):
             return False
-        return adata is self.adata or self.registry["setup_args"]["batch_key"] in adata.obs
+        return is_own(self, adata) or self.registry["setup_args"]["batch_key"] in adata.obs
 
     def check(self) -> pd.DataFrame:
         """Return a table of what of the fit deserves a second look.
