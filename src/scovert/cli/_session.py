@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
@@ -51,7 +51,7 @@ def session(context: typer.Context, *, quiet: bool) -> Iterator[None]:
     def show_warning(message: Warning | str, *_: object) -> None:
         text = _with_options(str(message), context)
         if text not in said:  # of several references
-            typer.echo(f"warning: {text}", err=True)
+            typer.echo(_wrapped(f"warning: {text}", sys.stderr), err=True)
         said.add(text)
 
     try:
@@ -66,7 +66,8 @@ def session(context: typer.Context, *, quiet: bool) -> Iterator[None]:
             yield
     except (ValueError, KeyError, TypeError, OSError, MemoryError, FloatingPointError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        typer.echo(f"error: {_with_options(str(message), context)}", err=True)
+        text = f"error: {_with_options(str(message), context)}"
+        typer.echo(_wrapped(text, sys.stderr), err=True)
         raise typer.Exit(1) from error
     finally:
         settings.verbosity = verbosity
@@ -152,14 +153,14 @@ def narrator(context: typer.Context, *, quiet: bool) -> Callable[[str], None]:
 
     def say(text: str) -> None:
         if not quiet:
-            typer.echo(_wrapped(_with_options(text, context)))
+            typer.echo(_wrapped(_with_options(text, context), sys.stdout))
 
     return say
 
 
-def _wrapped(text: str) -> str:
+def _wrapped(text: str, stream: TextIO) -> str:
     """Fit a sentence into a terminal; programs that read what is said get it in one line."""
-    if "\n" in text or not sys.stdout.isatty():
+    if "\n" in text or not stream.isatty():
         return text
     width = shutil.get_terminal_size().columns
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 from typing import TextIO
 
@@ -78,7 +79,8 @@ def stage(
     if issubclass(auto, tqdm_notebook):
         return auto(**options)
     if sys.stderr.isatty():
-        return tqdm(file=sys.stderr, dynamic_ncols=True, delay=MOMENT, **options)
+        width = shutil.get_terminal_size().columns
+        return tqdm(file=sys.stderr, ncols=width, delay=MOMENT, **options)
     options["bar_format"] = options["bar_format"].replace(bar, "")
     slow = {"delay": MINUTE, "mininterval": MINUTE, "maxinterval": MINUTE, "miniters": 1}
     return tqdm(file=_Lines(sys.stderr), **slow, **options)
