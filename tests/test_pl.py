@@ -40,6 +40,17 @@ def test_the_first_line_says_what_is_returned(name: str) -> None:
     assert first.endswith(" (Axes)." if is_one else " (array of Axes).")
 
 
+def test_lines_are_seen_on_a_dark_ground() -> None:
+    table = pd.DataFrame({"singular_value": [9.0, 4.0], "threshold": [5.0, 5.0]})
+    effects = pd.DataFrame({"p_value": np.linspace(0.01, 1, 50)})
+    with plt.style.context("dark_background"):
+        drawn = [pl.scree(table), pl.p_values(effects)]
+    for ax in drawn:
+        assert ax.lines
+        colours = [np.mean(mpl.colors.to_rgb(line.get_color())) for line in ax.lines]
+        assert min(colours) > 0.3
+
+
 # history
 
 

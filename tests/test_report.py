@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
+import scovert.model
 from _every_model import N_CELLS, N_GENES, SETUPS, fitted, make, of_every_model
+from scovert.core._save_load import SaveLoadMixin
 from scovert.core.report import Figure, Report, Table, counted, write_reports
 from scovert.model import (
     BulkBudget,
@@ -134,6 +136,11 @@ def test_the_text_has_the_sentences_and_fits_a_screen(cls: type, models: Callabl
     assert report.verdict in lines
     assert len(lines) <= 24  # of a terminal
     pd.testing.assert_frame_equal(report.check, asked_check(model))
+
+
+def test_every_model_is_here() -> None:
+    classes = (getattr(scovert.model, name) for name in scovert.model.__all__)
+    assert {cls for cls in classes if issubclass(cls, SaveLoadMixin)} == set(SETUPS)
 
 
 def asked_check(model: object) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from scovert.pl._marks import (
     draw_caption,
     draw_points,
     draw_regression,
+    ink,
 )
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def mean_correlation(
     lowest = min(0.0, np.floor(found.min() / _BIN) * _BIN)
     bins = np.linspace(lowest, 1, round((1 - lowest) / _BIN) + 1)
     ax.hist(np.clip(found, lowest, 1), bins=bins, color=BLUE, edgecolor="white", linewidth=0.5)
-    ax.axvline(np.median(found), color="0.1", linestyle="--", linewidth=1)
+    ax.axvline(np.median(found), color=ink(), linestyle="--", linewidth=1)
     ax.set(xlabel="Pearson r of log means over cells", ylabel="genes", xlim=(lowest, 1))
     ax.set_title(f"median r = {np.median(found):.3f}")
     if len(found) < len(r):
