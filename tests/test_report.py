@@ -159,6 +159,23 @@ def test_numbers_of_an_integration(models: Callable) -> None:
     assert report.overview["cells"].to_dict() == {SCRIPT: 70, "b": 80}
     with pytest.raises(KeyError, match="labels_key"):
         model.report(labels_key="none")
+    new = model.adata.copy()
+    new.obs["batch"] = "new"
+    query = PairedVAE.load_query_data(new, model).report()
+    assert "that of a trained model, to which they were added" in query.summary[0]
+    assert query.title == "1 dataset in one space"
+
+
+@pytest.mark.filterwarnings("ignore:.*not unique", "ignore:.*duplicat")
+@pytest.mark.parametrize("cls", [PairedVAE, NicheVAE])
+def test_cells_may_share_a_name(cls: type, models: Callable, tmp_path: Path) -> None:
+    adata = make()
+    adata.obs_names = [f"cell {i // 2}" for i in range(N_CELLS)]
+    model, unique = fitted(cls, adata), models(cls)
+    found = model.report(tmp_path / "r.html", **options_of(model))
+    expected = unique.report(**options_of(unique))
+    assert found.summary == expected.summary
+    np.testing.assert_array_equal(found.overview["cells"], expected.overview["cells"])
 
 
 def test_numbers_of_effects(models: Callable) -> None:

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SHOWS", "Show"]
 
-FDR = 0.05
-"""False discovery rate at which genes are called."""
-
 
 @dataclass(frozen=True)
 class Show:
@@ -102,6 +99,7 @@ def show_confounder(seed: int, training: dict) -> Show:
     """Tell effects from a hidden type of real cells with LatentConfounder."""
     from scovert.data import pbmc68k
     from scovert.model import LatentConfounder
+    from scovert.model.confounder._report import FDR
     from scovert.simulate import hidden_covariate
 
     options = {"effect_fraction": 0.1, "fold_change": 3.0, "seed": seed}

@@ -11,6 +11,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scvi.model.base import BaseModelClass
 
+from scovert.anchors._find import MIN_SUPPORT
 from scovert.core._checks import check_categorical
 from scovert.core.report import Figure, Report, counted, parameters_of
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["report_of"]
 
-MIN_SUPPORT = 0.7
-"""Support from which a cell has a counterpart, as in `scovert.pl.support`."""
 MAX_DRAWN = 5_000
 """Cells on a map, drawn at random: more hide each other, and take minutes to be laid out."""
 MAPS = {
@@ -82,10 +81,13 @@ def report_of(
     overview = obs[batch_key].value_counts(sort=False).rename_axis("dataset").to_frame("cells")
     overview = overview[overview["cells"] > 0]
     latent = model.get_latent_representation()
+    datasets, joined = counted(len(overview), "dataset"), f"joined by {ALIGNED[alignment]}"
+    if model.module.n_query:
+        joined = "that of a trained model, to which they were added"
     summary = [
-        f"{obs.shape[0]:,} cells of {len(overview)} datasets and {model.adata.n_vars:,} genes are "
-        f"in one space of {latent.shape[1]} dimensions, joined by {ALIGNED[alignment]}.",
-        f"Training took {len(model.history['elbo_train']):,} epochs.",
+        f"{counted(len(obs), 'cell')} of {datasets} and {counted(model.adata.n_vars, 'gene')} are "
+        f"in one space of {counted(latent.shape[1], 'dimension')}, {joined}.",
+        f"Training took {counted(len(model.history['elbo_train']), 'epoch')}.",
     ]
     if support is not None:
         has_one = support.max(axis=1) >= MIN_SUPPORT
@@ -94,7 +96,7 @@ def report_of(
     cells = _cells(model.adata, latent, {"dataset": batch_key, "type": labels_key}, support)
     return Report(
         model="PairedVAE",
-        title=f"{len(overview)} datasets in one space",
+        title=f"{datasets} in one space",
         summary=tuple(summary),
         check=model.check(),
         overview=overview.round(1),
@@ -122,10 +124,10 @@ def _cells(
 ) -> AnnData:
     """Return what a map shows of the cells, at most 5,000 of them."""
     rows = np.sort(np.random.default_rng(0).permutation(len(latent))[:MAX_DRAWN])
-    shown = {name: adata.obs[key].astype("category") for name, key in keys.items() if key}
-    obs = pd.DataFrame(shown, adata.obs_names)
+    shown = {name: pd.Categorical(adata.obs[key]) for name, key in keys.items() if key}
     if support is not None:
-        obs["support"] = support.max(axis=1)
+        shown["support"] = support.max(axis=1).to_numpy()
+    obs = pd.DataFrame(shown, adata.obs_names)
     return AnnData(obs=obs.iloc[rows], obsm={"X_latent": latent[rows]})
 
 
