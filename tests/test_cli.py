@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import warnings
 from collections.abc import Callable
 from hashlib import sha256
@@ -16,7 +17,9 @@ from anndata import AnnData
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
-from scovert.cli import app
+import scovert
+from scovert.cli import COMMANDS, app
+from scovert.cli._shows import SHOWS
 from scovert.simulate import confounder
 
 SHORT = ("--max-epochs", "3", "--quiet", "--accelerator", "cpu")
@@ -73,10 +76,16 @@ def test_integrate_saves_a_model_that_loads(source: Path) -> None:
     np.testing.assert_allclose(latent, written.obsm["X_paired"], atol=1e-6)
 
 
-def test_integrate_with_a_layer_and_an_adversary(source: Path) -> None:
-    result = integrate(source, "--layer", "raw", "--alignment", "adversarial")
+def test_integrate_with_a_layer_and_an_adversary(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_out = "scovert.model.paired._report.lay_out"  # of scanpy, which takes seconds
+    monkeypatch.setattr(lay_out, lambda a: a.obsm.update(X_umap=a.obsm["X_latent"][:, :2]))
+    page = source.parent / "report.html"
+    result = integrate(source, "--layer", "raw", "--alignment", "adversarial", "--report", page)
     assert result.exit_code == 0, result.output
     assert "paired_support" in ad.read_h5ad(source.parent / "out.h5ad").obs
+    assert "2 datasets in one space" in page.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +112,11 @@ def test_deconfound_writes_what_the_model_finds(treated: Path, tmp_path: Path) -
     from scovert.model import LatentConfounder
 
     before = sha256(treated.read_bytes()).digest()
-    output, table, folder = (tmp_path / name for name in ("o.h5ad", "effects.csv", "model"))
+    names = ("o.h5ad", "effects.csv", "model", "report.html")
+    output, table, folder, page = (tmp_path / name for name in names)
     covariates = [a for i in (1, 2, 3, 4) for a in ("--continuous-covariate", f"covariate_{i}")]
     result = deconfound(
-        treated, output, "--effects", table, "--save-model", folder, *covariates,
+        treated, output, "--effects", table, "--save-model", folder, "--report", page, *covariates,
         "--categorical-covariate", "sex", "--size-factor-key", "size_factor", "--layer", "raw",
         "--n-latent", 1, "--z-type", "binary",
     )  # fmt: skip
@@ -119,7 +129,9 @@ def test_deconfound_writes_what_the_model_finds(treated: Path, tmp_path: Path) -
     stored = written.varm["confounder_effects"]
     np.testing.assert_allclose(stored["log2_fc"], effects["log2_fc"])
     assert written.uns["confounder"]["assumption"] in result.stdout
+    assert f"Written to {output}, {table}, {page}." in result.stdout
     n_called = (effects["q_value"] < 0.05).sum()
+    assert f"{n_called} of " in page.read_text()
     assert f"{n_called} of {effects['q_value'].notna().sum()} genes have q < 0.05" in result.stdout
     model = LatentConfounder.load(folder, ad.read_h5ad(treated))
     latent = model.get_latent_representation()
@@ -199,6 +211,8 @@ NOT_DECONFOUNDED: dict[str, tuple[tuple[object, ...], str]] = {
         "'age']` separates True from the reference False",
     ),
     "effects exist": (("--effects", __file__), "exists. Name another output"),
+    "report is the output": (("--report", "o.h5ad"), "is another output too"),
+    "report is no page": (("--report", "r.png"), "does not end in .html"),
     "effects are the output": (("--effects", "o.h5ad"), "is the output of the cells too"),
 }
 
@@ -311,16 +325,37 @@ def test_help_shows_every_option_in_full(command: str) -> None:
     assert {name for name in names if name.startswith("--")} <= shown
 
 
+@pytest.mark.parametrize("example", COMMANDS.values())
+def test_help_has_an_example_that_is_understood(example: str) -> None:
+    program, name, *arguments = shlex.split(example.replace("\\\n", " "))
+    assert program == "scovert"
+    get_command(app).commands[name].make_context(name, arguments)  # parses, and runs nothing
+    shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"}).stdout
+    assert "\n".join(f"  {line}" for line in f"Example:\n  {example}".splitlines()) in shown
+
+
+def test_commands_are_listed_with_whole_summaries() -> None:
+    listed = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).stdout.split("Commands:")
+    lines = listed[1].strip().splitlines()
+    assert [line.split()[0] for line in lines] == [command.__name__ for command in COMMANDS]
+    assert all(line.endswith(".") and not line.endswith("...") for line in lines)
+
+
+def test_version_and_completion() -> None:
+    assert run("--version").stdout == f"{scovert.__version__}\n"
+    shown = run("--show-completion", "bash").stdout
+    assert "_SCOVERT_COMPLETE" in shown or "COMPREPLY" in shown
+
+
 @pytest.mark.slow
-def test_demo_writes_figures_and_results(tmp_path: Path) -> None:
+def test_demo_shows_every_model_in_one_report(tmp_path: Path) -> None:
     result = run("demo", "-o", tmp_path / "demo", "--max-epochs", 2, "--accelerator", "cpu")
     assert result.exit_code == 0, result.output
     written = {file.name for file in (tmp_path / "demo").iterdir()}
-    figures = {"umap.png", "batch_mixing.png", "history.png"}
-    assert written == {*figures, "demo.h5ad", "metrics.csv"}
-    adata = ad.read_h5ad(tmp_path / "demo" / "demo.h5ad")
-    assert {"X_pca", "X_umap", "X_umap_before", "X_paired"} <= set(adata.obsm)
-    assert "label transfer" in result.stdout
+    assert written == {"report.html", *(f"{stem}.h5ad" for stem in SHOWS)}
+    assert {"X_pca", "X_paired"} <= set(ad.read_h5ad(tmp_path / "demo" / "paired.h5ad").obsm)
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert page.count("<article") == page.count("<p>Truth: ") == len(SHOWS)
     again = run("demo", "-o", tmp_path / "demo")
     assert again.exit_code == 1
     assert "--overwrite" in again.stderr

@@ -14,8 +14,14 @@ from anndata import AnnData
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from _input import assert_same_anndata
-from scovert.model import BulkDeconvolution, LatentConfounder, PairedVAE
+from _input import assert_same_anndata, no_warning
+from scovert.model import (
+    BulkBudget,
+    BulkDeconvolution,
+    LatentConfounder,
+    NicheVAE,
+    PairedVAE,
+)
 
 FILE, FACTS, WEIGHTS = "model.scovert", "scovert.json", "weights.safetensors"
 MODELS = {"paired": PairedVAE, "confounder": LatentConfounder, "bulk": BulkDeconvolution}
@@ -303,3 +309,87 @@ def test_names_that_no_file_can_hold_are_refused(
         with pytest.raises(error, match=rf"`key_added=.*{message}"):
             model.annotate(target, key_added=key, write_layer=False)
     assert_same_anndata(target, before)
+
+
+# Without cells
+
+WITHOUT = {"paired": PairedVAE, "bulk": BulkDeconvolution}
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_a_model_without_its_cells_refuses_what_needs_them(
+    name: str, saved: tuple[Path, dict[str, AnnData]], tmp_path: Path
+) -> None:
+    with no_warning():
+        model = WITHOUT[name].load(saved[0] / name)
+    n_cells = saved[1][name].n_obs
+    assert f"loaded without its {n_cells} cells" in model.summary_string
+    needed = [model.train, lambda: model.adata, lambda: model.save(tmp_path, save_anndata=True)]
+    if name == "paired":
+        needed += [model.check, model.report, model.get_support, model.annotate]
+        needed += [model.get_latent_representation, model.get_normalized_expression]
+        needed.append(lambda: model.get_support(saved[1][name].copy()))
+    for call in needed:
+        with pytest.raises(RuntimeError, match="loaded without its cells, and they are needed"):
+            call()
+
+
+def test_effects_are_derived_from_cells(saved: tuple[Path, dict[str, AnnData]]) -> None:
+    with pytest.raises(FileNotFoundError, match="Pass `adata`.*save_anndata=True"):
+        LatentConfounder.load(saved[0] / "confounder")
+
+
+def test_a_model_without_its_cells_places_others(
+    saved: tuple[Path, dict[str, AnnData]], tmp_path: Path
+) -> None:
+    whole, bare = (
+        PairedVAE.load(saved[0] / "paired", cells) for cells in (saved[1]["paired"].copy(), None)
+    )
+    others = saved[1]["paired"][::2].copy()
+    for get in ("get_latent_representation", "get_normalized_expression", "translate"):
+        options = {"target": "batch_1"} if get == "translate" else {}
+        found, expected = (getattr(model, get)(others, **options) for model in (bare, whole))
+        np.testing.assert_array_equal(found, expected)
+    bare.annotate(others)
+    assert "X_paired" in others.obsm
+    assert "paired_support" not in others.obs  # which needs the cells of the model
+    bare.save(tmp_path / "again")
+    again = PairedVAE.load(tmp_path / "again", saved[1]["paired"].copy())
+    np.testing.assert_array_equal(again.get_support(), whole.get_support())
+    bare.adata = saved[1]["paired"].copy()
+    latent = bare.get_latent_representation()
+    np.testing.assert_array_equal(latent, again.get_latent_representation())
+
+
+def test_a_reference_is_not_needed_to_deconvolve(
+    saved: tuple[Path, dict[str, AnnData]], make_bulk: Callable[[], AnnData]
+) -> None:
+    options = {"kind": "counts", "cell_size": "none", "budget": BulkBudget(n_steps=5)}
+    whole = BulkDeconvolution.load(saved[0] / "bulk", saved[1]["bulk"].copy())
+    bare = BulkDeconvolution.load(saved[0] / "bulk")
+    found, expected = (model.get_proportions(make_bulk(), **options) for model in (bare, whole))
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(bare.check()["value"], whole.check()["value"])
+    assert bare.types == whole.types
+
+
+def test_niches_of_new_slides_need_no_old_ones(
+    make_tissue: Callable[[], AnnData], fit_options: dict, tmp_path: Path
+) -> None:
+    tissue = make_tissue()
+    keys = {"sample_key": "sample", "batch_key": "lane", "labels_key": "cell_type"}
+    NicheVAE.setup_anndata(tissue, likelihood="nb", layer="raw", **keys)
+    model = NicheVAE(tissue, n_neighbors=5, n_states=4, n_latent=3, n_hidden=7)
+    model.train(**fit_options)
+    model.save(tmp_path / "model")
+    with no_warning():
+        bare = NicheVAE.load(tmp_path / "model")
+    new = tissue[tissue.obs["sample"] == "section_1"].copy()
+    for get in ("get_latent_representation", "get_neighborhood_composition", "get_cell_states"):
+        expected = getattr(model, get)(new)
+        np.testing.assert_array_equal(getattr(bare, get)(new), expected)
+    for call in (bare.get_niches, bare.get_state_labels, bare.sample_neighborhood, bare.report):
+        with pytest.raises(RuntimeError, match="loaded without its cells"):
+            call()
+    with pytest.raises(RuntimeError, match="loaded without its cells"):
+        bare.get_neighborhood_composition(new, labels_key="cell_type")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,6 +30,25 @@ SIZES = {  # cells of each type in datasets x, y, z
 
 
 pytestmark = pytest.mark.usefixtures("leaves_no_traces")
+
+
+@pytest.mark.parametrize("name", pl.__all__)
+def test_the_first_line_says_what_is_returned(name: str) -> None:
+    figure = getattr(pl, name)
+    is_one = figure.__annotations__["return"] == "Axes"
+    first = inspect.getdoc(figure).splitlines()[0]
+    assert first.endswith(" (Axes)." if is_one else " (array of Axes).")
+
+
+def test_lines_are_seen_on_a_dark_ground() -> None:
+    table = pd.DataFrame({"singular_value": [9.0, 4.0], "threshold": [5.0, 5.0]})
+    effects = pd.DataFrame({"p_value": np.linspace(0.01, 1, 50)})
+    with plt.style.context("dark_background"):
+        drawn = [pl.scree(table), pl.p_values(effects)]
+    for ax in drawn:
+        assert ax.lines
+        colours = [np.mean(mpl.colors.to_rgb(line.get_color())) for line in ax.lines]
+        assert min(colours) > 0.3
 
 
 # history

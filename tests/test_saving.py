@@ -197,11 +197,6 @@ def test_a_model_of_a_backed_file_is_saved_with_it(toy: AnnData, tmp_path: Path)
     )
 
 
-def test_without_its_anndata_one_must_be_given(folder: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="Pass `adata`.*save_anndata=True"):
-        PairedVAE.load(folder)
-
-
 # Other cells
 
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from importlib import import_module
 from importlib.metadata import version
 from types import ModuleType
 
-__all__ = ["__version__", "anchors", "data", "metrics", "model", "pl", "simulate"]
+from scovert._settings import settings
+
+__all__ = ["__version__", "anchors", "data", "metrics", "model", "pl", "settings", "simulate"]
 
 __version__ = version("scovert")
-
-# What a model does and assumes is shown, unless the program has its own way to show messages.
-_shown = logging.StreamHandler()
-_shown.setFormatter(logging.Formatter("%(message)s"))
-_shown.addFilter(lambda _: not logging.getLogger().handlers)
-logging.getLogger(__name__).addHandler(_shown)
-logging.getLogger(__name__).setLevel(logging.INFO)
 
 
 def __getattr__(name: str) -> ModuleType:

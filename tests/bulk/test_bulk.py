@@ -556,7 +556,7 @@ def test_progress_counts_what_the_budget_allows(
     model: BulkDeconvolution, data: Data, monkeypatch: pytest.MonkeyPatch, options: dict
 ) -> None:
     class Bar:
-        def __init__(self, total: int, **_: object) -> None:
+        def __init__(self, _title: str, total: int, **_: object) -> None:
             self.total, self.done = total, 0
 
         def __enter__(self) -> None:
@@ -569,7 +569,7 @@ def test_progress_counts_what_the_budget_allows(
             self.done += n
 
     bars = []
-    monkeypatch.setattr("scovert.model.bulk._deconvolve.tqdm", Bar)
+    monkeypatch.setattr("scovert.model.bulk._deconvolve.stage", Bar)
     budget = BulkBudget(6, 3, 2, 2, 5, 2, 2, n_network_steps=9)
     found = model.deconvolve(data.bulk, **QUICK | options | {"budget": budget})
     expected = {"interval": 1, "method": 9}.get(next(iter(options), ""), budget.n_fits)

@@ -97,7 +97,8 @@ def truth_of(folder: Path) -> pd.DataFrame:
 def plain(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, pd.DataFrame]:
     """Run with a table and no other option: what it said, and the proportions."""
     output = tmp_path_factory.mktemp("plain") / "o.h5ad"
-    result = run(folder, output, "--table", output.with_name("p.csv"))
+    places = ("--table", output.with_name("p.csv"), "--report", output.with_name("r.html"))
+    result = run(folder, output, *places)
     assert result.exit_code == 0, result.output
     return result, found_in(output)
 
@@ -156,7 +157,8 @@ def test_it_says_what_was_assumed_and_found(folder: Path, plain: tuple) -> None:
         r"Residual sd of a sample: 0\.\d\d \(median\), at most 0\.\d\d \(sample_", said
     )
     assert re.search(r"Sd of the shift of genes: 0\.\d\d\.\n", said)
-    (output, table) = re.search(r"Written to (.*), (.*)\.\n", said).groups()
+    (output, table, page) = re.search(r"Written to (.*), (.*), (.*)\.\n", said).groups()
+    assert "3 cell types in 5 bulk samples" in Path(page).read_text()
     pd.testing.assert_frame_equal(found_in(output), found)
     mean = pd.read_csv(table, index_col="sample").mean()
     for label in TYPES:
@@ -198,15 +200,16 @@ def test_it_is_quiet_reproducible_and_takes_any_table(
 def test_progress_is_shown_unless_quiet(
     quiet: tuple, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tqdm.auto import tqdm
+    from scovert.core._progress import stage
 
     is_hidden = []
 
-    def bar(**options: object) -> tqdm:
-        is_hidden.append(options["disable"])
-        return tqdm(**options)
+    def shown(*arguments: object, **options: object) -> object:
+        bar = stage(*arguments, **options)
+        is_hidden.append(bar.disable)
+        return bar
 
-    monkeypatch.setattr("scovert.model.bulk._deconvolve.tqdm", bar)
+    monkeypatch.setattr("scovert.model.bulk._deconvolve.stage", shown)
     assert run(folder, tmp_path / "o.h5ad", *quiet).exit_code == 0
     assert is_hidden == [bool(quiet)]
 

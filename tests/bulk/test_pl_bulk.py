@@ -71,10 +71,16 @@ def test_many_samples_are_counted_instead_of_named() -> None:
 
 def test_the_unknown_is_grey_and_colours_differ() -> None:
     many = draw_table(3, [f"type {i}" for i in range(35)]).assign(unknown=0)
-    colours = [to_hex(bars[0].get_facecolor()) for bars in pl.proportions(many).containers]
-    assert colours[-1] == to_hex("0.6")
-    assert len(set(colours)) == 36
+    faces = [
+        (to_hex(bars[0].get_facecolor()), bars[0].get_hatch())
+        for bars in pl.proportions(many).containers
+    ]
+    assert faces[-1] == (to_hex("0.6"), None)
+    assert len(set(faces)) == 36
+    assert {colour for colour, _ in faces[:-1]} == set(map(to_hex, OKABE_ITO))
     assert len(set(legend(plt.gca()))) == 36
+    more = draw_table(3, [f"type {i}" for i in range(41)])
+    assert len({bars[0].get_facecolor() for bars in pl.proportions(more).containers}) > 30
 
 
 def test_up_to_eight_types_are_told_apart_by_the_colour_blind() -> None:

@@ -333,7 +333,7 @@ def test_as_many_factors_are_found_as_there_are(k: int) -> None:
     counts, design, _ = simulate_factors(613, 89, k, seed=k)
     seen = []
     blocks = in_blocks(counts, dtype=torch.float32)
-    found = choose_rank(blocks, design, on_factor=seen.append)
+    found = choose_rank(blocks, design, on_factor=lambda n, most: seen.append(n))
     assert found.n_factors == k
     assert (seen[0], seen[-1]) == (0, k)
     assert seen == sorted(seen)

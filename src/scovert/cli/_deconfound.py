@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scovert.cli._options import InputFiles, Layer, OutputFile, Overwrite, Quiet, SaveModel, Seed
-from scovert.cli._session import narrator, say_what_to_check, session, set_seed
+from scovert.cli._options import (
+    InputFiles,
+    Layer,
+    OutputFile,
+    Overwrite,
+    Quiet,
+    ReportFile,
+    SaveModel,
+    Seed,
+)
+from scovert.cli._session import narrator, session, set_seed, tell
 from scovert.cli._several import check_sources, read_cells
 from scovert.cli._write import (
     CELLS,
@@ -18,21 +26,19 @@ from scovert.cli._write import (
     check_cells,
     check_model,
     check_output,
+    check_report,
+    places,
     save,
     write,
     write_table,
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
 
     from scovert.model import LatentConfounder
 
 __all__ = ["deconfound"]
-
-FDR = 0.05
-"""False discovery rate at which genes are counted in the report."""
 
 SLOTS = [
     ("obsm", "X_confounder"),
@@ -104,6 +110,7 @@ def deconfound(  # noqa: PLR0913
     treatment_key: TreatmentKey = None,
     output: OutputFile,
     effects: Effects = None,
+    report: ReportFile = None,
     reference: Reference = None,
     layer: Layer = None,
     cluster_key: ClusterKey = None,
@@ -133,7 +140,9 @@ def deconfound(  # noqa: PLR0913
         check_sources(files, treatment_key, "treatment_key")
         inputs = [*files, *([negative_controls] if negative_controls else [])]
         _check_outputs(output, effects, overwrite=overwrite, sources=inputs)
-        check_model(save_model, [output, *([effects] if effects else [])], overwrite=overwrite)
+        outputs = [output, *([effects] if effects else [])]
+        check_report(report, outputs, inputs, overwrite=overwrite)
+        check_model(save_model, outputs, overwrite=overwrite)
         options = _identify(identification, negative_controls)
         say = narrator(context, quiet=quiet)
         column = {"key": treatment_key, "argument": "treatment_key"}
@@ -152,13 +161,13 @@ def deconfound(  # noqa: PLR0913
         init = {"n_latent": _number(n_latent), "z_type": z_type.value}
         training = {"accelerator": accelerator, "enable_progress_bar": not quiet}
         model = _fit(adata, setup, init, training, seed)
-        table = model.get_treatment_effects(**options)
         model.annotate(**writing, **options)
-        written = _write_effects(table, effects)
+        if effects is not None:
+            write_table(model.get_treatment_effects(**options), effects)
         save(model, save_model, overwrite=overwrite)
         write(adata, output)
-        _report(model, table, options, say)
-        say(f"Written to {output}{written}.")
+        tell(model.report(report, overwrite=overwrite, **options), say)
+        say(f"Written to {places(output, effects, report)}.")
 
 
 def _check_outputs(
@@ -215,38 +224,3 @@ def _fit(adata: AnnData, setup: dict, init: dict, training: dict, seed: int) -> 
     model = LatentConfounder(adata, **init)
     model.train(**training)
     return model
-
-
-def _report(
-    model: LatentConfounder,
-    table: pd.DataFrame,
-    options: dict,
-    say: Callable[[str], None],
-) -> None:
-    """Print what was assumed and found, and what deserves a look."""
-    for line in table.attrs["assumption"].split("; "):
-        say(line)
-    arms = {"": table} if table.index.nlevels == 1 else dict(list(table.groupby(level="arm")))
-    for arm, own in arms.items():
-        say(f"{arm}{': ' if arm else ''}{_count(own)}")
-    say_what_to_check(model.check(**options), say)
-
-
-def _count(table: pd.DataFrame) -> str:
-    """Say how many genes respond."""
-    n_tested = int(table["q_value"].notna().sum())
-    if n_tested == 0:
-        return "no gene has a p-value; the column `reason` of the effects says why."
-    called, unadjusted = (int((table[q] < FDR).sum()) for q in ("q_value", "q_value_naive"))
-    return (
-        f"{called} of {n_tested} genes have q < {FDR} ({unadjusted} without regard to unmeasured "
-        "confounders)."
-    )
-
-
-def _write_effects(table: pd.DataFrame, file: Path | None) -> str:
-    """Write the effects, if there is a place for them, and return how to say so."""
-    if file is None:
-        return ""
-    write_table(table, file)
-    return f" and {file}"

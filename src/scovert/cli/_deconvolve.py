@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scovert.cli._options import Layer, OutputFile, Overwrite, Quiet, SaveModel, Seed
+from scovert.cli._options import (
+    Layer,
+    OutputFile,
+    Overwrite,
+    Quiet,
+    ReportFile,
+    SaveModel,
+    Seed,
+)
 from scovert.cli._read import check_source, is_table, read
 from scovert.cli._session import (
     Subject,
     narrator,
-    say_what_to_check,
     session,
     set_seed,
     speak_about,
+    tell,
 )
 from scovert.cli._tables import group_types, read_groups, read_measured, read_sizes
 from scovert.cli._write import (
@@ -26,6 +35,8 @@ from scovert.cli._write import (
     check_cells,
     check_model,
     check_output,
+    check_report,
+    places,
     save,
     write,
     write_table,
@@ -34,7 +45,7 @@ from scovert.cli._write import (
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scovert.model import BulkDeconvolution, BulkResult
+    from scovert.model import BulkDeconvolution, BulkResult, Report
 
 __all__ = ["deconvolve"]
 
@@ -134,6 +145,7 @@ def deconvolve(  # noqa: PLR0913
     labels_key: LabelsKey,
     output: OutputFile,
     table: Table = None,
+    report: ReportFile = None,
     batch_key: BatchKey = None,
     subject_key: SubjectKey = None,
     layer: Layer = None,
@@ -154,7 +166,7 @@ def deconvolve(  # noqa: PLR0913
     overwrite: Overwrite = False,
     save_model: SaveModel = None,
 ) -> None:
-    """Find the proportions of cell types in bulk samples with BulkDeconvolution.
+    """Find cell types in bulk samples with BulkDeconvolution.
 
     With several references each is fitted alone, and the results are averaged. The output is the
     bulk, samples x genes, with obsm["bulk_proportions"], obsm["bulk_lower"] and
@@ -169,6 +181,7 @@ def deconvolve(  # noqa: PLR0913
         _check_files(references, source)
         inputs = [*files, *([measured] if measured else []), Path(cell_size)]
         _check_outputs(output, tables, inputs, folders.values(), overwrite=overwrite)
+        check_report(report, [output, *tables], inputs, overwrite=overwrite)
         options = {
             "layer": bulk_layer,
             "kind": kind.value,
@@ -191,10 +204,8 @@ def deconvolve(  # noqa: PLR0913
         for file, folder in folders.items():
             save(models[file], folder, overwrite=overwrite)
         write(bulk, output)
-        say(result.summary())
-        for file, model in models.items():
-            _say_what_to_check(model, file if len(models) > 1 else None, say)
-        say(f"Written to {', '.join(map(str, [output, *tables]))}.")
+        tell(_report(models, result, report, overwrite=overwrite), say)
+        say(f"Written to {places(output, *tables, report)}.")
 
 
 def _tables(table: Path | None, interval: float) -> list[Path]:
@@ -300,12 +311,23 @@ def _average(
     return BulkResult.average([model.deconvolve(bulk, **options) for model in models])
 
 
-def _say_what_to_check(
-    model: BulkDeconvolution, file: Path | None, say: Callable[[str], None]
-) -> None:
-    """Print what deserves a look, of several references with the name of each."""
-    prefix = "" if file is None else f"{file}: "
-    say_what_to_check(model.check(), lambda text: say(f"{prefix}{text}"))
+def _report(
+    models: dict[Path, BulkDeconvolution],
+    result: BulkResult,
+    page: Path | None,
+    *,
+    overwrite: bool,
+) -> Report:
+    """Return the report of the first model, of several with the checks of all; and write it."""
+    import pandas as pd
+
+    from scovert.core.report import written as written_to
+
+    report = next(iter(models.values())).report(result=result)
+    if len(models) > 1:
+        checks = [own.check().rename(index=f"{file}: {{}}".format) for file, own in models.items()]
+        report = replace(report, check=pd.concat(checks))
+    return written_to(report, page, overwrite=overwrite)
 
 
 def _write_tables(result: BulkResult, files: list[Path]) -> None:

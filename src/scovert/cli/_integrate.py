@@ -15,19 +15,29 @@ from scovert.cli._options import (
     OutputFile,
     Overwrite,
     Quiet,
+    ReportFile,
     SaveModel,
     Seed,
 )
-from scovert.cli._session import narrator, say_what_to_check, session, set_seed
+from scovert.cli._session import narrator, session, set_seed, tell
 from scovert.cli._several import check_sources, read_cells
-from scovert.cli._write import CELLS, check_cells, check_model, check_output, save, write
+from scovert.cli._write import (
+    CELLS,
+    check_cells,
+    check_model,
+    check_output,
+    check_report,
+    places,
+    save,
+    write,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from scovert.model import PairedVAE
 
-__all__ = ["fit_paired", "integrate"]
+__all__ = ["integrate"]
 
 SLOTS = [("obsm", "X_paired"), ("layers", "paired"), ("obs", "paired_support")]
 """Where `scovert.model.PairedVAE.annotate` writes."""
@@ -54,6 +64,7 @@ def integrate(  # noqa: PLR0913
         ),
     ] = None,
     output: OutputFile,
+    report: ReportFile = None,
     layer: Layer = None,
     alignment: Annotated[
         Alignment, typer.Option(help="How datasets are aligned.")
@@ -68,15 +79,17 @@ def integrate(  # noqa: PLR0913
     save_model: SaveModel = None,
     max_epochs: MaxEpochs = None,
 ) -> None:
-    """Integrate the datasets in a file, or in several, with PairedVAE.
+    """Integrate datasets with PairedVAE, in one latent space.
 
-    Several files are concatenated: the genes that all of them have. The output is the input with
-    obsm["X_paired"] (the shared space, for scanpy.pp.neighbors), layers["paired"] (corrected
-    counts) and, with anchors, obs["paired_support"].
+    The datasets are those of one file, or of several, which are concatenated: the genes that all
+    of them have. The output is the input with obsm["X_paired"] (the shared space, for
+    scanpy.pp.neighbors), layers["paired"] (corrected counts) and, with anchors,
+    obs["paired_support"].
     """
     with session(context, quiet=quiet):
         check_sources(files, batch_key, "batch_key")
         check_output(output, overwrite=overwrite, endings=CELLS, sources=files)
+        check_report(report, [output], files, overwrite=overwrite)
         check_model(save_model, [output], overwrite=overwrite)
         say = narrator(context, quiet=quiet)
         column = {"key": batch_key, "argument": "batch_key"}
@@ -86,14 +99,15 @@ def integrate(  # noqa: PLR0913
         options = {"seed": seed, "accelerator": accelerator, "max_epochs": max_epochs}
         setup = {"batch_key": batch_key, "layer": layer}
         init = {"alignment": alignment.value}
-        model = fit_paired(adata, setup, init, writing, quiet=quiet, **options)
+        model = _fit(adata, setup, init, writing, quiet=quiet, **options)
         save(model, save_model, overwrite=overwrite)
         write(adata, output)
-        say_what_to_check(model.check(), say)
-        say(f"Written to {output}. Next: sc.pp.neighbors(adata, use_rep='X_paired').")
+        tell(model.report(report, overwrite=overwrite), say)
+        say(f"Written to {places(output, report)}.")
+        say("Next: sc.pp.neighbors(adata, use_rep='X_paired').")
 
 
-def fit_paired(
+def _fit(
     adata: AnnData,
     setup: dict,
     init: dict,

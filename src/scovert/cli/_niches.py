@@ -17,20 +17,22 @@ from scovert.cli._options import (
     OutputFile,
     Overwrite,
     Quiet,
+    ReportFile,
     SaveModel,
     Seed,
 )
 from scovert.cli._read import read
-from scovert.cli._session import narrator, say_what_to_check, session, set_seed
+from scovert.cli._session import narrator, session, set_seed, tell
 from scovert.cli._several import check_sources, read_cells
 from scovert.cli._write import (
     CELLS,
     check_cells,
     check_model,
     check_output,
+    check_report,
+    places,
     save,
     write,
-    write_table,
 )
 
 if TYPE_CHECKING:
@@ -48,8 +50,6 @@ SLOTS = [
     ("layers", "niche"),
 ]
 """Where `scovert.model.NicheVAE.annotate` writes."""
-REPORT = ("niches.png", "composition.png", "samples.csv", "check.csv")
-"""Files of the report."""
 
 
 class Likelihood(StrEnum):
@@ -69,9 +69,6 @@ SampleKey = Annotated[
 BatchKey = Annotated[str | None, typer.Option(help="Column of obs with what was measured alike.")]
 LabelsKey = Annotated[
     str | None, typer.Option(help="Column of obs with cell types, to describe niches by.")
-]
-Report = Annotated[
-    Path | None, typer.Option(metavar="FOLDER", help="Where to write figures and tables.")
 ]
 WriteLayer = Annotated[
     bool, typer.Option(help="Write the expression around cells, a dense layer.")
@@ -95,7 +92,7 @@ def niches(  # noqa: PLR0913
         int, typer.Option(min=2, help="Cell states, at most a tenth of the cells.")
     ] = 32,
     output: OutputFile,
-    report: Report = None,
+    report: ReportFile = None,
     layer: Layer = None,
     write_layer: WriteLayer = True,
     seed: Seed = 0,
@@ -116,10 +113,8 @@ def niches(  # noqa: PLR0913
         say = narrator(context, quiet=quiet)
         files = [table_of(file) for file in files]
         check_output(output, overwrite=overwrite, endings=CELLS, sources=files)
-        reports = [] if report is None else [report / name for name in REPORT]
-        for file in reports:
-            check_output(file, overwrite=overwrite)
-        check_model(save_model, [output, *reports], overwrite=overwrite)
+        check_report(report, [output], files, overwrite=overwrite)
+        check_model(save_model, [output], overwrite=overwrite)
         adata, sample_key = _read(context, files, say, sample_key, layer)
         writing = {"write_layer": write_layer, "overwrite": overwrite}
         check_cells(adata, output, "niche", SLOTS, **writing)
@@ -138,11 +133,9 @@ def niches(  # noqa: PLR0913
         model.annotate(n_niches=n_niches, **writing)
         save(model, save_model, overwrite=overwrite)
         write(adata, output)
-        if report is not None:
-            _report(model, dict(zip(REPORT, reports, strict=True)))
-            say(f"Figures and tables: {report}.")
-        say_what_to_check(model.check(), say)
-        say(f"Written to {output}. Next: sc.pl.embedding(adata, 'spatial', color='niche').")
+        tell(model.report(report, n_niches=n_niches, overwrite=overwrite), say)
+        say(f"Written to {places(output, report)}.")
+        say("Next: sc.pl.embedding(adata, 'spatial', color='niche').")
 
 
 def table_of(file: Path) -> Path:
@@ -197,30 +190,3 @@ def _fit(
     model = NicheVAE(adata, **init)
     model.train(max_epochs, accelerator=accelerator, enable_progress_bar=not quiet)
     return model
-
-
-def _report(model: NicheVAE, files: dict[str, Path]) -> None:
-    """Draw niches in space and what they are made of; write shares of samples, and the check."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    from scovert import pl
-
-    setup = model.registry["setup_args"]
-    places = {"sample_key": setup["sample_key"], "spatial_key": setup["spatial_key"]}
-    made_of = model.get_sample_composition(groupby="niche", labels_key=setup["labels_key"])
-    figures = {
-        "niches.png": pl.niches(model.adata, **places)[0],
-        "composition.png": pl.proportions_heatmap(made_of),
-    }
-    files["niches.png"].parent.mkdir(parents=True, exist_ok=True)
-    for name, ax in figures.items():
-        ax.figure.savefig(files[name], dpi=120, bbox_inches="tight")
-    plt.close("all")
-    groups = setup["sample_key"] or "niche"
-    write_table(
-        model.get_sample_composition(groupby=groups, niche_key="niche"), files["samples.csv"]
-    )
-    write_table(model.check(), files["check.csv"])

@@ -15,6 +15,7 @@ __all__ = [
     "OutputFile",
     "Overwrite",
     "Quiet",
+    "ReportFile",
     "SaveModel",
     "Seed",
 ]
@@ -35,6 +36,14 @@ Layer = Annotated[str | None, typer.Option(help="Layer with raw counts (default:
 Seed = Annotated[int, typer.Option(help="Seed of every random number.")]
 Accelerator = Annotated[str, typer.Option(help="Where to train: auto, cpu, gpu, mps.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE.html",
+        help="Page to write: what was done, whether to trust it, figures and tables.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
 SaveModel = Annotated[Path | None, typer.Option(help="Folder to save the trained model in.")]
 MaxEpochs = Annotated[int | None, typer.Option(min=1, help="Longest training.")]

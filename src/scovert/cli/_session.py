@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
+import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
+from scovert._settings import settings
+
 if TYPE_CHECKING:
-    import pandas as pd
+    from scovert.core.report import Report
 
 __all__ = [
     "Subject",
     "narrator",
-    "say_what_to_check",
     "session",
     "set_seed",
     "speak_about",
+    "tell",
     "warn",
 ]
 
@@ -41,12 +46,12 @@ SUBJECT = "scovert.subject"
 @contextmanager
 def session(context: typer.Context, *, quiet: bool) -> Iterator[None]:
     """Show what the package refuses and warns about as one line each."""
-    said = set()
+    said, verbosity = set(), settings.verbosity
 
     def show_warning(message: Warning | str, *_: object) -> None:
         text = _with_options(str(message), context)
         if text not in said:  # of several references
-            typer.echo(f"warning: {text}", err=True)
+            typer.echo(_wrapped(f"warning: {text}", sys.stderr), err=True)
         said.add(text)
 
     try:
@@ -55,13 +60,17 @@ def session(context: typer.Context, *, quiet: bool) -> Iterator[None]:
             for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
                 warnings.simplefilter("ignore", category)
             warnings.showwarning = show_warning
+            settings.verbosity = "warning" if quiet else verbosity
             level = logging.ERROR if quiet else logging.WARNING  # commands say what they do
             logging.getLogger("scovert").setLevel(level)
             yield
     except (ValueError, KeyError, TypeError, OSError, MemoryError, FloatingPointError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        typer.echo(f"error: {_with_options(str(message), context)}", err=True)
+        text = f"error: {_with_options(str(message), context)}"
+        typer.echo(_wrapped(text, sys.stderr), err=True)
         raise typer.Exit(1) from error
+    finally:
+        settings.verbosity = verbosity
 
 
 @dataclass(frozen=True)
@@ -133,12 +142,25 @@ def set_seed(seed: int) -> None:
     scvi.settings.seed = seed
 
 
+def tell(report: Report, say: Callable[[str], None]) -> None:
+    """Print what was done and found, and what of it deserves a look."""
+    for line in report.lines():
+        say(line)
+
+
 def narrator(context: typer.Context, *, quiet: bool) -> Callable[[str], None]:
-    """Return what prints a line, unless it is to be quiet."""
-    return lambda text: None if quiet else typer.echo(_with_options(text, context))
+    """Return what prints a line, unless it is to be quiet; a table is more than one line."""
+
+    def say(text: str) -> None:
+        if not quiet:
+            typer.echo(_wrapped(_with_options(text, context), sys.stdout))
+
+    return say
 
 
-def say_what_to_check(check: pd.DataFrame, say: Callable[[str], None]) -> None:
-    """Print the rows of ``model.check()`` that deserve a look."""
-    for quantity, row in check.query("verdict != 'ok'").iterrows():
-        say(f"{quantity} = {row['value']:.3g}: {row['advice']}")
+def _wrapped(text: str, stream: TextIO) -> str:
+    """Fit a sentence into a terminal; programs that read what is said get it in one line."""
+    if "\n" in text or not stream.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)

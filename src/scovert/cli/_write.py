@@ -21,12 +21,14 @@ __all__ = [
     "check_cells",
     "check_model",
     "check_output",
+    "check_report",
     "save",
     "write",
     "write_table",
+    "places",
 ]
 
-CELLS = (".h5ad",)
+CELLS, PAGES = (".h5ad",), (".html", ".htm")
 MODELS = {
     "paired": "PairedVAE",
     "confounder": "LatentConfounder",
@@ -70,6 +72,17 @@ def check_output(
             f"Name it {path.with_name(path.name.removesuffix('.gz')).with_suffix(endings[0])}."
         )
     _check_folder(path.absolute().parent, path)
+
+
+def check_report(
+    page: Path | None, outputs: Sequence[Path], sources: Sequence[Path], *, overwrite: bool
+) -> None:
+    """Refuse a place for a report that is another output, is taken or cannot be written to."""
+    if page is None:
+        return
+    if page.absolute() in [path.absolute() for path in outputs]:
+        raise FileExistsError(f"{page} is another output too. Name another file for the report.")
+    check_output(page, overwrite=overwrite, endings=PAGES, sources=sources)
 
 
 def check_model(folder: Path | None, outputs: Sequence[Path], *, overwrite: bool) -> None:
@@ -188,6 +201,11 @@ def write_table(table: pd.DataFrame, file: Path) -> None:
     separator = next(s for ending, s in SEPARATORS.items() if ending in file.suffixes[-2:])
     file.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(file, sep=separator)
+
+
+def places(*files: Path | None) -> str:
+    """Name the files that were written."""
+    return ", ".join(str(file) for file in files if file is not None)
 
 
 def save(model: SaveLoadMixin, folder: Path | None, *, overwrite: bool) -> None:

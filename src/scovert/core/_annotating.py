@@ -9,7 +9,7 @@ from scvi.model.base import BaseModelClass
 
 from scovert.core._checks import check_layer
 from scovert.core._minibatch import check_new_genes, check_trained, genes_of
-from scovert.core._registering import check_unchanged
+from scovert.core._registering import check_unchanged, is_own
 from scovert.core._slots import check_free, check_genes_known, check_memory, write_slots
 
 __all__ = ["Slot", "annotate", "find_target"]
@@ -36,7 +36,7 @@ def find_target(model: BaseModelClass, adata: AnnData | None, layer: str | None 
     """
     check_trained(model)
     genes = genes_of(model.registry)
-    if adata is None or adata is model.adata:
+    if is_own(model, adata):
         check_unchanged(model)
         adata = model.adata
     else:

@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import signature
 
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from scvi.data._constants import _SCVI_UUID_KEY as SCVI_UUID_KEY
 from scvi.train import Trainer, TrainRunner
+from scvi.train._callbacks import LoudEarlyStopping
 
-__all__ = ["SCVI_UUID_KEY", "TRAINER_OPTIONS", "without_scvi_noise"]
+from scovert._settings import settings
+
+__all__ = ["SCVI_UUID_KEY", "TRAINER_OPTIONS", "QuietEnd", "without_scvi_noise"]
 
 GIVEN = {"self", "model", "training_plan", "data_splitter", "kwargs", "trainer_kwargs"}
 TRAINER_OPTIONS = tuple(
@@ -34,19 +38,27 @@ NOISE = (
 )
 
 
+class QuietEnd(Callback):
+    """Keep scvi-tools from printing why training ended early: the history shows it."""
+
+    def on_fit_end(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Take the reason away before it is printed."""
+        for callback in trainer.callbacks:
+            if isinstance(callback, LoudEarlyStopping) and not settings.shows_all:
+                callback.early_stopping_reason = None
+
+
 @contextmanager
-def without_scvi_noise(*, is_quiet: bool = False) -> Iterator[None]:
+def without_scvi_noise() -> Iterator[None]:
     """Silence what Lightning says that is not about the user's data or settings.
 
-    Parameters
-    ----------
-    is_quiet
-        Leave only warnings: who wants no progress bar wants no reports of devices either.
+    Reports of devices and of the end of training are shown if the verbosity is ``"debug"``.
     """
 
     def is_wanted(record: logging.LogRecord) -> bool:
         is_advertisement = "litlogger" in record.getMessage()
-        return not is_advertisement and not (is_quiet and record.levelno <= logging.INFO)
+        is_report = record.levelno <= logging.INFO
+        return not is_advertisement and (settings.shows_all or not is_report)
 
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     with warnings.catch_warnings():

@@ -23,7 +23,7 @@ from scovert.core._checks import (
 )
 from scovert.core._counts import get_counts, in_parts
 from scovert.core._registered import columns_of
-from scovert.core._registering import check_unchanged
+from scovert.core._registering import check_unchanged, is_own
 from scovert.core._value_checks import are_counts, check_values
 from scovert.core.dataloaders._cells import Cells, CellTensors
 from scovert.core.genes import are_positions
@@ -71,7 +71,7 @@ def read_query(
     Of these the columns of the fields `unread` are not looked at.
     """
     registry = model.registry
-    if adata is None or adata is model.adata:
+    if is_own(model, adata):
         check_unchanged(model)
         return model.adata, Cells.read(model.adata, registry, genes_of(registry))
     fields = {k: v for k, v in registry["field_registries"].items() if k not in unread}

@@ -7,7 +7,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-__all__ = ["check_registered", "check_seen", "codes_of", "columns_of"]
+__all__ = ["categories_of", "check_registered", "check_seen", "codes_of", "columns_of"]
 
 
 OF_OBSM = ("spatial_key",)
@@ -36,7 +36,7 @@ def check_registered(adata: AnnData, registry: dict) -> None:
     """
     for key, argument in columns_of(registry["setup_args"]).items():
         _check_there(adata, key, argument)
-    for key, categories in _categories(registry).items():
+    for key, categories in categories_of(registry).items():
         check_seen(adata.obs[key], key, categories)
 
 
@@ -48,7 +48,7 @@ def _check_there(adata: AnnData, key: str, argument: str) -> None:
         )
 
 
-def _categories(registry: dict) -> dict[str, object]:
+def categories_of(registry: dict) -> dict[str, object]:
     """Return the categories that a model knows of each column."""
     found = {}
     for field in registry["field_registries"].values():

@@ -35,6 +35,7 @@ __all__ = [
     "facts_of",
     "fingerprint",
     "give_identity",
+    "is_own",
     "register",
 ]
 
@@ -191,6 +192,11 @@ def check_set_up(cls: type[BaseModelClass], adata: AnnData, name: str = "adata")
             f"AnnData that was set up ({manager.adata.n_obs} cells, {manager.adata.n_vars} "
             f"genes). Pass that one, or call {call} with this one."
         )
+
+
+def is_own(model: BaseModelClass, adata: AnnData | None) -> bool:
+    """Whether a method is asked about the cells of the model itself."""
+    return adata is None or adata is model._adata
 
 
 def check_unchanged(model: BaseModelClass, *, every_value: bool = False) -> None:

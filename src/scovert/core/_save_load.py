@@ -19,6 +19,7 @@ from scovert.core._minibatch import check_trained, genes_of
 from scovert.core._registered import check_registered
 from scovert.core._registering import check_unchanged
 from scovert.core._saving import KEPT_ELSEWHERE, SavedModel, load_weights, read_model, write_model
+from scovert.core._stand_in import stand_in
 from scovert.core.training._checkpoint import Resumable
 
 __all__ = ["SaveLoadMixin"]
@@ -31,9 +32,21 @@ class SaveLoadMixin:
     _from_earlier: ClassVar[Callable[[SavedModel], SavedModel]] = staticmethod(lambda saved: saved)
     """Returns what a file of an earlier version holds as the class has it today."""
 
+    _n_to_stand_in: ClassVar[Callable[[dict], int] | None] = None
+    """Returns, by the arguments of ``__init__``, how many cells of a category the model takes;
+    `None` where every result is derived from the cells of the model."""
+    _has_cells = True
+
     @property
     def adata(self) -> AnnData:
         """The AnnData of the model."""
+        if not self._has_cells:
+            name = type(self).__name__
+            raise RuntimeError(
+                f"This {name} was loaded without its cells, and they are needed here. Pass other "
+                f"cells as `adata`, where the method takes them, or load the model with its own: "
+                f"`{name}.load(path, adata)`."
+            )
         return BaseModelClass.adata.fget(self)
 
     @adata.setter
@@ -49,6 +62,7 @@ class SaveLoadMixin:
             )
         check_registered(adata, self.registry)
         BaseModelClass.adata.fset(self, adata)
+        self._has_cells = True
 
     def save(
         self, path: str | os.PathLike, *, overwrite: bool = False, save_anndata: bool = False
@@ -109,7 +123,9 @@ class SaveLoadMixin:
         adata
             AnnData to attach, with the genes of the model in any order (a copy with the model's
             genes in its order is attached when they differ). `None` reads the one that was saved
-            with the model.
+            with the model. If none was, the model has no cells, and gives what needs none of its
+            own: results for other cells, or for a bulk. Not so `LatentConfounder`, whose results
+            are all derived from its cells.
 
         Returns
         -------
@@ -118,7 +134,7 @@ class SaveLoadMixin:
         Raises
         ------
         FileNotFoundError
-            If the folder holds no model, or no AnnData and none is given.
+            If the folder holds no model, or no AnnData where the model needs it.
         ValueError
             If the model is of another class or damaged, its genes are not in `adata`, or a column
             holds what the model has not seen.
@@ -133,11 +149,10 @@ class SaveLoadMixin:
             )
         saved = cls._from_earlier(saved)
         _check_arguments(cls, saved, path)
-        if adata is None:
-            if not adata_file.exists():
-                raise FileNotFoundError(
-                    f"{adata_file} does not exist. Pass `adata`, or save with `save_anndata=True`."
-                )
+        has_cells = adata is not None or adata_file.exists() or cls._n_to_stand_in is None
+        if not has_cells:
+            adata = stand_in(saved.registry, cls._n_to_stand_in(saved.init))
+        elif adata is None:
             adata = _read_adata(adata_file)
         check_layer(adata, saved.registry["setup_args"].get("layer"))
         check_registered(adata, saved.registry)
@@ -145,18 +160,35 @@ class SaveLoadMixin:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Category .* fewer than 3 cells")  # none is trained
             setup = saved.registry["setup_args"]
+            if not has_cells:
+                warnings.simplefilter("ignore", UserWarning)  # about what nobody has
             cls.setup_anndata(adata, **setup, _registry=saved.registry)
-        model = cls(adata, **saved.init)
+            model = cls(adata, **saved.init)
         load_weights(path, saved, model.module)
         model.module.eval()
         own = {name for name in vars(model) if name.endswith("_")}  # a file adds no other name
         vars(model).update({k: v for k, v in saved.attributes.items() if k in own})
         model.history_ = saved.history
+        if not has_cells:
+            model._forget_cells(saved)
         return model
+
+    def _forget_cells(self, saved: SavedModel) -> None:
+        """Take away the cells that stood in, and say what the model was fitted to."""
+        self._has_cells, self.registry_ = False, saved.registry
+        counts = saved.registry["field_registries"]["X"]["state_registry"]
+        self._model_summary_string = (
+            f"{type(self).__name__}, loaded without its {counts['n_obs']} cells: "
+            f"{counts['n_vars']} genes, {', '.join(f'{k}={v!r}' for k, v in saved.init.items())}"
+        )
 
 
 def _read_adata(file: Path) -> AnnData:
     """Read the AnnData that was saved with a model."""
+    if not file.exists():
+        raise FileNotFoundError(
+            f"{file} does not exist. Pass `adata`, or save with `save_anndata=True`."
+        )
     try:
         return read_h5ad(file)
     except (OSError, ValueError, KeyError, TypeError) as error:

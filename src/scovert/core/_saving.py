@@ -32,6 +32,7 @@ __all__ = [
     "write_adata",
     "write_archive",
     "write_model",
+    "write_whole",
 ]
 
 SCHEMA = 2
@@ -162,7 +163,7 @@ def write_archive(place: Path, facts: dict, tensors: dict[str, torch.Tensor]) ->
 
     kept = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     about = {"schema": SCHEMA, "shapes": _shapes(kept)}
-    _replace(place, write)
+    write_whole(place, write)
 
 
 def read_archive(file: Path) -> tuple[dict, dict[str, torch.Tensor]]:
@@ -204,7 +205,7 @@ def write_adata(adata: AnnData, place: Path) -> None:
     """Write an AnnData as it is: text columns are not turned into categories on the way."""
     options = {"convert_strings_to_categoricals": False}
     try:  # a method would attach it
-        _replace(place, lambda file: write_h5ad(file, adata, **options))
+        write_whole(place, lambda file: write_h5ad(file, adata, **options))
     except Exception:
         check_storable(adata)  # says which column it is
         raise
@@ -226,7 +227,7 @@ def check_storable(adata: AnnData) -> None:
                     ) from error
 
 
-def _replace(place: Path, write: Callable[[Path], None]) -> None:
+def write_whole(place: Path, write: Callable[[Path], None]) -> None:
     """Write a file beside its place and move it in."""
     beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:

@@ -1,5 +1,6 @@
 """Models: AnnData in, arrays out."""
 
+from scovert.core.report import Report
 from scovert.model.bulk._budget import BulkBudget
 from scovert.model.bulk._expression import TypeExpression
 from scovert.model.bulk._model import BulkDeconvolution
@@ -15,5 +16,6 @@ __all__ = [
     "LatentConfounder",
     "NicheVAE",
     "PairedVAE",
+    "Report",
     "TypeExpression",
 ]

@@ -30,7 +30,7 @@ _LEAST = 0.01  # proportion that the axes hold at least
 def agreement(
     estimated: pd.DataFrame, measured: pd.DataFrame, *, ax: Axes | None = None, show: bool = False
 ) -> Axes:
-    """Draw estimated against measured proportions, with their concordance and correlation.
+    """Draw estimated against measured proportions, with concordance and correlation (Axes).
 
     Samples and types are matched by name. What only one table has is left out, and so is what was
     not measured (NaN).

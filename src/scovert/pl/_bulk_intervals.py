@@ -39,7 +39,7 @@ def intervals(
     types: Sequence[str] | None = None,
     show: bool = False,
 ) -> NDArray:
-    """Draw the proportions of a type in all samples with their intervals, one panel a type.
+    """Draw the proportions of each type in all samples with their intervals (array of Axes).
 
     Parameters
     ----------

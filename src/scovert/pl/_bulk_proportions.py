@@ -9,10 +9,10 @@ import pandas as pd
 
 from scovert.pl._bulk_samples import (
     as_fractions,
+    bar_styles,
     draw_legend,
     name_samples,
     shortened,
-    type_colours,
 )
 from scovert.pl._input import PANEL, axes_or_new, finish, fit_figure, room_for
 
@@ -26,7 +26,7 @@ _MANY = 60  # samples, of which the bars stand without a gap: it would be finer 
 
 
 def proportions(proportions: pd.DataFrame, *, ax: Axes | None = None, show: bool = False) -> Axes:
-    """Draw the composition of each sample as a stacked bar.
+    """Draw the composition of each sample as a stacked bar (Axes).
 
     Parameters
     ----------
@@ -63,8 +63,8 @@ def proportions(proportions: pd.DataFrame, *, ax: Axes | None = None, show: bool
     x, bottom = np.arange(len(table)), np.zeros(len(table))
     width, edge = (1, 0) if len(table) > _MANY else (1 - _GAP, _EDGE)
     style = {"linewidth": edge, "edgecolor": "white"}
-    for colour, (label, values) in zip(type_colours(table.columns), table.items(), strict=True):
-        ax.bar(x, values, width, bottom, color=colour, label=shortened(label), **style)
+    for own, (label, values) in zip(bar_styles(table.columns), table.items(), strict=True):
+        ax.bar(x, values, width, bottom, label=shortened(label), **own, **style)
         bottom += values.to_numpy()
     name_samples(ax, table.index)
     ax.set(ylabel="proportion", ylim=(0, max(1.0, bottom.max())))

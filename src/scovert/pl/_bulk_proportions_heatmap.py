@@ -24,7 +24,7 @@ _DARK = 0.6  # of the colour scale, from where white is read more easily than gr
 def proportions_heatmap(
     proportions: pd.DataFrame, *, ax: Axes | None = None, show: bool = False
 ) -> Axes:
-    """Draw the proportion of each type in each sample as a colour, so that rare types are seen.
+    """Draw the proportion of each type in each sample as a colour: rare types are seen (Axes).
 
     Colours follow the square root of the proportion. Of up to 12 samples the percentages are
     written as well.

@@ -28,7 +28,7 @@ _FEWEST = 5  # samples among which one can stand out: the spread of fewer is not
 
 
 def residuals(quality: pd.DataFrame, *, show: bool = False) -> NDArray:
-    """Draw how well each sample is explained, and how far the references agree on it.
+    """Draw how well each sample is explained, and how far references agree on it (array of Axes).
 
     The residual is what the mixture and the shift of the genes leave unexplained. Samples more
     than 3 robust standard deviations above the median (of five or more) are red diamonds: look at

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "as_fractions",
     "as_table",
+    "bar_styles",
     "draw_legend",
     "name_samples",
     "same_entries",
@@ -27,6 +28,13 @@ __all__ = [
 _MOST_NAMED = 60  # samples; the names of more touch each other
 _LONGEST = 26  # characters of a name: two inches, less than a panel is high
 _SHORT = 26  # characters of all names together that fit in one line below the narrowest panel
+_PATTERNS = (
+    None,
+    "////",
+    "....",
+    "xxxx",
+    "----",
+)  # of bars, where there are more types than colours
 _LEGEND_ROWS = 20  # as high as a panel and the names below it
 _ROUNDING = 1e-6  # by which sums of fractions in single precision may exceed 1
 
@@ -92,6 +100,18 @@ def type_colours(types: Sequence[object]) -> list:
     else:
         palette = _many_colours()
     return ["0.6" if t == UNKNOWN else palette[i % len(palette)] for i, t in enumerate(types)]
+
+
+def bar_styles(types: Sequence[object]) -> list[dict[str, object]]:
+    """Return the face of a bar for each type: eight colours, and then the same with a pattern."""
+    if sum(t != UNKNOWN for t in types) > len(OKABE_ITO) * len(_PATTERNS):
+        return [{"color": colour} for colour in type_colours(types)]
+    known = [t for t in types if t != UNKNOWN]
+    styles = {
+        t: {"color": OKABE_ITO[i % len(OKABE_ITO)], "hatch": _PATTERNS[i // len(OKABE_ITO)]}
+        for i, t in enumerate(known)
+    }
+    return [styles.get(t, {"color": "0.6"}) for t in types]
 
 
 def _many_colours() -> list:

@@ -30,7 +30,7 @@ def type_expression(
     ax: Axes | None = None,
     show: bool = False,
 ) -> Axes:
-    r"""Draw the expression of genes by cell type as a heatmap.
+    r"""Draw the expression of genes by cell type as a heatmap (Axes).
 
     Without `genes` those are drawn that are most specific to each type: the ones with the largest
     :math:`\log_2 (x_k + 50) - \max_{j \neq k} \log_2 (x_j + 50)`.

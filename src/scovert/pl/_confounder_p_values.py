@@ -11,7 +11,7 @@ from scipy.special import betaincinv
 
 from scovert.core._checks import check_choice
 from scovert.pl._input import axes_or_new, check_effects, describe_left_out, finish
-from scovert.pl._marks import BLUE, draw_caption
+from scovert.pl._marks import BLUE, draw_caption, ink
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ def p_values(
     ax: Axes | None = None,
     show: bool = False,
 ) -> Axes:
-    r"""Draw the p-values of the treatment effects against the uniform law.
+    r"""Draw the p-values of the treatment effects against the uniform law (Axes).
 
     Genes without an effect have uniform p-values. A histogram shows these as a flat level below
     which no bin falls, and effects as a peak near 0; any other shape says that the p-values do
@@ -95,7 +95,7 @@ def _draw_histogram(ax: Axes, p: NDArray) -> str:
     """Draw the density and return what is on the x-axis."""
     bins = np.linspace(0, 1, _N_BINS + 1)
     ax.hist(p, bins=bins, density=True, color=BLUE, edgecolor="white", linewidth=0.5)
-    ax.axhline(1, color="0.1", linestyle="--", linewidth=1, label="uniform")
+    ax.axhline(1, color=ink(), linestyle="--", linewidth=1, label="uniform")
     ax.set(xlim=(0, 1), ylabel="density")
     ax.legend(frameon=False)
     return "p-value"
@@ -123,4 +123,4 @@ def draw_band(ax: Axes, n: int) -> None:
     high, low = (-np.log10(betaincinv(rank, n + 1 - rank, q)) for q in _BAND)
     ax.fill_between(expected, low, high, color="0.88", linewidth=0, label="95 % band")
     ends = [0, expected[0]]
-    ax.plot(ends, ends, color="0.1", linestyle="--", linewidth=1, label="uniform")
+    ax.plot(ends, ends, color=ink(), linestyle="--", linewidth=1, label="uniform")

@@ -21,7 +21,7 @@ _LEVEL = 0.05  # of a test, as usual
 
 
 def placebo(found: pd.DataFrame, *, ax: Axes | None = None, show: bool = False) -> Axes:
-    """Draw p-values of fake treatments: sorted against what chance gives, a line for each.
+    """Draw p-values of fake treatments: sorted against what chance gives, a line each (Axes).
 
     A treatment that did nothing has uniform p-values. Where they are reliable, the lines keep to
     the band around the diagonal, which holds 95 % of each p-value if genes are independent; above

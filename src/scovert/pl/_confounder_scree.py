@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from scovert.pl._input import axes_or_new, finish
-from scovert.pl._marks import BLUE
+from scovert.pl._marks import BLUE, ink
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,7 @@ _ROOM = 1.08  # times the highest point, so that it is not cut
 
 
 def scree(scree: pd.DataFrame, *, ax: Axes | None = None, show: bool = False) -> Axes:
-    """Draw the strength of one more factor against what chance reaches.
+    """Draw the strength of one more factor against what chance reaches (Axes).
 
     Factors are added as long as the largest singular value of what they leave unexplained is
     above a threshold that comes from permuted data. The number that was chosen is marked.
@@ -61,7 +61,7 @@ def scree(scree: pd.DataFrame, *, ax: Axes | None = None, show: bool = False) ->
     n_leading = len(is_above) if is_above.all() else int((~is_above).argmax())
     chosen = min(n_leading, scree.index.max())
     ax = axes_or_new(ax)
-    ax.axvline(chosen, color="0.1", linestyle=":", linewidth=1.5, label="chosen")
+    ax.axvline(chosen, color=ink(), linestyle=":", linewidth=1.5, label="chosen")
     ax.plot(scree.index, scree["singular_value"], "o-", color=BLUE, label="data")
     ax.plot(scree.index, scree["threshold"], ".--", color="0.5", label="threshold (permuted data)")
     ax.set(

@@ -15,6 +15,7 @@ from scovert.pl._marks import (
     draw_caption,
     draw_points,
     draw_regression,
+    ink,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _CONSTANT = 1e-10  # standard deviation of a log mean, in nats, that is rounding
 def confounder(
     z: ArrayLike, truth: ArrayLike, *, ax: Axes | None = None, show: bool = False
 ) -> Axes:
-    """Draw an inferred confounder against the true one, with their correlation and regression.
+    """Draw an inferred confounder against the true one, with correlation and regression (Axes).
 
     It needs the truth, so it is for simulated data, or for a known label of the cells as numbers,
     such as ``adata.obs["cell_type"] == "B"``.
@@ -87,7 +88,7 @@ def confounder(
 def propensity(
     probability: ArrayLike, truth_logit: ArrayLike, *, ax: Axes | None = None, show: bool = False
 ) -> Axes:
-    """Draw predicted propensity scores against the true ones, on the scale of log odds.
+    """Draw predicted propensity scores against the true ones, on the scale of log odds (Axes).
 
     It needs the truth, so it is for simulated data.
 
@@ -152,7 +153,7 @@ def mean_correlation(
     ax: Axes | None = None,
     show: bool = False,
 ) -> Axes:
-    """Draw a histogram of the correlation of estimated and true log means, one for each gene.
+    """Draw a histogram of the correlation of estimated and true log means of the genes (Axes).
 
     It needs the truth, so it is for simulated data.
 
@@ -198,7 +199,7 @@ def mean_correlation(
     lowest = min(0.0, np.floor(found.min() / _BIN) * _BIN)
     bins = np.linspace(lowest, 1, round((1 - lowest) / _BIN) + 1)
     ax.hist(np.clip(found, lowest, 1), bins=bins, color=BLUE, edgecolor="white", linewidth=0.5)
-    ax.axvline(np.median(found), color="0.1", linestyle="--", linewidth=1)
+    ax.axvline(np.median(found), color=ink(), linestyle="--", linewidth=1)
     ax.set(xlabel="Pearson r of log means over cells", ylabel="genes", xlim=(lowest, 1))
     ax.set_title(f"median r = {np.median(found):.3f}")
     if len(found) < len(r):

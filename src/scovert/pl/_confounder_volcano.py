@@ -39,7 +39,7 @@ _LINE = 100  # characters of a line of the caption: what small text fits below t
 def volcano(
     effects: pd.DataFrame, *, fdr: float = 0.05, n_labels: int = 10, show: bool = False
 ) -> NDArray:
-    """Draw effects against q-values, unadjusted on the left and adjusted on the right.
+    """Draw effects against q-values, unadjusted left and adjusted right (array of Axes).
 
     A gene has the same colour and shape in both panels: they say which analysis calls it.
     Triangles at the upper edge are genes with a still smaller q-value.

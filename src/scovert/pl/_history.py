@@ -47,7 +47,7 @@ Lines = dict[str, pd.Series]
 
 
 def history(model: object, *, show: bool = False) -> np.ndarray:
-    """Draw every loss term of a training by epoch or round, one panel for each.
+    """Draw every loss term of a training by epoch or round, one panel for each (array of Axes).
 
     Training and validation share a panel, and so do the weights of the terms. Terms that are zero
     throughout are left out. The limits of a panel cover 90 % of its values and a margin: the first

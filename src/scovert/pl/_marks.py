@@ -23,6 +23,7 @@ __all__ = [
     "draw_caption",
     "draw_points",
     "draw_regression",
+    "ink",
 ]
 
 OKABE_ITO = (  # told apart by the colour-blind: Okabe and Ito 2008, jfly.uni-koeln.de/color
@@ -43,6 +44,13 @@ _FEW = 300  # points that are drawn large and nearly opaque, as they hardly over
 _LARGE, _SMALL = (22, 0.7), (3, 0.15)  # area in 1/72 inch squared, and opacity, of few and of many
 
 
+def ink() -> str:
+    """Return the colour that the style sheet of the user has for text."""
+    import matplotlib as mpl
+
+    return mpl.rcParams["text.color"]
+
+
 def draw_points(ax: Axes, x: NDArray, y: NDArray) -> None:
     """Draw points, the more the smaller and the more transparent."""
     crowd = np.sqrt(_FEW / max(len(x), _FEW))  # 1 for few, towards 0 for many
@@ -55,7 +63,7 @@ def draw_regression(ax: Axes, x: NDArray, y: NDArray) -> None:
     slope, intercept = np.polyfit(x, y, 1)
     ends = np.array([x.min(), x.max()])
     line = intercept + slope * ends
-    ax.plot(ends, line, color="0.1", linestyle=":", linewidth=2, label="regression")
+    ax.plot(ends, line, color=ink(), linestyle=":", linewidth=2, label="regression")
 
 
 def describe_correlation(x: NDArray, y: NDArray) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scovert.core._checks import some_of
-from scovert.pl._bulk_samples import as_fractions, draw_legend, shortened, type_colours
+from scovert.pl._bulk_samples import as_fractions, bar_styles, draw_legend, shortened
 from scovert.pl._input import PANEL, PER_ENTRY, axes_or_new, finish, fit_figure
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def neighborhoods(
     ax: Axes | None = None,
     show: bool = False,
 ) -> Axes:
-    """Draw the neighbours of cells by their labels: left the true ones, right those predicted.
+    """Draw the neighbours of cells by label: left the true ones, right those predicted (Axes).
 
     Parameters
     ----------
@@ -63,9 +63,9 @@ def neighborhoods(
     x = np.arange(len(names))
     for place, table in zip((-_APART, _APART), tables, strict=True):
         bottom = np.zeros(len(names))
-        for colour, (label, values) in zip(type_colours(labels), table.items(), strict=True):
+        for own, (label, values) in zip(bar_styles(labels), table.items(), strict=True):
             name = shortened(label) if place < 0 else None
-            style = {"color": colour, "linewidth": 0.4, "edgecolor": "white"}
+            style = own | {"linewidth": 0.4, "edgecolor": "white"}
             ax.bar(x + place, values, _WIDTH, bottom, label=name, **style)
             bottom += values.to_numpy()
     ax.set_xticks(x, [shortened(name) for name in names], rotation=90)

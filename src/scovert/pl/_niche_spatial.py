@@ -31,7 +31,7 @@ def niches(
     spatial_key: str = "spatial",
     show: bool = False,
 ) -> NDArray:
-    """Draw the cells of each slide at their positions, coloured by their niche.
+    """Draw the cells of each slide at their positions, coloured by their niche (array of Axes).
 
     scanpy draws one slide (``sc.pl.embedding(adata, "spatial", color="niche")``); this draws all,
     with the same colours.

@@ -31,7 +31,7 @@ def batch_mixing(
     ax: Axes | None = None,
     show: bool = False,
 ) -> Axes:
-    """Draw how well the datasets are mixed within each cell type, one row for each type.
+    """Draw how well the datasets are mixed within each cell type, a row for each (Axes).
 
     The score is :func:`scovert.metrics.batch_mixing_by_type`, its mean in the legend
     :func:`scovert.metrics.batch_mixing`. It does not see which types the neighbours have: see

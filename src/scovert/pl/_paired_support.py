@@ -28,7 +28,7 @@ def support(
     ax: Axes | None = None,
     show: bool = False,
 ) -> Axes:
-    r"""Draw the share of cells with a counterpart in another dataset, by type and dataset.
+    r"""Draw the share of cells with a counterpart in another dataset, by type and dataset (Axes).
 
     A cell has a counterpart if its support in any other dataset is `min_support` or more. A type
     that the other datasets lack stands out as a pale field.

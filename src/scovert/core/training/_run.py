@@ -16,7 +16,8 @@ from scvi.train import TrainRunner
 from torch import nn
 
 from scovert.core._checks import caller_level
-from scovert.core._compat import without_scvi_noise
+from scovert.core._compat import QuietEnd, without_scvi_noise
+from scovert.core.training._bar import EpochBar
 from scovert.core.training._best import BestState
 from scovert.core.training._charts import Charts
 from scovert.core.training._checkpoint import Checkpoint, Resumable
@@ -93,16 +94,19 @@ def run(
         "early_stopping_warmup_epochs": first_epoch,
         "check_val_every_n_epoch": 1,
         "log_every_n_steps": 1,
+        "simple_progress_bar": False,  # scvi-tools' own, on stdout
     }
     before = dict(model.history_) if model.is_trained_ else {}
     best = BestState(plan.monitor, first_epoch, lambda: on_best(_history(before, plan.recorded)))
-    callbacks = [*trainer_kwargs.pop("callbacks", []), best, Charts()]
+    callbacks = [*trainer_kwargs.pop("callbacks", []), best, Charts(), QuietEnd()]
+    if _needs_bar(callbacks, trainer_kwargs):
+        callbacks.append(EpochBar())
     if resumable.folder is not None:
         callbacks.append(Checkpoint(resumable, best))
     was_trained = model.is_trained_
     model.module.train()
     options = defaults | trainer_kwargs
-    with without_scvi_noise(is_quiet=not options.get("enable_progress_bar", True)):
+    with without_scvi_noise():
         runner = TrainRunner(model, plan, data, max_epochs, callbacks=callbacks, **options)
         with _stopping_on_interrupt(runner.trainer, plan, best):
             runner()
@@ -110,6 +114,13 @@ def run(
     if plan.watch.found is not None:
         model.is_trained_ = was_trained or best.state is not None or plan.watch.found.epoch > 0
         raise _error(plan, best, data.names)
+
+
+def _needs_bar(callbacks: list[pl.Callback], trainer_kwargs: dict[str, object]) -> bool:
+    """Whether progress is to be shown, and not by a bar that was chosen."""
+    is_chosen = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks)
+    is_wanted = trainer_kwargs.get("enable_progress_bar", True)
+    return bool(is_wanted) and not is_chosen and "simple_progress_bar" not in trainer_kwargs
 
 
 def _history(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -11,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
-from tqdm.auto import tqdm
 
 from scovert.core._checks import UNKNOWN
+from scovert.core._progress import stage
 from scovert.model.bulk._bootstrap import (
     add_sample_errors,
     add_shared_errors,
@@ -30,7 +29,6 @@ from scovert.model.bulk.variants._network import NetworkFit, fit_network
 
 __all__ = ["Options", "deconvolve_all"]
 
-logger = logging.getLogger(__name__)
 
 DRAWN_UNKNOWN_SD = 1.0
 """Log sd of the profile of the unknown component when intervals are drawn: less than its prior
@@ -79,11 +77,9 @@ class Options:
 def deconvolve_all(
     references: Collection[Signature], samples: Samples, options: Options
 ) -> BulkResult:
-    """Deconvolve samples with every reference, and average; show progress unless to be quiet."""
+    """Deconvolve samples with every reference, and average; show progress."""
     total, unit = options.progress
-    is_quiet = not logger.isEnabledFor(logging.WARNING)
-    bar = tqdm(total=total * len(references), unit=unit, delay=2, disable=is_quiet)
-    with bar:
+    with stage("Deconvolving", total * len(references), unit=unit) as bar:
         results = [_deconvolve(own, samples, options, bar.update) for own in references]
     return BulkResult.average(results)
 

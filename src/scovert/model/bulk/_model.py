@@ -32,6 +32,7 @@ from scovert.core._minibatch import check_trained, genes_of
 from scovert.core._registering import check_set_up, check_unchanged, facts_of, register
 from scovert.core._save_load import SaveLoadMixin
 from scovert.core.genes import GeneNames, has_left_out_prefix
+from scovert.core.report import Report, written
 from scovert.core.training._checkpoint import Resumable
 from scovert.model.bulk._budget import BulkBudget, check_budget
 from scovert.model.bulk._checks import (
@@ -53,6 +54,7 @@ from scovert.model.bulk._gene_checks import warn_about_dates, warn_about_houseke
 from scovert.model.bulk._measured_checks import check_measured
 from scovert.model.bulk._module import BulkModule
 from scovert.model.bulk._reference import Learning, find_signatures, restored, stored
+from scovert.model.bulk._report import report_of
 from scovert.model.bulk._result import BulkResult, in_slot
 from scovert.model.bulk._sample_checks import check_kind_name
 from scovert.model.bulk._samples import Samples
@@ -102,6 +104,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
     >>> result.proportions.shape
     (5, 10)
     """
+
+    _n_to_stand_in = staticmethod(lambda init: init["min_cells_per_type"])
 
     def __init__(
         self,
@@ -538,6 +542,44 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             rows += reference_rows(name, n_cells, len(at), profiles.type_shares[:, at])
         return check_table(rows)
 
+    def report(
+        self,
+        path: str | os.PathLike | None = None,
+        *,
+        result: BulkResult,
+        overwrite: bool = False,
+    ) -> Report:
+        """Write a page that says what was done, whether to trust it, and what it rests on.
+
+        Parameters
+        ----------
+        path
+            The file, ending in ``.html``; `None` writes none. It holds its figures, needs no
+            network, and runs no script.
+        result
+            What :meth:`deconvolve` returned; of several references their average.
+        overwrite
+            Replace a file that is there.
+
+        Returns
+        -------
+        :class:`Report`, which prints as a summary of a few lines.
+
+        Raises
+        ------
+        FileExistsError
+            If there is a file and `overwrite` is not set.
+        TypeError
+            If `result` is no :class:`BulkResult`.
+        """
+        check_trained(self)
+        if not isinstance(result, BulkResult):
+            raise TypeError(
+                f"`result` is a {type(result).__name__}. Pass what `model.deconvolve(bulk)` "
+                "returns."
+            )
+        return written(report_of(self, result), path, overwrite=overwrite)
+
     @property
     def types(self) -> list[str]:
         """Cell types of the reference."""
@@ -553,7 +595,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
     @property
     def _gene_names(self) -> GeneNames:
         if not self.gene_names_:  # of names of another kind, or from a file without them
-            return GeneNames.of(self.adata.var)
+            return GeneNames.of(self._adata.var)
         return GeneNames.restored(genes_of(self.registry), self.gene_names_)
 
     def _result(self, bulk: AnnData | BulkResult, options: dict) -> BulkResult:

@@ -147,13 +147,18 @@ class BulkResult:
         Lines with the genes that were used, where RNA per cell is from, mean proportions with the
         mean ends of their intervals in per cent, residuals, and how far references disagree.
         """
+        matched, rna_per_cell, *fit = self.sentences
+        return "\n".join([matched, rna_per_cell, f"\n{self.means().to_string()}\n", *fit])
+
+    @property
+    def sentences(self) -> list[str]:
+        """What was matched, where RNA per cell is from, and how well the mixtures fit."""
         facts, residual = self.quality.attrs, self.quality["residual_sd"]
         lines = [
             f"Bulk and reference share {_each(facts['n_shared_genes'])} genes, of which "
             f"{_each(facts['n_informative_genes'])} tell the types apart; taken as "
             f"{_each(facts['kind'])}.",
             f"RNA per cell: {_each(facts['cell_size'])}{self._notes_on_rna_per_cell()}.",
-            f"\n{self._means().to_string()}\n",
             f"Residual sd of a sample: {residual.median():.2f} (median), at most "
             f"{residual.max():.2f} ({residual.idxmax()}). Sd of the shift of genes: "
             f"{_each(facts['shift_sd'])}.",
@@ -164,7 +169,7 @@ class BulkResult:
                 f"The references disagree on {worst.median():.0%} of the cells of a sample "
                 f"(median), at most {worst.max():.0%} ({worst.idxmax()})."
             )
-        return "\n".join(lines)
+        return lines
 
     def _notes_on_rna_per_cell(self) -> str:
         """Say which types have another name in the table, and for which counts stand in."""
@@ -174,8 +179,14 @@ class BulkResult:
             notes.append(f"by their counts in the reference: {', '.join(others)}")
         return f" ({', '.join(notes)})" if notes else ""
 
-    def _means(self) -> pd.DataFrame:
-        """Means over the samples in per cent, the most frequent type first."""
+    def means(self) -> pd.DataFrame:
+        """Return means over the samples in per cent, the most frequent type first.
+
+        Returns
+        -------
+        DataFrame with a row for each type: ``mean %``, and with intervals ``mean lower %`` and
+        ``mean upper %``.
+        """
         tables = {"mean %": self.proportions}
         if self.lower is not None:
             tables |= {"mean lower %": self.lower, "mean upper %": self.upper}

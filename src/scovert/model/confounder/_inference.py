@@ -177,8 +177,8 @@ class Inference:
         arms = zip(self.levels[1:], named, estimates, strict=True)
         for arm, (level, comparison, estimate) in enumerate(arms):
             said.append(say_what_was_assumed(estimate, comparison, self.fit.scores.shape[1]))
-            logger.info(said[-1])
             if self.is_first_time(id(estimate)):
+                logger.info(said[-1])
                 warn_of_doubts(estimate, comparison)
             tables[level] = self._table(arm, estimate, genes)
         table = joined_table(tables, estimates)

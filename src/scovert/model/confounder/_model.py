@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import Literal
@@ -26,6 +27,7 @@ from scovert.core._diagnostics import check_table
 from scovert.core._minibatch import check_query, check_trained, genes_of
 from scovert.core._registering import check_set_up, check_unchanged, register
 from scovert.core._save_load import SaveLoadMixin
+from scovert.core.report import Report, written
 from scovert.model.confounder._annotation import record, slots, values
 from scovert.model.confounder._checks import (
     check_latents,
@@ -47,6 +49,7 @@ from scovert.model.confounder._fitted import Fitted, from_earlier
 from scovert.model.confounder._inference import Inference
 from scovert.model.confounder._module import ConfounderModule
 from scovert.model.confounder._placebo import PlaceboCells, placebo_row, run_placebo
+from scovert.model.confounder._report import report_of
 from scovert.model.confounder._setup import checked
 from scovert.model.confounder._tables import comparisons
 from scovert.model.confounder.effects import Estimate
@@ -522,6 +525,44 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
         if self.placebo_ is None:
             return table
         return pd.concat([table, check_table([placebo_row(self.placebo_)])])
+
+    def report(
+        self,
+        path: str | os.PathLike | None = None,
+        *,
+        overwrite: bool = False,
+        identification: Identification = "auto",
+        negative_controls: Sequence[str] | str | None = None,
+        method: Literal["wald", "aipw"] = "wald",
+    ) -> Report:
+        """Write a page that says what was done, whether to trust it, and what it rests on.
+
+        Parameters
+        ----------
+        path
+            The file, ending in ``.html``; `None` writes none. It holds its figures, needs no
+            network, and runs no script.
+        overwrite
+            Replace a file that is there.
+        identification, negative_controls, method
+            As in :meth:`get_treatment_effects`.
+
+        Returns
+        -------
+        :class:`Report`, which prints as a summary of a few lines.
+
+        Raises
+        ------
+        FileExistsError
+            If there is a file and `overwrite` is not set.
+        """
+        asked = {
+            "identification": identification,
+            "negative_controls": negative_controls,
+            "method": method,
+        }
+        report = report_of(self, self.get_treatment_effects(**asked), self.check(**asked))
+        return written(report, path, overwrite=overwrite)
 
     def placebo(
         self,

@@ -12,9 +12,9 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 from scvi.model.base import BaseModelClass
-from tqdm.auto import tqdm
 
 from scovert.core._diagnostics import HealthRow, row
+from scovert.core._progress import stage
 from scovert.model.confounder._data import TreatmentData
 from scovert.model.confounder._tables import MIN_COUNTS
 
@@ -143,26 +143,31 @@ def run_placebo(
 ) -> pd.DataFrame:
     """Give fake treatments and test for their effects; arguments as of `LatentConfounder`."""
     rng, lines, p_values = np.random.default_rng(seed), [], {}
-    for number in tqdm(range(n), "Placebo", disable=not enable_progress_bar, unit="fit"):
-        fake = cells.draw(rng)
-        with _quiet():
-            model.setup_anndata(fake, **cells.options(fake))
-            fitted = model(fake, **init)
-            fitted.train(accelerator="cpu", enable_progress_bar=False)
-            effects = fitted.get_treatment_effects(identification=identification)
-        known = effects["p_value"].dropna().to_numpy()
-        lines.append(
-            {
-                "n_genes": len(known),
-                **{name: (known < level).mean() for name, level in LEVELS.items()},
-                "called": int((effects["q_value"] < FDR).sum()),
-                "identification": effects.attrs["identification"],
-            }
-        )
-        p_values[number] = known.tolist()
+    with stage("Placebo", n, unit="fit", is_shown=enable_progress_bar) as bar:
+        for number in range(n):
+            fake = cells.draw(rng)
+            with _quiet():
+                model.setup_anndata(fake, **cells.options(fake))
+                fitted = model(fake, **init)
+                fitted.train(accelerator="cpu", enable_progress_bar=False)
+                effects = fitted.get_treatment_effects(identification=identification)
+            known = effects["p_value"].dropna().to_numpy()
+            lines.append(_line(known, effects))
+            p_values[number] = known.tolist()
+            bar.update()
     table = pd.DataFrame(lines, index=pd.RangeIndex(n, name="fake treatment"))
     table.attrs = {"p_values": p_values}
     return table
+
+
+def _line(p_values: NDArray, effects: pd.DataFrame) -> dict[str, object]:
+    """Return the row of one fake treatment."""
+    return {
+        "n_genes": len(p_values),
+        **{name: (p_values < level).mean() for name, level in LEVELS.items()},
+        "called": int((effects["q_value"] < FDR).sum()),
+        "identification": effects.attrs["identification"],
+    }
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from scovert.core._minibatch import check_trained, genes_of
 from scovert.core._registering import check_set_up, check_unchanged, facts_of, register
 from scovert.core._save_load import SaveLoadMixin
 from scovert.core.dataloaders._cells import Cells
+from scovert.core.report import Report, written
 from scovert.core.training._checkpoint import Resumable
 from scovert.core.training._run import run
 from scovert.model.niche._batches import BatchNames, batch_codes, batch_names, check_batches
@@ -75,6 +76,7 @@ from scovert.model.niche._neighborhood import (
     labels_around,
     own_states,
 )
+from scovert.model.niche._report import report_of
 from scovert.model.niche._samples import compare_conditions, shares_by_group
 from scovert.model.niche._training import (
     GRADIENT_NORM,
@@ -147,6 +149,8 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
     >>> model.get_neighborhood_composition().shape
     (600, 8)
     """
+
+    _n_to_stand_in = staticmethod(lambda init: 3)
 
     def __init__(
         self,
@@ -810,6 +814,42 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         if self.held_out_gain_ is not None:
             rows.append(gain_row(self.held_out_gain_))
         return check_table(rows)
+
+    def report(
+        self,
+        path: str | os.PathLike | None = None,
+        *,
+        n_niches: int | None = 10,
+        resolution: float = 0.1,
+        overwrite: bool = False,
+    ) -> Report:
+        """Write a page that says what was done, whether to trust it, and what it rests on.
+
+        Parameters
+        ----------
+        path
+            The file, ending in ``.html``; `None` writes none. It holds its figures, needs no
+            network, and runs no script.
+        n_niches, resolution
+            As in :meth:`get_niches`.
+        overwrite
+            Replace a file that is there.
+
+        Returns
+        -------
+        :class:`Report`, which prints as a summary of a few lines.
+
+        Raises
+        ------
+        FileExistsError
+            If there is a file and `overwrite` is not set.
+        """
+        niches = self.get_niches(n_niches=n_niches, resolution=resolution)
+        labels_key, composition = self.registry["setup_args"]["labels_key"], None
+        if self.module.matching is None:
+            composition = self.get_neighborhood_composition(labels_key=labels_key)
+        report = report_of(self, niches, composition)
+        return written(report, path, overwrite=overwrite)
 
     def _rows_of_states(self, asked: Asked, pi: NDArray) -> list[HealthRow]:
         """Return rows of ``check`` about the states, some of them by a part of the cells."""

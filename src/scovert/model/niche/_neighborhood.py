@@ -21,7 +21,7 @@ from scovert.core._checks import FEW_CELLS, check_layer, select_rows
 from scovert.core._counts import in_parts
 from scovert.core._losses import SparseCounts
 from scovert.core._minibatch import check_trained, genes_of, over_minibatches
-from scovert.core._registering import check_unchanged
+from scovert.core._registering import check_unchanged, is_own
 from scovert.core.dataloaders._cells import CELLS_KEY, COUNTS_KEY, Cells
 from scovert.model.niche._batches import batch_codes, batch_names, warn_about_few
 from scovert.model.niche._checks import check_positions, positions_of, samples_of
@@ -84,7 +84,7 @@ def ask_about(
     """Find the neighbours of cells among all of an AnnData, once it was checked."""
     check_trained(model)
     setup = model.registry["setup_args"]
-    if adata is None or adata is model.adata:
+    if is_own(model, adata):
         check_unchanged(model)
         adata = model.adata
     else:

@@ -44,10 +44,12 @@ from scovert.core._registering import (
     check_unchanged,
     facts_of,
     fingerprint,
+    is_own,
     register,
 )
 from scovert.core._save_load import SaveLoadMixin
 from scovert.core.dataloaders._cells import Cells
+from scovert.core.report import Report, written
 from scovert.core.training._checkpoint import Resumable
 from scovert.core.training._run import run
 from scovert.model.paired._alignment import AlignedPlan
@@ -72,6 +74,7 @@ from scovert.model.paired._query import (
     new_support,
     with_new_datasets,
 )
+from scovert.model.paired._report import report_of
 
 __all__ = ["PairedVAE"]
 
@@ -159,6 +162,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
     >>> model.get_latent_representation().shape == (adata.n_obs, 10)
     True
     """
+
+    _n_to_stand_in = staticmethod(lambda init: 3)  # the fewest of a dataset
 
     def __init__(  # noqa: PLR0913
         self,
@@ -604,7 +609,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
                 f"Support comes from anchors, and this model has `alignment="
                 f"{self.module.alignment!r}` without them. Train one with `alignment='anchors'`."
             )
-        if adata is not None and adata is not self.adata:
+        if not is_own(self, adata):
             check_categorical(adata, self.registry["setup_args"]["batch_key"], "batch_key")
             return new_support(self, self._read(), self._datasets, adata)
         if not self._has_trained_on(self.adata):
@@ -676,9 +681,9 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
 
     def _has_support(self, adata: AnnData) -> bool:
         """Whether support is known for cells, or can be computed."""
-        if self.support_ is None or not self._has_trained_on(self.adata):
+        if self.support_ is None or not self._has_cells or not self._has_trained_on(self.adata):
             return False
-        return adata is self.adata or self.registry["setup_args"]["batch_key"] in adata.obs
+        return is_own(self, adata) or self.registry["setup_args"]["batch_key"] in adata.obs
 
     def check(self) -> pd.DataFrame:
         """Return a table of what of the fit deserves a second look.
@@ -703,6 +708,37 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         if self.anchor_clarity_ is not None:
             rows.append(anchor_row(self.anchor_clarity_))
         return check_table(rows)
+
+    def report(
+        self,
+        path: str | os.PathLike | None = None,
+        *,
+        labels_key: str | None = None,
+        overwrite: bool = False,
+    ) -> Report:
+        """Write a page that says what was done, whether to trust it, and what it rests on.
+
+        Parameters
+        ----------
+        path
+            The file, ending in ``.html``; `None` writes none. It holds its figures, needs no
+            network, and runs no script.
+        labels_key
+            Column of ``adata.obs`` with cell types, to draw the map and the support by.
+        overwrite
+            Replace a file that is there.
+
+        Returns
+        -------
+        :class:`Report`, which prints as a summary of a few lines.
+
+        Raises
+        ------
+        FileExistsError
+            If there is a file and `overwrite` is not set.
+        """
+        support = self.get_support() if self._has_support(self.adata) else None
+        return written(report_of(self, support, labels_key), path, overwrite=overwrite)
 
     def _digest(self, adata: AnnData) -> str:
         """Return what tells the cells; files of old models have only the part of the names."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
+from tqdm.std import tqdm
 
 from scovert.core._checks import check_choice
+from scovert.core._progress import stage
 from scovert.model.confounder._checks import MAX_BINARY
 from scovert.model.confounder._data import TreatmentData
 from scovert.model.confounder._fitted import Fitted
@@ -24,6 +26,7 @@ from scovert.model.confounder.glm import (
     fit_regression,
     fit_states,
 )
+from scovert.model.confounder.glm._rank import MAX_FACTORS
 
 __all__ = ["FullBatchFit", "deviance_frame", "find_device"]
 
@@ -42,37 +45,39 @@ class FullBatchFit:
         Seed of all that is drawn.
     max_rounds
         Most rounds.
-    bar
-        Progress.
+    show_progress
+        Show progress, a stage after the other.
     """
 
     blocks: CountBlocks
     cells: TreatmentData
     seed: int
     max_rounds: int
-    bar: tqdm
+    show_progress: bool
 
     def run(self, n_latent: int | Literal["auto"], z_type: str) -> tuple[Fitted, NDArray]:
         """Return the fit, and the deviance of every round."""
         n_latent, scree, start = self.count(n_latent)
-        self.bar.set_description("Inferring confounders")
-        options = {"max_rounds": self.max_rounds, "seed": self.seed, "on_round": self._on_round}
         design, states = self.cells.design, None
-        if z_type == "binary" and n_latent:
-            fit = fit_states(self.blocks, design, min(n_latent, MAX_BINARY), **options)
-            scores, states = fit.probabilities, fit.combinations
-        else:
-            fit = fit_factors(self.blocks, design, n_latent, start=start, **options)
-            scores = fit.scores
+        with self._stage("Inferring confounders", self.max_rounds, unit="round") as bar:
+            on_round = partial(_count_round, bar)
+            options = {"max_rounds": self.max_rounds, "seed": self.seed, "on_round": on_round}
+            if z_type == "binary" and n_latent:
+                fit = fit_states(self.blocks, design, min(n_latent, MAX_BINARY), **options)
+                scores, states = fit.probabilities, fit.combinations
+            else:
+                fit = fit_factors(self.blocks, design, n_latent, start=start, **options)
+                scores = fit.scores
         return self.fitted(fit.regression, scores, states, scree), fit.deviance
 
     def count(self, n_latent: int | Literal["auto"]) -> tuple[int, NDArray | None, Factors | None]:
         """Return the number of confounders, and if it was looked for the scree and the factors."""
         if n_latent != "auto":
             return n_latent, None, None
-        self.bar.set_description("Counting confounders")
-        options = {"seed": self.seed, "on_factor": lambda _: self.bar.update()}
-        found = choose_rank(self.blocks, self.cells.design, **options)
+        with self._stage("Counting confounders", MAX_FACTORS, unit="number") as bar:
+            on_factor = partial(_count_factors, bar)
+            options = {"seed": self.seed, "on_factor": on_factor}
+            found = choose_rank(self.blocks, self.cells.design, **options)
         scree = np.stack([found.singular_value, found.threshold], 1)
         return found.n_factors, scree, found.factors
 
@@ -108,9 +113,18 @@ class FullBatchFit:
             scree=scree,
         )
 
-    def _on_round(self, _: int, deviance: float) -> None:
-        self.bar.update()
-        self.bar.set_postfix(deviance=f"{deviance:.6g}")
+    def _stage(self, title: str, most: int, *, unit: str) -> tqdm:
+        return stage(title, most, unit=unit, may_end_early=True, is_shown=self.show_progress)
+
+
+def _count_round(bar: tqdm, _: int, deviance: float) -> None:
+    bar.set_postfix(deviance=f"{deviance:.6g}", refresh=False)
+    bar.update()
+
+
+def _count_factors(bar: tqdm, n_factors: int, most: int) -> None:
+    bar.total = most
+    bar.update(n_factors - bar.n)
 
 
 def deviance_frame(deviance: NDArray) -> pd.DataFrame:

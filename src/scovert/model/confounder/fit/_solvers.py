@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scvi.model.base import BaseModelClass
-from tqdm.auto import tqdm
 
 from scovert.core._arguments import check_known
 from scovert.core._checks import check_choice, check_number
@@ -138,14 +137,12 @@ class Solver(NamedTuple):
         if not is_fitted.any():
             raise ValueError(f"No gene has {MIN_COUNTS} counts or more. Pass more cells or genes.")
         check_latents(n_latent, z_type, int(is_fitted.sum()) // 3)
-        is_full_batch = self.name == "full_batch"
-        with tqdm(disable=not (self.show_progress and is_full_batch), unit="round") as bar:
-            blocks, max_rounds = cells.blocks(is_fitted, device), self.max_epochs or MAX_ROUNDS
-            full_batch = FullBatchFit(blocks, cells, resumable.seed, max_rounds, bar)
-            if is_full_batch:
-                return _history_of(*full_batch.run(n_latent, z_type))
-            counts = replace(designed(cells, is_fitted), names=names)
-            return self._with_network(full_batch, counts, n_latent, z_type, resumable)
+        blocks, max_rounds = cells.blocks(is_fitted, device), self.max_epochs or MAX_ROUNDS
+        full_batch = FullBatchFit(blocks, cells, resumable.seed, max_rounds, self.show_progress)
+        if self.name == "full_batch":
+            return _history_of(*full_batch.run(n_latent, z_type))
+        counts = replace(designed(cells, is_fitted), names=names)
+        return self._with_network(full_batch, counts, n_latent, z_type, resumable)
 
     def _with_network(
         self,

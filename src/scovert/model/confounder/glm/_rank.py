@@ -76,7 +76,7 @@ def choose_rank(
     design: NDArray,
     *,
     seed: int = 0,
-    on_factor: Callable[[int], None] | None = None,
+    on_factor: Callable[[int, int], None] | None = None,
 ) -> Scree:
     """Add factors as long as the residuals hold more structure than chance would.
 
@@ -95,7 +95,7 @@ def choose_rank(
     seed
         Seed of the permutations and of the cells.
     on_factor
-        Called with each number of factors that is looked at.
+        Called with each number of factors that is looked at, and the largest that would be.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def _search(
     blocks: CountBlocks,
     design: NDArray,
     rng: np.random.Generator,
-    on_factor: Callable[[int], None] | None,
+    on_factor: Callable[[int, int], None] | None,
 ) -> Scree:
     """Add factors, those that stand out alike at once, until the residuals look like chance."""
     most = min(MAX_FACTORS, (blocks.n_cells - design.shape[1]) // 10, blocks.n_genes // 5)
@@ -126,7 +126,7 @@ def _search(
     while True:
         k = factors.scores.shape[1]
         if on_factor is not None:
-            on_factor(k)
+            on_factor(k, most)
         residuals = _residuals(blocks, np.hstack([design, factors.scores]), factors)
         found, vectors = _largest(residuals, np.clip(most - k, 1, MAX_TOGETHER), rng)
         if threshold is None or found[0] < CLOSE * threshold:
