@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,8 +10,6 @@ from anndata import AnnData
 
 from scovert import simulate
 from scovert.model import LatentConfounder, NicheVAE, PairedVAE
-
-pytestmark = pytest.mark.usefixtures("leaves_no_traces")
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +22,7 @@ def tissue() -> AnnData:
     return adata
 
 
+@pytest.mark.usefixtures("leaves_no_traces")
 def test_scanpy_draws_what_is_written(tissue: AnnData) -> None:
     adata = simulate.paired((60, 40), n_genes=30, seed=1)
     PairedVAE.setup_anndata(adata, "batch")
@@ -38,7 +36,6 @@ def test_scanpy_draws_what_is_written(tissue: AnnData) -> None:
     ax = sc.pl.embedding(tissue, "spatial", color="niche", show=False)
     drawn = np.concatenate([points.get_offsets() for points in ax.collections])
     assert np.allclose(np.sort(drawn[:, 0]), np.sort(tissue.obsm["spatial"][:, 0]))
-    plt.close("all")
 
 
 def test_squidpy_reads_niches(tissue: AnnData) -> None:
