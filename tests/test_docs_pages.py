@@ -117,6 +117,20 @@ def test_answers_of_the_faq(seed: int) -> None:
     assert "rank_genes_groups" in run("faq", adata=cells)["logged"].uns
 
 
+@pytest.mark.slow
+def test_page_of_paired(seed: int) -> None:
+    adata = run("models/paired")["adata"]
+    assert {"X_paired", "paired", "paired_support"} <= {*adata.obsm, *adata.layers, *adata.obs}
+
+
+@pytest.mark.slow
+def test_first_example_of_bulk(seed: int) -> None:
+    matplotlib.use("agg")
+    variables: dict = {}
+    exec(examples("models/bulk")[0], variables)
+    assert variables["result"].proportions.shape == (8, 10)
+
+
 # On the public files that the pages name
 
 
