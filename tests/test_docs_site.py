@@ -136,6 +136,17 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     assert [p for p in pictures if not p.exists()] == []
 
 
+def test_tutorials_are_stored_with_outputs_and_without_a_machine() -> None:
+    notebooks = list((ROOT / "tutorials").rglob("*.ipynb"))
+    if not notebooks:
+        pytest.skip("the tutorials are in the repository only")
+    for notebook in notebooks:
+        text = notebook.read_text()
+        assert '"output_type": "display_data"' in text, notebook
+        assert '"output_type": "error"' not in text, notebook
+        assert not re.search(r"site-packages|/home/|/root/", text), notebook
+
+
 def test_pictures_are_small() -> None:
     pictures = list((ROOT / "docs" / "images").glob("*.png"))
     assert pictures
