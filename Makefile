@@ -16,7 +16,8 @@ KERNEL_TESTS := tests/test_anchors.py tests/bulk/test_joint_fit.py \
     $(addprefix tests/confounder/test_, confounder_solvers.py effects.py glm.py)
 AVX2 := OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2
 
-.PHONY: demo test test-slow test-kernels benchmarks lint imports docs tutorials package clean
+.PHONY: demo test test-slow test-kernels benchmarks lint imports
+.PHONY: docs links figures tutorials package clean
 
 demo: $(VENV)/.package
 	$(BIN)/scovert demo -o demo --overwrite
@@ -44,8 +45,17 @@ lint: $(VENV)/.dev
 imports: $(VENV)/.dev
 	$(BIN)/lint-imports
 
+# Pages of names that are gone would be warned of.
 docs: $(VENV)/.dev
+	rm -rf docs/generated
 	$(BIN)/sphinx-build --quiet --builder html --fail-on-warning --keep-going --fresh-env docs docs/_build/html
+
+# Needs the network: every link of the documentation is followed.
+links: $(VENV)/.dev
+	$(BIN)/sphinx-build --quiet --builder linkcheck --keep-going docs docs/_build/links
+
+figures: $(VENV)/.dev
+	MPLBACKEND=agg $(BIN)/python docs/figures.py
 
 tutorials: $(VENV)/.dev
 	$(BIN)/jupyter nbconvert --to notebook --execute --output-dir build/tutorials tutorials/*.ipynb

@@ -54,7 +54,10 @@ def test_every_row_of_check_is_explained(seed, few_classes, init):
 
 def averages_of(samples):
     """Disagreement and RMSE of several references, as the benchmark found them."""
-    results = (ROOT / "benchmarks" / "results" / "bulk.md").read_text()
+    file = ROOT / "benchmarks" / "results" / "bulk.md"
+    if not file.exists():
+        pytest.skip("the benchmarks are in the repository only")
+    results = file.read_text()
     section = results.split("several references\n")[1].split("\n## ")[0]
     lines = [
         line.strip("| ").split(" | ") for line in section.splitlines() if " | joint | " in line

@@ -192,6 +192,15 @@ def test_what_is_no_anndata_is_refused(cls: type, wrong: object) -> None:
 
 
 @of_every_model
+@pytest.mark.parametrize(
+    ("kind", "where"), [("MuData", r"mdata\['rna'\]"), ("SpatialData", r"sdata.tables\['table'\]")]
+)
+def test_what_holds_an_anndata_is_told_where(cls: type, kind: str, where: str) -> None:
+    with pytest.raises(TypeError, match=f"is a {kind}. Pass an AnnData: .*{where}"):
+        cls.setup_anndata(type(kind, (), {})(), **SETUPS[cls])
+
+
+@of_every_model
 def test_only_what_was_set_up_makes_a_model(cls: type) -> None:
     adata = make()
     with pytest.raises(ValueError, match=rf"is not set up.*{cls.__name__}.setup_anndata\("):

@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from benchmarks.goals import Bound, Goal
-from benchmarks.speed import likelihood, scale, step, training
+from benchmarks.speed import likelihood, scale, step, training, whole
 
 __all__ = ["PARTS", "Part", "measure"]
 
@@ -50,6 +50,14 @@ def anchors_goal(row: dict) -> Goal | None:
 
 
 PARTS = {
+    "whole": Part(
+        "Whole analyses",
+        whole.whole,
+        "Each model as it comes, with data in memory: `setup_anndata` and `train`, the search for "
+        "anchors included, then `annotate` without the dense layer. LatentConfounder seeks the "
+        "number of confounders itself. BulkDeconvolution takes 20 samples, with intervals; its "
+        "cells are those of the reference. Memory is the peak above the data.",
+    ),
     "training": Part(
         "Training",
         training.training,

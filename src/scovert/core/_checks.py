@@ -19,6 +19,7 @@ from scovert.core.genes import advice_on_duplicates, advice_on_names
 __all__ = [
     "UNKNOWN",
     "caller_level",
+    "check_anndata",
     "check_batches",
     "check_categorical",
     "check_choice",
@@ -123,10 +124,24 @@ def check_layer(adata: AnnData, layer: str | None, name: str = "adata") -> str:
     )
 
 
+_INSIDE = {
+    "MuData": "a modality, such as `mdata['rna']`",
+    "SpatialData": "`sdata.tables['table']`",
+}
+"""What holds an AnnData, and where."""
+
+
+def check_anndata(adata: object, name: str) -> None:
+    """Refuse what is no AnnData, and say where it is in what holds one."""
+    if not isinstance(adata, AnnData):
+        kind = type(adata).__name__
+        where = f": {_INSIDE[kind]}" if kind in _INSIDE else ""
+        raise TypeError(f"`{name}` is a {kind}. Pass an AnnData{where}.")
+
+
 def _check_table(adata: object, name: str) -> None:
     """Refuse what is no AnnData with cells and genes whose ``obs`` is in memory."""
-    if not isinstance(adata, AnnData):
-        raise TypeError(f"`{name}` is a {type(adata).__name__}. Pass an AnnData.")
+    check_anndata(adata, name)
     if not isinstance(adata.obs, pd.DataFrame):
         raise TypeError(
             f"`{name}.obs` is a {type(adata.obs).__name__}, which is not in memory. Read it, "

@@ -21,7 +21,7 @@ from scvi.data.fields import (
 )
 from scvi.model.base import BaseModelClass
 
-from scovert.core._checks import check_layer, some_of
+from scovert.core._checks import check_anndata, check_layer, some_of
 from scovert.core._compat import SCVI_UUID_KEY
 from scovert.core._count_checks import NUMBERS
 from scovert.core._counts import BLOCK, as_rows, get_counts, is_in_memory
@@ -180,8 +180,7 @@ class CountsField(LayerField):
 
 def check_set_up(cls: type[BaseModelClass], adata: AnnData, name: str = "adata") -> None:
     """Refuse what is no AnnData, or none that was set up, or a copy or a part of one that was."""
-    if not isinstance(adata, AnnData):
-        raise TypeError(f"`{name}` is a {type(adata).__name__}. Pass an AnnData.")
+    check_anndata(adata, name)
     call = f"`{cls.__name__}.setup_anndata({name}, ...)`"
     manager = cls._setup_adata_manager_store.get(adata.uns.get(SCVI_UUID_KEY))
     if manager is None:

@@ -14,7 +14,7 @@ from anndata import AnnData, read_h5ad
 from scvi.model.base import BaseModelClass
 
 from scovert.core._arguments import knows_its_arguments
-from scovert.core._checks import caller_level, check_genes, check_layer
+from scovert.core._checks import caller_level, check_anndata, check_genes, check_layer
 from scovert.core._minibatch import check_trained, genes_of
 from scovert.core._registered import check_registered
 from scovert.core._registering import check_unchanged
@@ -51,8 +51,7 @@ class SaveLoadMixin:
 
     @adata.setter
     def adata(self, adata: AnnData) -> None:
-        if not isinstance(adata, AnnData):
-            raise TypeError(f"`adata` is a {type(adata).__name__}. Pass an AnnData.")
+        check_anndata(adata, "adata")
         genes = genes_of(self.registry)
         if not adata.var_names.equals(genes):
             check_genes(adata, genes)

@@ -120,8 +120,10 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         Neighbours of a cell, those nearest in its sample.
     n_states
         Cell states that niches are mixtures of, at most a tenth of the cells.
-    n_latent, n_hidden
-        Latent dimensions, and nodes of a hidden layer.
+    n_latent
+        Number of latent dimensions.
+    n_hidden
+        Nodes in a hidden layer.
     transform
         How values become the features that are encoded: ``"log1p"`` of counts per median total,
         ``"arcsinh"`` of intensities by `cofactor`, ``"none"``; ``"auto"`` takes the first for

@@ -117,8 +117,10 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         Cells of all datasets, prepared with :meth:`setup_anndata`.
     n_latent
         Number of latent dimensions.
-    n_hidden, n_layers
-        Nodes in a hidden layer, and number of hidden layers.
+    n_hidden
+        Nodes in a hidden layer of encoder and decoder.
+    n_layers
+        Hidden layers of encoder and decoder.
     encoder
         ``"shared"``: one encoder for all datasets. ``"per_dataset"``: an encoder and a decoder for
         each; without anchors nothing in it says which cell type of one dataset belongs to which of
