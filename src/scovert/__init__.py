@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.metadata import version
 from types import ModuleType
 
-__all__ = ["__version__", "anchors", "data", "metrics", "model", "pl", "simulate"]
+__all__ = ["__version__", "anchors", "data", "metrics", "model", "pl", "pp", "simulate"]
 
 __version__ = version("scovert")
 
