@@ -228,12 +228,11 @@ class DistanceModule(BaseModuleClass):
         own = {} if self.embedder is None else self.embedder.state_dict()
         if not shapes or shapes == {name: v.shape for name, v in own.items()}:
             return
-        n_out, n_input = shapes["linear.weight"]
-        hidden = [
-            shape for name, shape in shapes.items() if name.startswith("mlp.") and len(shape) == 2
-        ]
-        self.n_latent = n_out - 1
-        n_layers = max(0, len(hidden) - 1)
-        self.sizes |= {"n_layers": n_layers, "n_hidden": hidden[0][0] if hidden else 1}
+        n_output, n_input = shapes["linear.weight"]
+        n_matrices = sum(name.startswith("mlp.") and len(v) == 2 for name, v in shapes.items())
+        first = shapes.get("mlp.0.weight", (1, n_input))
+        self.n_latent = n_output - 1
+        self.sizes |= {"n_layers": max(0, n_matrices - 1), "n_hidden": first[0]}
         with torch.random.fork_rng():
-            self.embedder = ResidualMap(n_input, self.n_latent, **self.sizes).to(self.unit.device)
+            network = ResidualMap(n_input, self.n_latent, **self.sizes)
+        self.embedder = network.to(self.unit.device)
