@@ -18,7 +18,7 @@ import pandas as pd
 from benchmarks.data import first_missing, is_missing
 from benchmarks.distance.fits import OURS, score
 from benchmarks.distance.goals import GOALS
-from benchmarks.distance.peers import PEERS
+from benchmarks.distance.peers import ONLY_SIMULATED, PEERS
 from benchmarks.distance.sets import SETS
 from benchmarks.goals import goal_lines
 from benchmarks.runs import (
@@ -65,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
         for scenario in args.scenarios
         if not is_missing(scenario, SETS[scenario].file)
         for method in args.methods
-        for seed in (args.seeds if SETS[scenario].n_folds == 0 else args.seeds[:1])
+        if not (method in ONLY_SIMULATED and SETS[scenario].n_folds)
+        for seed in args.seeds[: 1 if method in ONLY_SIMULATED else SETS[scenario].n_seeds]
     ]
     return run_tasks(
         not_stored(groups, args.results),

@@ -13,7 +13,7 @@ from torch import nn
 from benchmarks.distance.sets import Cohort
 from scovert.core.trees import bray_curtis, read_branches, unifrac
 
-__all__ = ["PEERS", "direct"]
+__all__ = ["ONLY_SIMULATED", "PEERS", "direct"]
 
 N_AXES = 24
 N_STEPS, BATCH, RATE = 1500, 128, 1e-3
@@ -87,6 +87,10 @@ PEERS: dict[str, Peer] = {
     "ridge from CLR": ridge,
     "network from scratch, no uniqueness": original,
 }
+
+
+ONLY_SIMULATED = ("ridge from CLR", "network from scratch, no uniqueness")
+"""Peers that are far behind, which are run once and on simulated cohorts alone."""
 
 
 def direct(c: Cohort) -> NDArray:

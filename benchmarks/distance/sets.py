@@ -36,6 +36,8 @@ class Source(NamedTuple):
         Parts that are left out in turn; 0 leaves out a fifth, chosen by the seed.
     labels
         Column of obs with groups.
+    n_seeds
+        Runs with a seed, at most.
     """
 
     file: str | None
@@ -43,6 +45,7 @@ class Source(NamedTuple):
     key: str
     n_folds: int
     labels: str
+    n_seeds: int = 1
 
 
 class Cohort(NamedTuple):
@@ -62,7 +65,9 @@ SIMULATED = {"s1k": ("1,000 samples, 3,000 taxa", 1000, 3000, 1003, 1.5)}
 SIMULATED["s200"] = ("200 samples, 1,000 taxa", 200, 1000, 204, 1.5)
 SIMULATED["weak"] = ("400 samples, 1,000 taxa, weak signal", 400, 1000, 407, 0.6)
 SETS = {
-    f"{name}, {words}": Source(None, f"simulated, {about}", key, 0, "truth_cluster")
+    f"{name}, {words}": Source(
+        None, f"simulated, {about}", key, 0, "truth_cluster", 3 if name == "s1k" else 1
+    )
     for name, (about, *_) in SIMULATED.items()
     for words, key in DISTANCES.items()
 }

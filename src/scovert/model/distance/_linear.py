@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
+from scipy.optimize import lsq_linear
 
 from scovert.model.distance._pcoa import pcoa
 
@@ -77,8 +77,7 @@ def fit_linear(
     """Fit positions to distances by ridge regression on principal coordinates.
 
     The penalty of each axis is that with the least error on folds that are left out. Axes are then
-    weighted by non-negative least squares of the squared distances on those of the held-out
-    positions, axis by axis, which undoes what ridge shrinks.
+    scaled by least squares of the squared distances on those of the held-out positions.
 
     Parameters
     ----------
@@ -97,7 +96,7 @@ def fit_linear(
     folds = folds_of(groups, N_FOLDS, rng)
     weight, bias, held_out = _ridge(features, axes, folds)
     pairs = _pairs(len(features), rng)
-    scale, _, r2 = _weigh(held_out, distances, pairs)
+    scale, r2 = _weigh(held_out, distances, pairs)
     fitted = (features @ weight + bias) * scale
     i, j = pairs
     rest = distances[i, j] ** 2 - np.square(fitted[i] - fitted[j]).sum(1)
@@ -149,18 +148,22 @@ def _pairs(n_samples: int, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
 
 def _weigh(
     places: NDArray, distances: NDArray, pairs: tuple[NDArray, NDArray]
-) -> tuple[NDArray, float, float]:
-    """Return the scale of each axis, the uniqueness, and R2 of the distances.
+) -> tuple[NDArray, float]:
+    """Return the scale of each axis, in [0, 1], and R2 of the distances.
 
-    Errors of distances count, and not of their squares: the weight is 1 / (2 d).
+    Least squares of squared distances on those of each axis and a constant. Held-out positions are
+    as far apart as the features can tell; an axis that is stretched beyond that spreads noise, of
+    which small cohorts have much.
     """
     i, j = pairs
-    squares = np.square(places[i] - places[j])
-    unit = np.maximum(squares.mean(0), np.finfo(float).tiny)
     target = distances[i, j]
+    unit = np.mean(target**2)
+    design = np.column_stack([np.square(places[i] - places[j]) / unit, np.full(len(i), 2.0)])
     weight = 0.5 / np.maximum(target, SHORT * distances.max())
-    design = np.column_stack([squares / unit, np.full(len(i), 2 * np.mean(target**2))])
-    found, _ = nnls(design * weight[:, None], target**2 * weight)
-    predicted = np.sqrt(np.maximum(design @ found, 0))
+    rows = np.column_stack([design, target**2 / unit]) * weight[:, None]
+    triangle = np.linalg.qr(rows, mode="r")  # the same problem with as many rows as columns
+    most = np.append(np.ones(places.shape[1]), np.inf)
+    found = lsq_linear(triangle[:, :-1], triangle[:, -1], (0, most)).x
+    predicted = np.sqrt(unit * np.maximum(design @ found, 0))
     r2 = 1 - np.square(predicted - target).sum() / np.square(target - target.mean()).sum()
-    return np.sqrt(found[:-1] / unit), float(found[-1]), float(r2)
+    return np.sqrt(found[:-1]), float(r2)
