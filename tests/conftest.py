@@ -170,7 +170,7 @@ def make_tissue() -> Callable[[], AnnData]:
 
 @pytest.fixture(scope="session")
 def make_cohort() -> Callable[[], AnnData]:
-    """Make 71 samples x 23 taxa with a tree and distances, with columns of a user in every slot."""
+    """Make 71 samples x 23 taxa with a tree and distances, and with columns of a user."""
 
     def make() -> AnnData:
         adata = simulate.distance(71, 23, distances=["weighted_unifrac"], depth=800, seed=1)

@@ -351,9 +351,7 @@ class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
         read = self.module.features.cpu()
         for start in range(0, len(cells), READ_AT_ONCE):
             stop = min(start + READ_AT_ONCE, len(cells))
-            x = CellTensors(cells.block(start, stop))
-            at = np.arange(start, stop) if cells.is_in_memory else np.arange(stop - start)
-            counts = x[at]["X"]
+            counts = CellTensors(cells.block(start, stop))[np.arange(stop - start)]["X"]
             with torch.inference_mode():
                 parts.append({kind: read.block(counts, kind).numpy() for kind in used})
             totals.append(counts.sum(1, dtype=torch.float64).numpy())

@@ -53,7 +53,7 @@ class Places(NamedTuple):
 
     def is_among(self, marks: NDArray) -> NDArray:
         """Return whether each sample has the counts of one of others, by their marks."""
-        known = pd.MultiIndex.from_arrays(marks.T) if len(marks) else pd.MultiIndex.from_tuples([])
+        known = set(map(tuple, marks.tolist()))
         return np.array([tuple(mark) in known for mark in self.marks.tolist()], dtype=bool)
 
     def traits(self, fitted: NDArray) -> NDArray:
