@@ -237,6 +237,11 @@ def test_spread_learns_which_samples_are_wrong(rng: np.random.Generator) -> None
     half = spread.factor(0.9) * spread.expected(traits[200:])
     hits = np.abs(own - predicted)[200:] <= half[:, None]
     assert 0.85 < hits.mean() < 0.97
+    known = np.abs(own - predicted)[:200] / spread.expected(traits[:200])[:, None]
+    of_samples = np.sort((known <= spread.factor(0.9)).mean(1))
+    assert of_samples.mean() >= 0.89
+    assert of_samples[:20].mean() >= 0.69
+    assert spread.factor(0.5) < spread.factor(0.9) < spread.factor(0.99)
     constant = np.quantile(np.abs(own - predicted)[:200], 0.9)
     assert half.mean() < constant * 2
     large = traits[200:, 0] > 1.3

@@ -470,8 +470,8 @@ class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
         other
             Samples to which distances are, such as ``model.adata``; `None` takes those of `adata`.
         interval
-            Also return intervals that hold, for this share of new samples, this share of their
-            distances to training samples; in [0.5, 0.99].
+            Also return intervals that hold this share of the distances from new samples to
+            training samples; in [0.5, 0.99].
         fill_missing
             As in :meth:`get_latent_representation`.
 
