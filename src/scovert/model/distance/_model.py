@@ -77,6 +77,8 @@ N_LATENT_SMALL, N_HIDDEN_SMALL, PER_AXIS = 10, 64, 4
 """Of cohorts under 100 samples; and samples per axis at least."""
 TRAIN_SIZE = 0.9
 """Share of the samples that are trained on, of cohorts that are not small."""
+N_COMPARED = 2000
+"""Training samples whose distances are compared with the matrix, at most."""
 READ_AT_ONCE = 256
 """Samples whose features are computed at once."""
 MIN_GROUPS = 5
@@ -376,10 +378,12 @@ class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
         self.module.of_empty.fill_(float(largest) / float(self.module.unit) ** 2)
         places = places._replace(u=np.where(empty, largest, places.u))
         self.fitted_, self.marks_ = np.column_stack([places.z, places.u]), places.marks
-        predicted = np.sqrt(squared_between((places.z, places.u), (places.z, places.u)))
-        true = own.distances.copy()
+        some = np.unique(np.linspace(0, len(rows) - 1, N_COMPARED).astype(int))
+        placed = places.z[some], places.u[some]
+        true = own.distances[np.ix_(some, some)]
         np.fill_diagonal(true, np.nan)
-        self.agreement_ = {"train": agreement([true], [predicted])} | found.agreement
+        of_train = agreement([true], [np.sqrt(squared_between(placed, placed))])
+        self.agreement_ = {"train": of_train} | found.agreement
         self.facts_ = facts_of_fit(own.distances, places.z, places.u, own.totals, found.novelty)
         warn_about_depth(own.totals, self.module.features.kinds)
 
@@ -539,8 +543,9 @@ class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
         (from samples that were held out to these) and ``"new-new"`` (among the former), and the
         columns ``r`` (Pearson's correlation; of ``"train"`` it is that of a Mantel test), ``r2``
         (1 - SSE / SST of the distances as they are: 0 is their mean, below it is worse),
-        ``stress`` and ``neighbor_overlap`` (share of the ten nearest that are so in both). Under
-        100 samples the held-out ones are those of a cross-validation.
+        ``stress`` and ``neighbor_overlap`` (share of the ten nearest that are so in both; NaN of
+        fewer than eleven). Under 100 samples the held-out ones are those of a cross-validation;
+        of more, they also decided when training stopped, so that numbers are a little too good.
         """
         check_trained(self)
         self._check_ended("get_agreement")
