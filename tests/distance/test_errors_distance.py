@@ -205,6 +205,14 @@ def test_distances_that_changed_are_refused(cohort: AnnData) -> None:
         model.train(method="linear")
 
 
+def test_samples_that_are_all_alike_are_refused(cohort: AnnData) -> None:
+    adata = cohort.copy()
+    adata.X = sparse.csr_matrix(np.ones(adata.shape, np.float32))
+    DistanceEmbedding.setup_anndata(adata, KEY)
+    with pytest.raises(ValueError, match="are the same in all samples.*samples that differ"):
+        DistanceEmbedding(adata).train(method="linear")
+
+
 def test_presence_is_warned_about_where_depth_differs(cohort: AnnData) -> None:
     adata = cohort.copy()
     counts = adata.X.toarray()

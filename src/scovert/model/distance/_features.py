@@ -98,9 +98,20 @@ def _inner(block: NDArray) -> NDArray:
 
 
 def project(blocks: dict[str, NDArray], kinds: Sequence[tuple[str, ...]]) -> list[Projection]:
-    """Return the components of several sets of blocks; blocks that do not vary are left out."""
+    """Return the components of several sets of blocks; blocks that do not vary are left out.
+
+    Raises
+    ------
+    ValueError
+        If none varies.
+    """
     varies = {kind for kind, block in blocks.items() if np.ptp(block, axis=0).any()}
     usable = dict.fromkeys(tuple(k for k in chosen if k in varies) for chosen in kinds)
+    if not any(usable):
+        raise ValueError(
+            f"The features {sorted(blocks)} are the same in all samples, so that counts tell "
+            "nothing of distances. Pass samples that differ, or other `features`."
+        )
     return [Projection(chosen, blocks) for chosen in usable if chosen]
 
 

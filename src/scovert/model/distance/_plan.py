@@ -36,6 +36,11 @@ class StressPlan(Plan):
         For :class:`~scovert.core.training._plan.Plan`.
     """
 
+    remedy = (
+        "Train with a smaller learning rate, `plan_kwargs={'lr': 1e-4}`, and look for samples "
+        "with extreme counts."
+    )
+
     def __init__(self, module: DistanceModule, **kwargs: object) -> None:
         own = {"optimizer": "AdamW", "lr": LEARNING_RATE, "eps": EPS, "weight_decay": WEIGHT_DECAY}
         super().__init__(module, **own | {"kl_ramp": 0.0} | kwargs)
