@@ -168,6 +168,22 @@ def make_tissue() -> Callable[[], AnnData]:
     return make
 
 
+@pytest.fixture(scope="session")
+def make_cohort() -> Callable[[], AnnData]:
+    """Make 71 samples x 23 taxa with a tree and distances, and with columns of a user."""
+
+    def make() -> AnnData:
+        adata = simulate.distance(71, 23, distances=["weighted_unifrac"], depth=800, seed=1)
+        rng = np.random.default_rng(0)
+        adata.obs["site"] = pd.Categorical(rng.choice(["s1", "s2"], 71))
+        adata.layers["raw"] = adata.X.copy()
+        adata.obsm["X_user"] = rng.normal(size=(71, 2))
+        adata.var["length"] = np.arange(23)
+        return adata
+
+    return make
+
+
 @pytest.fixture
 def toy(make_toy: Callable[[int], AnnData]) -> AnnData:
     """Make a fresh toy in two datasets."""

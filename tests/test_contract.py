@@ -26,10 +26,12 @@ from scipy import sparse
 
 from _autoencoder import CountAutoencoder
 from _input import SHORT, assert_same_anndata, with_other_genes
+from scovert.core._registered import columns_of
 from scovert.model import (
     BulkBudget,
     BulkDeconvolution,
     BulkResult,
+    DistanceEmbedding,
     LatentConfounder,
     NicheVAE,
     PairedVAE,
@@ -208,6 +210,23 @@ def bulk(
     )
 
 
+def distance(setup: dict | None = None, **init: object) -> Case:
+    return Case(
+        cls=DistanceEmbedding,
+        stem="distance",
+        toy="make_cohort",
+        setup={"distances_key": "weighted_unifrac", **(setup or {})},
+        init={"n_latent": 3, "n_hidden": 7, **init},
+        train={**SHORT, "max_epochs": 3, "train_size": 0.8, "method": "network"},
+        getters={LATENT: 3},
+        slots={"obsm/X_{}": LATENT},
+        part=("site", "s1"),
+        exempt={
+            "test_annotate_can_leave_the_layer_out_and_take_another_name": "writes no layer",
+        },
+    )
+
+
 ARMS = {"treatment_key": "arm", "reference": "none"}
 MODELS = {
     "paired": paired(),
@@ -230,6 +249,8 @@ MODELS = {
     "niche, layer, batches": niche(setup={"layer": "raw", "batch_key": "lane"}),
     "niche, gaussian": niche(setup={"likelihood": "gaussian", "batch_key": "sample"}),
     "niche, matching": niche(decoder="matching"),
+    "distance": distance(features=["abundance"]),
+    "distance, tree, layer": distance(setup={"layer": "raw", "tree_key": "tree"}),
     "bulk": bulk(),
     "bulk, integers, donors, layer": bulk(
         setup={"labels_key": "number", "layer": "raw", "subject_key": "donor"},
@@ -646,8 +667,7 @@ CHANGED_COLUMNS = {with_labels_moved: "holds other values", without_the_column: 
 
 def changes_of(case: Case) -> dict[Callable, str]:
     """Changes, and what is said of them."""
-    has_columns = any(key != "layer" for key in case.setup)
-    return CHANGED | (CHANGED_COLUMNS if has_columns else {})
+    return CHANGED | (CHANGED_COLUMNS if columns_of(case.setup) else {})
 
 
 def refusal_of(call: Callable) -> str:

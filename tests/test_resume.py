@@ -14,7 +14,13 @@ import scvi
 from anndata import AnnData
 
 from _autoencoder import CountAutoencoder
-from scovert.model import BulkDeconvolution, LatentConfounder, NicheVAE, PairedVAE
+from scovert.model import (
+    BulkDeconvolution,
+    DistanceEmbedding,
+    LatentConfounder,
+    NicheVAE,
+    PairedVAE,
+)
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
 
@@ -55,6 +61,11 @@ def bulk(adata: AnnData) -> BulkDeconvolution:
     return BulkDeconvolution(adata, min_cells_per_type=6, signature="prototype_vae")
 
 
+def distance(adata: AnnData) -> DistanceEmbedding:
+    DistanceEmbedding.setup_anndata(adata, "weighted_unifrac", tree_key="tree")
+    return DistanceEmbedding(adata, n_latent=3, n_hidden=7)
+
+
 def autoencoder(adata: AnnData) -> CountAutoencoder:
     CountAutoencoder.setup_anndata(adata)
     return CountAutoencoder(adata)
@@ -66,6 +77,7 @@ TRAININGS = {
     "amortized": ("make_treated", confounder, {"solver": "amortized", "max_epochs": 6}),
     "alternating": ("make_treated", confounder, {"solver": "alternating", "max_epochs": 4}),
     "niche": ("make_tissue", niche, {"max_epochs": 6, "batch_size": 32}),
+    "distance": ("make_cohort", distance, {"max_epochs": 4, "train_size": 0.8}),
     "prototypes": ("make_reference", bulk, {"max_epochs": 8}),
 }
 

@@ -8,7 +8,17 @@ from types import ModuleType
 
 from scovert._settings import settings
 
-__all__ = ["__version__", "anchors", "data", "metrics", "model", "pl", "settings", "simulate"]
+__all__ = [
+    "__version__",
+    "anchors",
+    "data",
+    "metrics",
+    "model",
+    "pl",
+    "pp",
+    "settings",
+    "simulate",
+]
 
 __version__ = version("scovert")
 

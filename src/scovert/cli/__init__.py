@@ -10,6 +10,7 @@ import typer
 from scovert.cli._deconfound import deconfound
 from scovert.cli._deconvolve import deconvolve
 from scovert.cli._demo import demo
+from scovert.cli._embed_distances import embed_distances
 from scovert.cli._integrate import integrate
 from scovert.cli._niches import niches
 
@@ -24,6 +25,8 @@ COMMANDS = {
     "      -o niches.h5ad --report niches.html",
     deconvolve: "scovert deconvolve reference.h5ad bulk.csv --labels-key cell_type \\\n"
     "      -o bulk.h5ad --report bulk.html",
+    embed_distances: "scovert embed-distances samples.h5ad --distances unifrac.csv \\\n"
+    "      -o embedded.h5ad --report embedded.html",
 }
 """Commands, in the order of the help, and an example of each."""
 

@@ -165,6 +165,30 @@ def show_bulk(seed: int, training: dict) -> Show:
     return Show.of(samples, model, model.report(result=result), truth)
 
 
+def show_distance(seed: int, training: dict) -> Show:
+    """Place simulated samples by their UniFrac distances with DistanceEmbedding."""
+    import numpy as np
+
+    from scovert.model import DistanceEmbedding
+    from scovert.simulate import distance
+
+    adata = distance(250, 200, seed=seed)
+    known, new = adata[:200].copy(), adata[200:].copy()
+    key = "unweighted_unifrac"
+    DistanceEmbedding.setup_anndata(known, key, tree_key="tree")
+    model = DistanceEmbedding(known)
+    model.train(**training)
+    model.annotate()
+    found = model.get_distances(new, known).to_numpy()
+    true = adata.obsp[key][200:, :200]
+    r2 = 1 - np.square(found - true).sum() / np.square(true - true.mean()).sum()
+    truth = (
+        "Truth: 250 simulated samples with a tree, of which 50 were kept apart. R2 of their "
+        f"distances to the others: {r2:.2f} (1 at best, 0 by the mean distance)."
+    )
+    return Show.of(known, model, model.report(), truth)
+
+
 def _root_mean_square(table: pd.DataFrame) -> float:
     return float((table**2).to_numpy().mean() ** 0.5)
 
@@ -174,5 +198,6 @@ SHOWS: dict[str, Callable[[int, dict], Show]] = {
     "confounder": show_confounder,
     "niche": show_niche,
     "bulk": show_bulk,
+    "distance": show_distance,
 }
 """By stem: takes the seed, and options of ``train``."""

@@ -34,6 +34,7 @@ MODELS = {
     "confounder": "LatentConfounder",
     "niche": "NicheVAE",
     "bulk": "BulkDeconvolution",
+    "distance": "DistanceEmbedding",
 }
 """Who writes under a name."""
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}

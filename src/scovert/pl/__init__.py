@@ -11,6 +11,7 @@ from scovert.pl._confounder_placebo import placebo
 from scovert.pl._confounder_scree import scree
 from scovert.pl._confounder_truth import confounder, mean_correlation, propensity
 from scovert.pl._confounder_volcano import volcano
+from scovert.pl._distance_agreement import distance_agreement
 from scovert.pl._history import history
 from scovert.pl._niche_neighborhoods import neighborhoods
 from scovert.pl._niche_spatial import niches
@@ -21,6 +22,7 @@ __all__ = [
     "agreement",
     "batch_mixing",
     "confounder",
+    "distance_agreement",
     "history",
     "intervals",
     "mean_correlation",

@@ -98,7 +98,8 @@ class Plan(TrainingPlan):
         """Set the weights of this step."""
         epoch = self.current_epoch + batch_idx / self.trainer.num_training_batches
         self.progress = epoch / self.trainer.max_epochs
-        self.loss_kwargs["kl_weight"] = self.kl_weight
+        if "kl_weight" in self._loss_args:
+            self.loss_kwargs["kl_weight"] = self.kl_weight
 
     def losses(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor | int]]:
         """Return the loss of a minibatch, and its terms as `totals` does."""

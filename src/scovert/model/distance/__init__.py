@@ -1,0 +1,1 @@
+"""DistanceEmbedding: positions of samples whose distances reproduce a matrix."""

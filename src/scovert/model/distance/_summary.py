@@ -1,0 +1,114 @@
+"""What is kept of a fit: the method, and what held-out samples tell."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scovert.core._checks import caller_level
+from scovert.model.distance._fit import Fit
+from scovert.model.distance._held_out import (
+    Prediction,
+    Spread,
+    agreement,
+    excess_of,
+    fit_spread,
+    r2_of,
+)
+
+__all__ = ["Summary", "summarise"]
+
+logger = logging.getLogger(__name__)
+
+
+class Summary(NamedTuple):
+    """What held-out samples tell.
+
+    Attributes
+    ----------
+    method
+        ``"linear"`` or ``"network"``.
+    excess
+        What squared distances of new samples are longer by than predicted.
+    spread
+        How wrong distances of a new sample are.
+    agreement
+        Of distances from held-out to training samples (``"new-train"``), and among the held-out
+        ones (``"new-new"``).
+    novelty
+        Of the held-out samples, shape ``(n_samples,)``.
+    """
+
+    method: str
+    excess: float
+    spread: Spread
+    agreement: dict[str, dict[str, float]]
+    novelty: NDArray
+
+
+def summarise(fits: list[Fit], method: str, distances: NDArray) -> Summary:
+    """Choose between the methods, and measure the one that is taken.
+
+    Parameters
+    ----------
+    fits
+        One, or those of a cross-validation.
+    method
+        What was asked for; ``"auto"`` chooses.
+    distances
+        Between all samples.
+    """
+    by_method = {name: [fit.predictions[name] for fit in fits] for name in fits[0].predictions}
+    r2 = {name: r2_of(found, distances) for name, found in by_method.items()}
+    taken = list(r2)[-1]
+    if method == "auto" and r2["network"] <= r2["linear"]:
+        taken = "linear"
+        logger.info(
+            "The linear map is kept: R2 of distances of held-out samples is %.3f, and %.3f with "
+            "the network.",
+            r2["linear"],
+            r2["network"],
+        )
+    if r2[taken] < 0:
+        warnings.warn(
+            f"R2 of distances of held-out samples is {r2[taken]:.2f}: their mean would predict "
+            "them better. Look at `model.check()`.",
+            UserWarning,
+            stacklevel=caller_level(),
+        )
+    predictions = by_method[taken]
+    excess = excess_of(predictions, distances)
+    return Summary(
+        taken,
+        excess,
+        fit_spread(predictions, distances),
+        {
+            "new-train": agreement(*_to_fitted(predictions, distances, excess)),
+            "new-new": agreement(*_among(predictions, distances, excess)),
+        },
+        np.concatenate([p.novelty for p in predictions]),
+    )
+
+
+Parts = tuple[list[NDArray], list[NDArray]]
+
+
+def _to_fitted(predictions: list[Prediction], distances: NDArray, excess: float) -> Parts:
+    """Return true and predicted distances from held-out samples to those that were fitted."""
+    true = [distances[np.ix_(p.rows, p.others)] for p in predictions]
+    return true, [np.sqrt(p.squared + excess) for p in predictions]
+
+
+def _among(predictions: list[Prediction], distances: NDArray, excess: float) -> Parts:
+    """Return them among the held-out samples of a fit, NaN on the diagonal."""
+    true, predicted = [], []
+    for p in predictions:
+        own = distances[np.ix_(p.rows, p.rows)].copy()
+        np.fill_diagonal(own, np.nan)
+        true.append(own)
+        predicted.append(np.sqrt(p.squared_among + 2 * excess))
+    return true, predicted

@@ -1,0 +1,80 @@
+"""Distances of samples from elsewhere, matched to an AnnData by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from scovert.core._checks import some_of
+
+__all__ = ["distances"]
+
+
+def distances(
+    adata: AnnData, matrix: pd.DataFrame | NDArray, *, key_added: str = "distances"
+) -> None:
+    """Add a matrix of distances between samples, matched by name.
+
+    An array in ``adata.obsp`` has no names: one in another order gives a model that is wrong
+    without a sign of it. So pass a DataFrame, such as ``skbio.DistanceMatrix.to_data_frame()``.
+
+    Parameters
+    ----------
+    adata
+        The samples.
+    matrix
+        DataFrame with the names of the samples as rows and columns, in any order, with others
+        besides; or an array in the order of the samples.
+    key_added
+        Slot of ``adata.obsp`` to write.
+
+    Raises
+    ------
+    ValueError
+        If samples are missing, or a name occurs twice, or the shape is another.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import scovert
+    >>> from anndata import AnnData
+    >>> adata = AnnData(np.ones((2, 3)))
+    >>> adata.obs_names = ["a", "b"]
+    >>> matrix = pd.DataFrame([[0, 1, 2], [1, 0, 3], [2, 3, 0]], list("xba"), list("xba"))
+    >>> scovert.pp.distances(adata, matrix)
+    >>> adata.obsp["distances"].tolist()
+    [[0.0, 3.0], [3.0, 0.0]]
+    """
+    if isinstance(matrix, pd.DataFrame):
+        matrix = _by_name(matrix, adata.obs_names)
+    matrix = np.asarray(matrix, float)
+    if matrix.shape != (adata.n_obs, adata.n_obs):
+        raise ValueError(
+            f"`matrix` has shape {matrix.shape}, and there are {adata.n_obs} samples. Pass a "
+            "distance for each pair of them, in their order, or a DataFrame with their names."
+        )
+    adata.obsp[key_added] = matrix
+
+
+def _by_name(matrix: pd.DataFrame, names: pd.Index) -> pd.DataFrame:
+    for axis, labels in (("rows", matrix.index), ("columns", matrix.columns)):
+        labels = labels.astype(str)
+        missing = names.difference(labels, sort=False)
+        if len(missing):
+            raise ValueError(
+                f"The {axis} of `matrix` lack {len(missing)} of the {len(names)} samples, such as "
+                f"{some_of(missing)} (they are called {some_of(labels)}). Pass the distances of "
+                "all samples, or keep those that have them."
+            )
+        twice = labels[labels.duplicated()].union(names[names.duplicated()])
+        if len(twice):
+            raise ValueError(
+                f"{len(twice)} samples occur more than once in the {axis} of `matrix` or in "
+                f"`adata.obs_names`, such as {some_of(twice)}. Samples are matched by name, so "
+                "names must be unique."
+            )
+    named = matrix.set_axis(matrix.index.astype(str)).set_axis(matrix.columns.astype(str), axis=1)
+    return named.loc[names, names]

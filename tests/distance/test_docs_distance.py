@@ -1,0 +1,58 @@
+"""What the page of DistanceEmbedding says is true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+from scovert.model.distance import _checks, _data, _diagnostics, _fit, _model, _plan
+from scovert.simulate import distance
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return (Path(__file__).parents[2] / "docs" / "models" / "distance.md").read_text()
+
+
+def test_every_row_of_check_is_explained(page: str) -> None:
+    adata = distance(40, 11, distances=["bray_curtis"])
+    _model.DistanceEmbedding.setup_anndata(adata, "bray_curtis")
+    model = _model.DistanceEmbedding(adata)
+    model.train(method="linear")
+    table = page.split("## The rows of `check()`")[1].split("\n## ")[0]
+    explained = set(re.findall("`([a-z][A-Za-z0-9 -]+)`", table))
+    assert set(model.check().index) - {"finite loss terms"} == explained
+
+
+def test_numbers_of_the_page_are_those_of_the_code(page: str) -> None:
+    text = " ".join(page.split())
+    first, second, third = _plan.STEPS.values()
+    assert f"{third} steps ({second} under 300 samples, {first} under 100)" in text
+    assert f"epochs of {_data.STEPS_OF_EPOCH} steps" in text
+    assert f"`n_latent` = {_model.N_LATENT} axes" in text
+    assert f"Under {_checks.SMALL} samples `n_latent`" in text
+    assert (
+        f"{_model.N_LATENT_SMALL} at most, the network has {_model.N_HIDDEN_SMALL} nodes" in text
+    )
+    assert f"gain less than {_fit.MARGIN} of R2" in text
+    assert f"rises to {_plan.LEARNING_RATE} and falls" in text
+    assert f"share above {_diagnostics.MAX_NEGATIVE}:" in text
+    assert f"| above {_diagnostics.MAX_UNIQUE}:" in text
+    assert f"log depth beyond {_diagnostics.MAX_OF_DEPTH}:" in text
+    assert f"| above {_diagnostics.MAX_NOVELTY}: most" in text
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Few samples")
+@pytest.mark.filterwarnings("ignore:R2 of distances")
+def test_the_examples_run(page: str) -> None:
+    matplotlib.use("agg")
+    for example in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        variables: dict = {}
+        exec(example, variables)
+        assert variables["model"].get_agreement().loc["new-train", "r2"] < 1
+        if "new" in variables:
+            assert variables["model"].get_agreement().loc["new-train", "r2"] > 0.7
