@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 __all__ = ["check_registered", "check_seen", "codes_of", "columns_of"]
 
 
-OF_OBSM = ("spatial_key",)
-"""Arguments of ``setup_anndata`` that name a slot of ``obsm`` and no column of ``obs``."""
+NOT_OF_OBS = ("spatial_key", "measured_key")
+"""Arguments of ``setup_anndata`` that name a slot of ``obsm`` or ``varm``."""
 
 
 def columns_of(setup: dict[str, object]) -> dict[str, str]:
     """Return the columns of ``obs`` that a set-up names, with the argument that names each."""
     named = {}
     for argument, given in setup.items():
-        is_column = argument.endswith(("_key", "_keys")) and argument not in OF_OBSM
+        is_column = argument.endswith(("_key", "_keys")) and argument not in NOT_OF_OBS
         if is_column and given is not None:
             named |= dict.fromkeys([given] if isinstance(given, str) else given, argument)
     return named

@@ -5,6 +5,7 @@ from scovert.model.bulk._expression import TypeExpression
 from scovert.model.bulk._model import BulkDeconvolution
 from scovert.model.bulk._result import BulkResult
 from scovert.model.confounder._model import LatentConfounder
+from scovert.model.imputation._model import MaskedImputation
 from scovert.model.niche._model import NicheVAE
 from scovert.model.paired._model import PairedVAE
 
@@ -13,6 +14,7 @@ __all__ = [
     "BulkDeconvolution",
     "BulkResult",
     "LatentConfounder",
+    "MaskedImputation",
     "NicheVAE",
     "PairedVAE",
     "TypeExpression",
