@@ -76,7 +76,7 @@ def width_row(factor: float) -> HealthRow:
             "intervals are wide, and abundances uncertain. Train longer, or look for a source "
             "of the same chemistry."
         )
-    return row("factor of 90 % of the totals", factor, advice)
+    return row("factor of 90 % of the totals", float(factor), advice)
 
 
 def coverage_row(covered: float) -> HealthRow:
@@ -87,7 +87,7 @@ def coverage_row(covered: float) -> HealthRow:
             "Intervals of single cells hold fewer counts than they should: the model fits the "
             "source too closely. Train with fewer `max_epochs`, or use intervals of groups."
         )
-    return row("coverage of single counts at 90 %", covered, advice)
+    return row("coverage of single counts at 90 %", float(covered), advice)
 
 
 def share_row(imputed: NDArray) -> HealthRow:

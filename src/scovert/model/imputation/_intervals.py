@@ -46,12 +46,13 @@ def half_width(errors: NDArray, level: float) -> tuple[float, float]:
     """Return centre and half width of an interval that holds a new error with probability `level`.
 
     The median, and the quantile of the distances from it, of the level that a finite number of
-    exchangeable errors asks for (split conformal prediction); NaN where there are none.
+    exchangeable errors asks for (split conformal prediction). NaN where there are too few: 9 are
+    needed to hold 90 %, since another error exceeds them all once in ten times.
     """
-    if len(errors) == 0:
+    at = level * (1 + 1 / max(len(errors), 1))
+    if at > 1:
         return np.nan, np.nan
     centre = float(np.median(errors))
-    at = min(1.0, level * (1 + 1 / len(errors)))
     return centre, float(np.quantile(np.abs(errors - centre), at))
 
 

@@ -183,9 +183,11 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         self.spread_: NDArray | None = None
         self.explained_: NDArray | None = None
         n_lacking = pd.Series((~measured).sum(1), self._datasets)
+        n_lacking = n_lacking[n_lacking > 0].to_dict()
         self._model_summary_string = (
             f"MaskedImputation of {self.summary_stats.n_cells} cells in {len(measured)} datasets, "
-            f"{self.summary_stats.n_vars} genes: n_latent={n_latent}, not measured: {n_lacking[n_lacking > 0].to_dict()}"
+            f"{self.summary_stats.n_vars} genes: n_latent={n_latent}, "
+            f"not measured: {n_lacking}"
         )
         self.init_params_ = self._get_init_params(locals())
 
@@ -333,7 +335,10 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         resumable.end()
 
     def _calibrate(self) -> None:
-        """Keep how far genes are off that were held back, and how well each gene is explained."""
+        """Keep how far genes are off that were held back, and how well each gene is explained.
+
+        The best model of training that was cut off does not know it yet.
+        """
         moments, panels = moments_by_dataset(self, self._read().batch), self._panels
         self.explained_ = np.where(panels.measured, explained(moments), np.nan)
         self.spread_ = np.array(
@@ -416,7 +421,6 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
             values, names = over_minibatches(self, compute, adata, indices, batch_size)
             return pd.DataFrame(values, index=names, columns=chosen, copy=False)
         check_number("interval", interval, 0.01, 0.999)
-        check_trained(self)
         self._check_calibrated()
         compute = partial(self.module.imputed_moments, genes=at)
         values, names = over_minibatches(self, compute, adata, indices, batch_size)
@@ -462,7 +466,6 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         measured; ``lower`` and ``upper``, NaN where it was measured; and ``reason``, empty or why
         an imputed value is uncertain.
         """
-        check_trained(self)
         check_number("interval", interval, 0.01, 0.999)
         self._check_calibrated()
         batch, labels = self._read().batch, np.full(self.adata.n_obs, "all")
@@ -574,6 +577,8 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
             If the layer does not fit.
         """
         target = find_target(self, adata, layer=key_added if write_layer else None)
+        if self.spread_ is None:
+            self._calibrate()
         slots = [("obsm", f"X_{key_added}")]
         if write_layer:
             slots.append(("layers", key_added))
@@ -650,8 +655,8 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
             *agreement_rows(agreement),
         ]
         if "factor" in agreement:
-            rows.append(width_row(float(agreement["factor"].max())))
-            rows.append(coverage_row(float(agreement["coverage"].min())))
+            rows += [width_row(agreement["factor"].max())] * agreement["factor"].notna().any()
+            rows.append(coverage_row(agreement["coverage"].min()))
         rows.append(support_row(latent, cells.batch[looked_at], ~panels.measured.all(1)))
         return check_table(rows)
 
@@ -670,13 +675,16 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         return spread if np.isfinite(spread.centre) else Spread(0.0, 0.0)
 
     def _check_calibrated(self) -> None:
-        """Refuse intervals without genes that were held back."""
+        """Refuse intervals of an untrained model, and without genes that were held back."""
+        check_trained(self)
         if not self._panels.calibration.any():
             raise RuntimeError(
                 "Intervals come from genes that are held back, and this model has none: "
                 "`calibration=0`, or too few shared genes with 20 counts. Fit a model with "
                 "`calibration=0.1`, or ask without an interval."
             )
+        if self.spread_ is None:
+            self._calibrate()
 
     @property
     def _datasets(self) -> pd.Index:

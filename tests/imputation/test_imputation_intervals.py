@@ -1,0 +1,98 @@
+"""Intervals of MaskedImputation against simulated errors and counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scovert.model.imputation._groups import group_table
+from scovert.model.imputation._intervals import (
+    Spread,
+    count_interval,
+    coverage,
+    half_width,
+    log_errors,
+    spread_of,
+)
+from scovert.model.imputation._panels import Panels, log_mean_shares
+
+
+def test_a_new_error_lies_inside_as_often_as_it_should() -> None:
+    rng = np.random.default_rng(0)
+    inside = []
+    for _ in range(2000):
+        errors = 0.3 + 0.5 * rng.standard_t(3, 40)
+        centre, width = half_width(errors[:-1], 0.9)
+        inside.append(abs(errors[-1] - centre) <= width)
+    assert 0.87 < np.mean(inside) < 0.93
+    assert np.isnan(half_width(np.arange(8.0), 0.9)).all()  # a ninth is beyond them too often
+    assert np.isfinite(half_width(np.arange(9.0), 0.9)).all()
+
+
+def test_only_totals_that_were_imputed_as_20_or_more_have_errors() -> None:
+    errors = log_errors(np.array([0.0, 500, 39.5]), np.array([20.0, 19, 19.5 + 0.5]))
+    np.testing.assert_allclose(errors, np.log([0.5 / 20.5, 40 / 20.5]))
+
+
+def test_the_spread_of_genes_is_told_from_chance() -> None:
+    rng = np.random.default_rng(0)
+    imputed = rng.uniform(25, 60, 4000)
+    for sd in (0.0, 0.5):
+        true = rng.poisson(imputed * np.exp(rng.normal(0.2, sd, 4000)))
+        found = spread_of(true, imputed)
+        assert abs(found.centre - 0.2) < 0.03
+        assert abs(found.sd - sd) < 0.06
+
+
+def test_intervals_of_counts_hold_what_was_drawn() -> None:
+    """Counts with errors of genes, an uncertain mean and overdispersion; too narrow without."""
+    rng = np.random.default_rng(0)
+    shape, spread, variation = (50, 2000), Spread(0.3, 0.4), 0.1
+    mean, theta = rng.gamma(2, 3, shape), rng.uniform(1, 5, shape[1])
+    error = rng.normal(spread.centre, spread.sd, shape[1])
+    of_cell = rng.gamma(1 / variation, variation, shape)
+    drawn = rng.poisson(mean * np.exp(error) * of_cell * rng.gamma(theta, 1 / theta, shape))
+    given = (mean, np.full(shape, variation), theta)
+    inside = coverage(drawn, *given, spread, 0.9).mean()
+    assert 0.88 < inside < 0.92
+    assert coverage(drawn, mean, np.zeros(shape), theta, Spread(0, 0), 0.9).mean() < inside - 0.05
+    lower, upper = count_interval(*given, spread, 0.9)
+    is_inside = (drawn >= lower) & (drawn <= upper)
+    assert 0.9 < is_inside.mean() < 0.96  # counts are discrete: at least 0.9
+
+
+def test_coverage_of_a_right_distribution_is_the_level() -> None:
+    rng = np.random.default_rng(1)
+    mean, theta = np.full((20000, 1), 0.3), np.array([2.0])  # most counts are 0
+    drawn = rng.poisson(mean * rng.gamma(theta, 1 / theta, mean.shape))
+    for level in (0.5, 0.9):
+        found = coverage(drawn, mean, np.zeros_like(mean), theta, Spread(0, 0), level).mean()
+        assert found == pytest.approx(level, abs=0.01)
+
+
+def test_mean_shares_are_on_the_scale_of_the_shared_genes() -> None:
+    """The second dataset has ten times the counts, and lacks a gene of half of all counts."""
+    measured = np.array([[True] * 4, [True, True, True, False]])
+    totals = np.array([[100.0, 200, 100, 400], [1000, 2000, 1000, 0]])
+    shares = np.exp(log_mean_shares(totals, measured))
+    np.testing.assert_allclose(shares, [0.25, 0.5, 0.25, 1.0], rtol=0.01)
+
+
+def test_groups_say_what_is_measured_and_why_an_interval_is_missing() -> None:
+    learnt = np.array([[True] * 4, [True, False, False, False]])
+    measured = np.array([[True] * 4, [True, True, False, False]])
+    panels = Panels(measured, learnt, learnt)
+    true = np.array([[50.0, 30, 20, 0], [100, 44, 0, 0]])
+    imputed = np.array([[50.0, 30, 20, 1], [100, 40, 30, 3]])  # one error: enough for a half
+    explained = np.array([[0.5, 0.5, 0.0, 0.5], [0.5, 0.5, np.nan, np.nan]])
+    names = pd.MultiIndex.from_tuples([("a", "all"), ("b", "all")])
+    table = group_table((true, imputed), np.array([0, 1]), names, panels, explained, 0.5)
+    assert table["measured"].tolist() == measured.ravel().tolist()
+    own = table[table["dataset"] == "b"]
+    assert own["mean"].tolist() == [1e4, 4400, 3000, 300]
+    ratio = 44.5 / 40.5  # the only error that is known
+    np.testing.assert_allclose(own["lower"], [np.nan, np.nan, 3000 * ratio, np.nan])
+    np.testing.assert_allclose(own["upper"], [np.nan, np.nan, 3000 * ratio, np.nan])
+    reasons = ["", "", "hardly predicted where it was measured", "fewer than 20 imputed counts"]
+    assert own["reason"].tolist() == reasons
