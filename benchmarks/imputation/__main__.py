@@ -51,8 +51,8 @@ Hidden genes of the second dataset, mean (standard deviation over the seeds of c
 and training). *deviance explained*: share of the negative binomial deviance from the mean share of
 the first dataset; *r*: median over genes of the correlation over cells, which counting noise
 bounds: compare with the oracle; *offset*: median distance of the log2 totals of genes; *bias*:
-log2 of the total of all. *inside*: share of hidden totals of genes, of totals by type and of single
-counts in their intervals of 90 %, whose ends are a *factor* from the middle. *known genes*:
+log2 of the total of all. *inside*: share of hidden totals of genes, of totals by type and of
+single counts in their intervals of 90 %, whose ends are a *factor* from the middle. *known genes*:
 deviance explained of the genes that were held back to calibrate. Ridge predicts logarithms, whose
 mean is no mean of counts. gimVI and SCVI on the zero-filled union were run on two sets with one
 seed, 100 epochs."""

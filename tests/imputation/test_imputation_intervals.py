@@ -9,30 +9,44 @@ import pytest
 from scovert.model.imputation._groups import group_table
 from scovert.model.imputation._intervals import (
     Spread,
+    TotalErrors,
     count_interval,
     coverage,
-    half_width,
     log_errors,
     spread_of,
 )
 from scovert.model.imputation._panels import Panels, log_mean_shares
 
 
-def test_a_new_error_lies_inside_as_often_as_it_should() -> None:
+def test_a_new_total_lies_inside_as_often_as_it_should() -> None:
+    """Whether many were counted or few, although the errors are drawn from another abundance."""
     rng = np.random.default_rng(0)
-    inside = []
-    for _ in range(2000):
-        errors = 0.3 + 0.5 * rng.standard_t(3, 40)
-        centre, width = half_width(errors[:-1], 0.9)
-        inside.append(abs(errors[-1] - centre) <= width)
-    assert 0.87 < np.mean(inside) < 0.93
-    assert np.isnan(half_width(np.arange(8.0), 0.9)).all()  # a ninth is beyond them too often
-    assert np.isfinite(half_width(np.arange(9.0), 0.9)).all()
+    inside = {25: [], 1000: []}
+    for _ in range(1500):
+        imputed = rng.uniform(50, 400, 40)
+        true = rng.poisson(imputed * np.exp(0.3 + 0.1 * rng.standard_t(5, 40)))
+        errors = TotalErrors.of(true, imputed, 0.9)
+        for total, found in inside.items():
+            new = rng.poisson(total * np.exp(0.3 + 0.1 * rng.standard_t(5)))
+            lower, upper = errors.interval(np.array([total]))
+            found.append(lower[0] <= new <= upper[0])
+    assert all(0.86 < np.mean(found) < 0.95 for found in inside.values())
+
+
+def test_few_errors_make_no_interval() -> None:
+    totals = np.linspace(30, 90, 9)
+    assert np.isfinite(TotalErrors.of(totals, totals[::-1], 0.9).quantile)
+    errors = TotalErrors.of(totals[:8], totals[:8][::-1], 0.9)  # a ninth is beyond them too often
+    assert np.isnan(errors.quantile)
+    assert np.isnan(errors.factor(totals))
+    assert np.isnan(TotalErrors.of(totals[:0], totals[:0], 0.9).interval(totals)).all()
 
 
 def test_only_totals_that_were_imputed_as_20_or_more_have_errors() -> None:
-    errors = log_errors(np.array([0.0, 500, 39.5]), np.array([20.0, 19, 19.5 + 0.5]))
+    imputed = np.array([20.0, 19, 20.0])
+    errors, totals = log_errors(np.array([0.0, 500, 39.5]), imputed)
     np.testing.assert_allclose(errors, np.log([0.5 / 20.5, 40 / 20.5]))
+    assert totals.tolist() == [20, 20]
 
 
 def test_the_spread_of_genes_is_told_from_chance() -> None:
@@ -92,7 +106,7 @@ def test_groups_say_what_is_measured_and_why_an_interval_is_missing() -> None:
     own = table[table["dataset"] == "b"]
     assert own["mean"].tolist() == [1e4, 4400, 3000, 300]
     ratio = 44.5 / 40.5  # the only error that is known
-    np.testing.assert_allclose(own["lower"], [np.nan, np.nan, 3000 * ratio, np.nan])
-    np.testing.assert_allclose(own["upper"], [np.nan, np.nan, 3000 * ratio, np.nan])
+    for bound in ("lower", "upper"):  # the median of one error, and no distance from it
+        np.testing.assert_allclose(own[bound], [np.nan, np.nan, 3000 * ratio, np.nan])
     reasons = ["", "", "hardly predicted where it was measured", "fewer than 20 imputed counts"]
     assert own["reason"].tolist() == reasons

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scovert.model.imputation._intervals import half_width, log_errors
+from scovert.model.imputation._intervals import TotalErrors
 from scovert.model.imputation._panels import MIN_COUNTS, Panels
 
 __all__ = ["group_table"]
@@ -71,10 +71,9 @@ def _bounds(
     lower, upper = (np.full(true.shape, np.nan) for _ in range(2))
     for b in np.unique(batch):
         groups, genes = batch == b, calibration[b]
-        errors = log_errors(true[groups][:, genes], imputed[groups][:, genes])
-        centre, width = half_width(errors, level)
-        own = np.where(imputed[groups] >= MIN_COUNTS, imputed[groups], np.nan)
-        lower[groups], upper[groups] = own * np.exp(centre - width), own * np.exp(centre + width)
+        known = (totals[groups][:, genes] for totals in (true, imputed))
+        errors = TotalErrors.of(*known, level)
+        lower[groups], upper[groups] = errors.interval(imputed[groups])
     return lower, upper
 
 

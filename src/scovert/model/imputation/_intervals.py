@@ -10,7 +10,7 @@ from scipy import stats
 
 from scovert.model.imputation._panels import MIN_COUNTS
 
-__all__ = ["Spread", "count_interval", "coverage", "half_width", "log_errors", "spread_of"]
+__all__ = ["Spread", "TotalErrors", "count_interval", "coverage", "log_errors", "spread_of"]
 
 SD_OF_MAD = 1.4826
 """Standard deviation of a normal distribution by its median absolute deviation."""
@@ -22,8 +22,12 @@ class Spread(NamedTuple):
     centre: float
     sd: float
 
+    def of_totals(self, imputed: NDArray) -> NDArray:
+        """Return the standard deviation of errors of totals, with that of Poisson counts."""
+        return np.sqrt(self.sd**2 + 1 / imputed)
 
-def log_errors(true: NDArray, imputed: NDArray) -> NDArray:
+
+def log_errors(true: NDArray, imputed: NDArray) -> tuple[NDArray, NDArray]:
     r"""Errors of totals, :math:`\log\frac{T + 1/2}{P + 1/2}`, of those imputed as 20 or more.
 
     Which totals are taken depends on what was imputed alone, so that it can be said of genes whose
@@ -36,24 +40,10 @@ def log_errors(true: NDArray, imputed: NDArray) -> NDArray:
 
     Returns
     -------
-    Natural logarithms, shape ``(n_errors,)``.
+    Natural logarithms, and the imputed totals, both of shape ``(n_errors,)``.
     """
     enough = imputed >= MIN_COUNTS
-    return np.log((true[enough] + 0.5) / (imputed[enough] + 0.5))
-
-
-def half_width(errors: NDArray, level: float) -> tuple[float, float]:
-    """Return centre and half width of an interval that holds a new error with probability `level`.
-
-    The median, and the quantile of the distances from it, of the level that a finite number of
-    exchangeable errors asks for (split conformal prediction). NaN where there are too few: 9 are
-    needed to hold 90 %, since another error exceeds them all once in ten times.
-    """
-    at = level * (1 + 1 / max(len(errors), 1))
-    if at > 1:
-        return np.nan, np.nan
-    centre = float(np.median(errors))
-    return centre, float(np.quantile(np.abs(errors - centre), at))
+    return np.log((true[enough] + 0.5) / (imputed[enough] + 0.5)), imputed[enough]
 
 
 def spread_of(true: NDArray, imputed: NDArray) -> Spread:
@@ -62,15 +52,61 @@ def spread_of(true: NDArray, imputed: NDArray) -> Spread:
     Parameters
     ----------
     true, imputed
-        Totals of genes whose counts are known, shape ``(n_genes,)``.
+        Totals of genes whose counts are known, any shape; NaN without any of 20.
     """
-    errors = log_errors(true, imputed)
+    errors, totals = log_errors(true, imputed)
     if len(errors) == 0:
         return Spread(np.nan, np.nan)
     centre = float(np.median(errors))
     robust = SD_OF_MAD * float(np.median(np.abs(errors - centre)))
-    of_chance = float(np.median(1 / imputed[imputed >= MIN_COUNTS]))
-    return Spread(centre, float(np.sqrt(max(0.0, robust**2 - of_chance))))
+    return Spread(centre, float(np.sqrt(max(0.0, robust**2 - np.median(1 / totals)))))
+
+
+class TotalErrors(NamedTuple):
+    r"""How far totals of known genes are off, for intervals of others.
+
+    The quantile q of :math:`|e - c| / \sqrt{\sigma^2 + 1 / P}` of the level that a finite number
+    of exchangeable errors e asks for: split conformal prediction, locally weighted
+    :cite:p:`Lei18`, so that genes with few counts have wider intervals than others.
+
+    Attributes
+    ----------
+    spread
+        Centre c and standard deviation of the errors.
+    quantile
+        NaN where there are too few errors: 9 are needed to hold 90 %, since another one exceeds
+        them all once in ten times.
+    """
+
+    spread: Spread
+    quantile: float
+
+    @classmethod
+    def of(cls, true: NDArray, imputed: NDArray, level: float) -> TotalErrors:
+        """Learn from totals of genes whose counts are known."""
+        errors, totals = log_errors(true, imputed)
+        spread, n = spread_of(true, imputed), len(errors)
+        if level * (n + 1) > n:
+            return cls(spread, np.nan)
+        scores = np.abs(errors - spread.centre) / spread.of_totals(totals)
+        return cls(spread, float(np.quantile(scores, level * (n + 1) / n)))
+
+    def interval(self, imputed: NDArray) -> tuple[NDArray, NDArray]:
+        """Return bounds of totals; NaN of those imputed as fewer than 20."""
+        totals = np.where(imputed >= MIN_COUNTS, imputed, np.nan)
+        width = self.quantile * self.spread.of_totals(totals)
+        centre = self.spread.centre
+        return totals * np.exp(centre - width), totals * np.exp(centre + width)
+
+    def factor(self, imputed: NDArray) -> float:
+        """Return how far the ends are from the middle, by the median of the totals that have any.
+
+        NaN where there are too few errors.
+        """
+        totals = imputed[imputed >= MIN_COUNTS]
+        if len(totals) == 0:
+            return np.nan
+        return float(np.exp(np.median(self.quantile * self.spread.of_totals(totals))))
 
 
 def _predictive(

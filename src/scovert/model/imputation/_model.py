@@ -63,10 +63,9 @@ from scovert.model.imputation._diagnostics import (
 from scovert.model.imputation._groups import group_table
 from scovert.model.imputation._intervals import (
     Spread,
+    TotalErrors,
     count_interval,
     coverage,
-    half_width,
-    log_errors,
     spread_of,
 )
 from scovert.model.imputation._module import ImputationModule
@@ -492,8 +491,8 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         ``pearson_r``, the median over genes of the correlation over cells of log-normalised values
         (counts are noisy, so it stays far below 1); ``deviance_explained`` by the model, of that
         from the mean shares; ``log2_offset``, the median distance of totals; ``log2_bias`` of the
-        total of all; with calibration genes ``factor``, within which 90 % of the totals are, and
-        ``coverage`` of intervals of 90 % of single counts.
+        total of all; with calibration genes ``factor``, by which the ends of intervals of totals
+        are away from their middle, and ``coverage`` of single counts, both at 90 %.
         """
         check_trained(self)
         cells = self._read()
@@ -503,8 +502,8 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
             row = (name, "imputed")
             if row in table.index:
                 own = panels.calibration[b]
-                errors = log_errors(moments.true[b, own], moments.imputed[b, own])
-                table.loc[row, "factor"] = np.exp(half_width(errors, LEVEL)[1])
+                known = moments.true[b, own], moments.imputed[b, own]
+                table.loc[row, "factor"] = TotalErrors.of(*known, LEVEL).factor(known[1])
                 table.loc[row, "coverage"] = self._coverage(cells, b, np.flatnonzero(own))
         return table
 

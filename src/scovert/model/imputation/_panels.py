@@ -104,19 +104,25 @@ def log_mean_shares(totals: NDArray, measured: NDArray) -> NDArray:
     -------
     Array of shape ``(n_genes,)``, natural logarithm.
     """
-    totals = totals + 0.5
-    shares = totals / totals[:, measured.all(0)].sum(1, keepdims=True)
-    mean = np.where(measured, shares, 0).sum(0) / measured.sum(0)
-    return np.log(np.maximum(mean, SMALLEST_SHARE))
+    shares = _shares(totals, measured)
+    return np.log(np.maximum(shares.sum(0) / measured.sum(0), SMALLEST_SHARE))
 
 
 def expected_counts(totals: NDArray, measured: NDArray) -> NDArray:
     """Return the counts that each dataset would have of each gene at the mean share of the others.
 
-    Shape ``(n_datasets, n_genes)``.
+    Shape ``(n_datasets, n_genes)``; 0 of genes that no other one measured.
     """
-    shared = totals[:, measured.all(0)].sum(1, keepdims=True)
-    return np.exp(log_mean_shares(totals, measured)) * shared
+    shares = _shares(totals, measured)
+    n_others = measured.sum(0) - measured
+    of_others = (shares.sum(0) - shares) / np.maximum(n_others, 1)
+    return of_others * totals[:, measured.all(0)].sum(1, keepdims=True)
+
+
+def _shares(totals: NDArray, measured: NDArray) -> NDArray:
+    """Divide counts of genes by those of all shared genes; 0 where a gene was not measured."""
+    totals = totals + 0.5
+    return np.where(measured, totals / totals[:, measured.all(0)].sum(1, keepdims=True), 0)
 
 
 class Panels(NamedTuple):
@@ -178,12 +184,14 @@ def make_panels(
 def _calibration(
     totals: NDArray, measured: NDArray, share: float, rng: np.random.Generator
 ) -> NDArray:
-    """Draw shared genes with enough counts that are hidden from the datasets that miss genes.
+    """Draw shared genes that are hidden from the datasets that miss genes.
 
-    Where every dataset misses some, each gene is left to one of them, in turn.
+    Of those of which counts are to be expected by the others: what was counted must not decide,
+    since of hidden genes it is not known. Where every dataset misses some, each gene is left to
+    one of them, in turn.
     """
     lacks = ~measured.all(1)
-    is_known = (totals >= MIN_COUNTS) & lacks[:, None]
+    is_known = (expected_counts(totals, measured) >= MIN_COUNTS) & lacks[:, None]
     candidates = np.flatnonzero(measured.all(0) & is_known.any(0))
     most = len(candidates) // LARGEST_PART
     n = min(max(FEWEST_CALIBRATED, round(share * len(candidates))), most) if share > 0 else 0
