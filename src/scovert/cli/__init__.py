@@ -7,6 +7,7 @@ import typer
 from scovert.cli._deconfound import deconfound
 from scovert.cli._deconvolve import deconvolve
 from scovert.cli._demo import demo
+from scovert.cli._impute import impute
 from scovert.cli._integrate import integrate
 from scovert.cli._niches import niches
 
@@ -26,5 +27,5 @@ def scovert() -> None:
     """Models for single-cell counts: AnnData in, annotated AnnData out."""
 
 
-for command in (demo, integrate, deconfound, niches, deconvolve):
+for command in (demo, integrate, deconfound, niches, deconvolve, impute):
     app.command()(command)

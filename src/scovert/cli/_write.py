@@ -32,6 +32,7 @@ MODELS = {
     "confounder": "LatentConfounder",
     "niche": "NicheVAE",
     "bulk": "BulkDeconvolution",
+    "imputation": "MaskedImputation",
 }
 """Who writes under a name."""
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}

@@ -12,6 +12,7 @@ from scovert.pl._confounder_scree import scree
 from scovert.pl._confounder_truth import confounder, mean_correlation, propensity
 from scovert.pl._confounder_volcano import volcano
 from scovert.pl._history import history
+from scovert.pl._imputation_agreement import imputation_agreement
 from scovert.pl._niche_neighborhoods import neighborhoods
 from scovert.pl._niche_spatial import niches
 from scovert.pl._paired_batch_mixing import batch_mixing
@@ -22,6 +23,7 @@ __all__ = [
     "batch_mixing",
     "confounder",
     "history",
+    "imputation_agreement",
     "intervals",
     "mean_correlation",
     "neighborhoods",

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scovert.model.imputation._intervals import TotalErrors
 from scovert.model.imputation._panels import MIN_COUNTS, Panels
 from scovert.model.imputation._sums import Moments
 
@@ -23,9 +24,10 @@ def explained(moments: Moments) -> NDArray:
 
 
 def gene_table(
-    moments: Moments, panels: Panels, datasets: pd.Index, genes: pd.Index
+    moments: Moments, panels: Panels, datasets: pd.Index, genes: pd.Index, *, level: float
 ) -> pd.DataFrame:
-    """Return a row for each gene with counts that a dataset measured."""
+    """Return a row for each gene with counts that a dataset measured; intervals have a `level`."""
+    lower, upper = _bounds(moments, panels, level)
     b, g = np.nonzero(panels.measured & (moments.true > 0))
     true, imputed = moments.true[b, g], moments.imputed[b, g]
     return pd.DataFrame(
@@ -35,11 +37,22 @@ def gene_table(
             "kind": np.where(panels.learnt[b, g], OBSERVED, IMPUTED),
             "total": true,
             "imputed_total": imputed,
+            "lower": lower[b, g],
+            "upper": upper[b, g],
             "log2_offset": np.log2((imputed + 0.5) / (true + 0.5)),
             "pearson_r": moments.correlation[b, g],
             "deviance_explained": explained(moments)[b, g],
         }
     )
+
+
+def _bounds(moments: Moments, panels: Panels, level: float) -> tuple[NDArray, NDArray]:
+    """Return bounds of the totals of genes that were held back, NaN of others."""
+    lower, upper = (np.full(moments.true.shape, np.nan) for _ in range(2))
+    for b, own in enumerate(panels.calibration):
+        true, imputed = moments.true[b, own], moments.imputed[b, own]
+        lower[b, own], upper[b, own] = TotalErrors.of(true, imputed, level).interval(imputed)
+    return lower, upper
 
 
 def summary(moments: Moments, panels: Panels, datasets: pd.Index) -> pd.DataFrame:

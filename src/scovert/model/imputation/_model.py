@@ -77,7 +77,7 @@ from scovert.model.imputation._panels import (
     make_panels,
     measured_of,
 )
-from scovert.model.imputation._sums import moments_by_dataset, totals_by_group
+from scovert.model.imputation._sums import Moments, moments_by_dataset, totals_by_group
 
 __all__ = ["MaskedImputation"]
 
@@ -99,7 +99,7 @@ TRAIN_OPTIONS = (
 N_LOOKED_AT = 2000
 """Cells of a dataset by which `check` judges intervals and support, at most."""
 LEVEL = 0.9
-"""Level of the intervals that `check` judges."""
+"""Level of the intervals by which known genes are judged."""
 REMEDY = (
     "Pass `write_layer=False`, and ask for what you need: `model.get_imputed(gene_list=[...])`."
 )
@@ -496,7 +496,11 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         """
         check_trained(self)
         cells = self._read()
-        moments, panels = moments_by_dataset(self, cells.batch), self._panels
+        return self._agreement(cells, moments_by_dataset(self, cells.batch))
+
+    def _agreement(self, cells: Cells, moments: Moments) -> pd.DataFrame:
+        """Return the table of `get_agreement`."""
+        panels = self._panels
         table = summary(moments, panels, self._datasets)
         for b, name in enumerate(self._datasets):
             row = (name, "imputed")
@@ -529,13 +533,14 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         -------
         DataFrame with a row for each dataset and gene with counts: ``kind`` (``"observed"``, or
         ``"imputed"`` for genes that were held back), ``total``, ``imputed_total``,
-        ``log2_offset`` of these, ``pearson_r`` and ``deviance_explained`` as in
-        :meth:`get_agreement`. A gene that is not explained where it was measured is imputed as
-        its mean elsewhere.
+        ``lower`` and ``upper`` (bounds of 90 % for what was held back), ``log2_offset``,
+        ``pearson_r`` and ``deviance_explained`` as in :meth:`get_agreement`. A gene that is not
+        explained where it was measured is imputed as its mean elsewhere.
         """
         check_trained(self)
         moments = moments_by_dataset(self, self._read().batch)
-        return gene_table(moments, self._panels, self._datasets, genes_of(self.registry))
+        genes = genes_of(self.registry)
+        return gene_table(moments, self._panels, self._datasets, genes, level=LEVEL)
 
     def annotate(
         self,
@@ -638,12 +643,12 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         """
         check_trained(self)
         cells, panels = self._read(), self._panels
-        agreement = self.get_agreement()
+        moments = moments_by_dataset(self, cells.batch)
+        agreement = self._agreement(cells, moments)
         looked_at = np.concatenate(
             [_spaced(np.flatnonzero(cells.batch == b)) for b in np.unique(cells.batch)]
         )
         latent = self.get_latent_representation(indices=looked_at)
-        moments = moments_by_dataset(self, cells.batch)
         rows = [
             finite_row(self.history),
             loss_row(self.history),
@@ -654,8 +659,9 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
             *agreement_rows(agreement),
         ]
         if "factor" in agreement:
-            rows += [width_row(agreement["factor"].max())] * agreement["factor"].notna().any()
             rows.append(coverage_row(agreement["coverage"].min()))
+            if agreement["factor"].notna().any():
+                rows.append(width_row(agreement["factor"].max()))
         rows.append(support_row(latent, cells.batch[looked_at], ~panels.measured.all(1)))
         return check_table(rows)
 
