@@ -13,6 +13,7 @@ from scovert.model.imputation._intervals import (
     count_interval,
     coverage,
     log_errors,
+    shrinkage,
     spread_of,
 )
 from scovert.model.imputation._panels import Panels, log_mean_shares
@@ -30,7 +31,7 @@ def test_a_new_total_lies_inside_as_often_as_it_should() -> None:
             new = rng.poisson(total * np.exp(0.3 + 0.1 * rng.standard_t(5)))
             lower, upper = errors.interval(np.array([total]))
             found.append(lower[0] <= new <= upper[0])
-    assert all(0.86 < np.mean(found) < 0.95 for found in inside.values())
+    assert all(0.88 < np.mean(found) < 0.97 for found in inside.values())
 
 
 def test_few_errors_make_no_interval() -> None:
@@ -47,6 +48,20 @@ def test_only_totals_that_were_imputed_as_20_or_more_have_errors() -> None:
     errors, totals = log_errors(np.array([0.0, 500, 39.5]), imputed)
     np.testing.assert_allclose(errors, np.log([0.5 / 20.5, 40 / 20.5]))
     assert totals.tolist() == [20, 20]
+
+
+def test_levels_are_moved_as_far_as_known_genes_ask_for() -> None:
+    """Totals lie a share of the way from what is imputed to the mean share of the source."""
+    rng = np.random.default_rng(0)
+    imputed, null = rng.uniform(200, 900, (2, 60))
+    for share in (0.0, 0.4, 1.0):
+        mean = imputed ** (1 - share) * null**share
+        true = rng.poisson(mean * np.exp(rng.normal(0, 0.2, 60)))
+        assert shrinkage(true, imputed, null) == pytest.approx(share, abs=0.1)
+    away = imputed**2 / null
+    assert shrinkage(away, imputed, null) == 0
+    assert shrinkage(null[:8], imputed[:8], null[:8]) == 0  # too few to tell
+    assert shrinkage(null, imputed, imputed) == 0
 
 
 def test_the_spread_of_genes_is_told_from_chance() -> None:

@@ -88,6 +88,20 @@ def test_imputed_counts_add_up_to_the_library_over_what_is_learnt(module, tensor
     assert (imputed[3:, 6:] > 0).all()  # beyond it, not a part of it
 
 
+def test_levels_are_of_what_is_imputed_and_not_of_what_is_learnt(module, tensors) -> None:
+    before = module.imputed(tensors, GENES)
+    module.level[1, 6:] = np.log(2)
+    ratio = module.imputed(tensors, GENES) / before
+    torch.testing.assert_close(ratio[3:, 6:], torch.full_like(ratio[3:, 6:], 2))
+    torch.testing.assert_close(ratio[:, :6], torch.ones_like(ratio[:, :6]))
+    torch.testing.assert_close(ratio[:3], torch.ones_like(ratio[:3]))
+    torch.manual_seed(1)
+    changed = module(tensors)[2].loss
+    module.level.zero_()
+    torch.manual_seed(1)
+    torch.testing.assert_close(module(tensors)[2].loss, changed, rtol=0, atol=0)
+
+
 def test_a_cell_shows_no_more_than_another_dataset_would_while_it_is_trained(module) -> None:
     module.visible = LEARNT.clone()
     x = torch.ones(400, N_GENES, dtype=torch.double)

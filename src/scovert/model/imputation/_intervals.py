@@ -10,10 +10,22 @@ from scipy import stats
 
 from scovert.model.imputation._panels import MIN_COUNTS
 
-__all__ = ["Spread", "TotalErrors", "count_interval", "coverage", "log_errors", "spread_of"]
+__all__ = [
+    "Spread",
+    "TotalErrors",
+    "count_interval",
+    "coverage",
+    "log_errors",
+    "shrinkage",
+    "spread_of",
+]
 
 SD_OF_MAD = 1.4826
 """Standard deviation of a normal distribution by its median absolute deviation."""
+
+
+FEWEST_MOVED = 9
+"""Known genes from which levels are learnt: as many as an interval needs."""
 
 
 class Spread(NamedTuple):
@@ -62,23 +74,48 @@ def spread_of(true: NDArray, imputed: NDArray) -> Spread:
     return Spread(centre, float(np.sqrt(max(0.0, robust**2 - np.median(1 / totals)))))
 
 
+def shrinkage(true: NDArray, imputed: NDArray, null: NDArray) -> float:
+    r"""How far totals are to be moved from what is imputed towards the mean share of the source.
+
+    The slope, in [0, 1], of the errors :math:`\log(T / P)` on :math:`\log(P_0 / P)` by least
+    squares: 0 where a response is real, towards 1 where what a chemistry does to the genes that
+    are seen was taken for one.
+
+    Parameters
+    ----------
+    true, imputed, null
+        Totals of genes whose counts are known, the last at the mean share; shape ``(n_genes,)``.
+
+    Returns
+    -------
+    0 of fewer than 9 genes that were imputed as 20 counts or more.
+    """
+    errors, totals = log_errors(true, imputed)
+    moves = np.log((null[imputed >= MIN_COUNTS] + 0.5) / (totals + 0.5))
+    if len(errors) < FEWEST_MOVED or not moves.any():
+        return 0.0
+    return float(np.clip(errors @ moves / (moves @ moves), 0, 1))
+
+
 class TotalErrors(NamedTuple):
     r"""How far totals of known genes are off, for intervals of others.
 
-    The quantile q of :math:`|e - c| / \sqrt{\sigma^2 + 1 / P}` of the level that a finite number
-    of exchangeable errors e asks for: split conformal prediction, locally weighted
-    :cite:p:`Lei18`, so that genes with few counts have wider intervals than others.
+    Quantiles of :math:`|e - c|`, and of :math:`|e - c| / \sqrt{\sigma^2 + 1 / P}`, of the level
+    that a finite number of exchangeable errors e asks for: split conformal prediction, as it is
+    and locally weighted :cite:p:`Lei18`. The wider interval is taken: one of them is too narrow
+    where other genes have more counts than the known ones, or fewer.
 
     Attributes
     ----------
     spread
         Centre c and standard deviation of the errors.
-    quantile
+    width, quantile
         NaN where there are too few errors: 9 are needed to hold 90 %, since another one exceeds
         them all once in ten times.
     """
 
     spread: Spread
+    width: float
     quantile: float
 
     @classmethod
@@ -87,14 +124,19 @@ class TotalErrors(NamedTuple):
         errors, totals = log_errors(true, imputed)
         spread, n = spread_of(true, imputed), len(errors)
         if level * (n + 1) > n:
-            return cls(spread, np.nan)
-        scores = np.abs(errors - spread.centre) / spread.of_totals(totals)
-        return cls(spread, float(np.quantile(scores, level * (n + 1) / n)))
+            return cls(spread, np.nan, np.nan)
+        distances, at = np.abs(errors - spread.centre), level * (n + 1) / n
+        weighted = distances / spread.of_totals(totals)
+        return cls(spread, float(np.quantile(distances, at)), float(np.quantile(weighted, at)))
+
+    def widths(self, imputed: NDArray) -> NDArray:
+        """Return half widths of intervals of totals, natural logarithm."""
+        return np.maximum(self.width, self.quantile * self.spread.of_totals(imputed))
 
     def interval(self, imputed: NDArray) -> tuple[NDArray, NDArray]:
         """Return bounds of totals; NaN of those imputed as fewer than 20."""
         totals = np.where(imputed >= MIN_COUNTS, imputed, np.nan)
-        width = self.quantile * self.spread.of_totals(totals)
+        width = self.widths(totals)
         centre = self.spread.centre
         return totals * np.exp(centre - width), totals * np.exp(centre + width)
 
@@ -106,7 +148,7 @@ class TotalErrors(NamedTuple):
         totals = imputed[imputed >= MIN_COUNTS]
         if len(totals) == 0:
             return np.nan
-        return float(np.exp(np.median(self.quantile * self.spread.of_totals(totals))))
+        return float(np.exp(np.median(self.widths(totals))))
 
 
 def _predictive(

@@ -66,6 +66,7 @@ from scovert.model.imputation._intervals import (
     TotalErrors,
     count_interval,
     coverage,
+    shrinkage,
     spread_of,
 )
 from scovert.model.imputation._module import ImputationModule
@@ -265,7 +266,7 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         plan_kwargs: dict | None = None,
         **trainer_kwargs: object,
     ) -> None:
-        """Train the networks, and see how far known genes that were held back are off.
+        """Train the networks; learn levels and errors from known genes that were held back.
 
         Parameters
         ----------
@@ -317,6 +318,7 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         }
         resumable = Resumable.open(checkpoint_dir, settings.seed, asked, trainer_kwargs)
         cells = self._read()
+        self.spread_ = self.explained_ = None
         rows = split_cells(cells.batch, train_size, validation_size, resumable.seed)
         data = ShuffledData(cells, *rows, batch_size=batch_size, **(datasplitter_kwargs or {}))
         run(
@@ -333,12 +335,19 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         self._save_best(resumable, self.history_)
         resumable.end()
 
-    def _calibrate(self) -> None:
-        """Keep how far genes are off that were held back, and how well each gene is explained.
+    def _calibrate_once(self) -> None:
+        """Calibrate a trained model that is not: the best one of training that was cut off."""
+        check_trained(self)
+        if self.spread_ is None:
+            self._calibrate()
 
-        The best model of training that was cut off does not know it yet.
-        """
-        moments, panels = moments_by_dataset(self, self._read().batch), self._panels
+    def _calibrate(self) -> None:
+        """Learn from genes that were held back the levels of imputed genes, and their errors."""
+        batch, panels = self._read().batch, self._panels
+        self.module.level.zero_()
+        level = self._level(moments_by_dataset(self, batch), panels)
+        self.module.level.copy_(torch.from_numpy(level))
+        moments = moments_by_dataset(self, batch)
         self.explained_ = np.where(panels.measured, explained(moments), np.nan)
         self.spread_ = np.array(
             [
@@ -348,6 +357,15 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
                 )
             ]
         )
+
+    @staticmethod
+    def _level(moments: Moments, panels: Panels) -> NDArray:
+        """Return what is added to the logarithm of imputed totals, 0 of learnt genes."""
+        level = np.log((moments.null + 0.5) / (moments.imputed + 0.5))
+        for b, own in enumerate(panels.calibration):
+            known = (totals[b, own] for totals in (moments.true, moments.imputed, moments.null))
+            level[b] *= shrinkage(*known)
+        return np.where(panels.learnt, 0, level).astype(np.float32)
 
     def get_latent_representation(
         self,
@@ -412,6 +430,7 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         RuntimeError
             If an interval is asked for and no genes were held back.
         """
+        self._calibrate_once()
         genes = genes_of(self.registry)
         chosen = check_gene_list(gene_list, genes)
         at = torch.from_numpy(genes.get_indexer(chosen)).to(self.device)
@@ -494,7 +513,7 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         total of all; with calibration genes ``factor``, by which the ends of intervals of totals
         are away from their middle, and ``coverage`` of single counts, both at 90 %.
         """
-        check_trained(self)
+        self._calibrate_once()
         cells = self._read()
         return self._agreement(cells, moments_by_dataset(self, cells.batch))
 
@@ -537,7 +556,7 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         ``pearson_r`` and ``deviance_explained`` as in :meth:`get_agreement`. A gene that is not
         explained where it was measured is imputed as its mean elsewhere.
         """
-        check_trained(self)
+        self._calibrate_once()
         moments = moments_by_dataset(self, self._read().batch)
         genes = genes_of(self.registry)
         return gene_table(moments, self._panels, self._datasets, genes, level=LEVEL)
@@ -581,8 +600,7 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
             If the layer does not fit.
         """
         target = find_target(self, adata, layer=key_added if write_layer else None)
-        if self.spread_ is None:
-            self._calibrate()
+        self._calibrate_once()
         slots = [("obsm", f"X_{key_added}")]
         if write_layer:
             slots.append(("layers", key_added))
@@ -641,7 +659,7 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         DataFrame with a row for each quantity: ``value``, ``verdict`` (``"ok"`` or ``"look"``) and
         ``advice``. Of several datasets the worst is shown; :meth:`get_agreement` has all.
         """
-        check_trained(self)
+        self._calibrate_once()
         cells, panels = self._read(), self._panels
         moments = moments_by_dataset(self, cells.batch)
         agreement = self._agreement(cells, moments)
@@ -681,15 +699,13 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
 
     def _check_calibrated(self) -> None:
         """Refuse intervals of an untrained model, and without genes that were held back."""
-        check_trained(self)
+        self._calibrate_once()
         if not self._panels.calibration.any():
             raise RuntimeError(
                 "Intervals come from genes that are held back, and this model has none: "
                 "`calibration=0`, or too few shared genes with 20 counts. Fit a model with "
                 "`calibration=0.1`, or ask without an interval."
             )
-        if self.spread_ is None:
-            self._calibrate()
 
     @property
     def _datasets(self) -> pd.Index:

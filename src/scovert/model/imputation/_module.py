@@ -40,6 +40,8 @@ class ImputationModule(BaseModuleClass):
     learnt: Tensor
     visible: Tensor
     log_mean: Tensor
+    level: Tensor
+    """Logarithm of a factor of what is imputed, 0 while the module is trained."""
 
     def __init__(
         self,
@@ -56,6 +58,7 @@ class ImputationModule(BaseModuleClass):
         self.register_buffer("log_mean", log_mean.clone())
         self.register_buffer("learnt", learnt)
         self.register_buffer("visible", visible)
+        self.register_buffer("level", torch.zeros(learnt.shape))
         sizes = {"n_layers": n_layers, "n_hidden": n_hidden}
         self.z_encoder = CellEncoder(len(log_mean), n_latent, **sizes, dropout_rate=dropout_rate)
         self.decoder = CountDecoder(n_latent, log_mean, n_cat_list=[], n_cont=0, **sizes)
@@ -166,7 +169,8 @@ class ImputationModule(BaseModuleClass):
     def imputed(self, tensors: dict[str, Tensor], genes: Tensor) -> Tensor:
         r"""Return expected counts at the library of the genes that the dataset of a cell shows.
 
-        .. math:: \hat\mu_{ig} = \ell_i \frac{e^{a_g(\mu_i)}}{\sum_{h \in M_{b_i}} e^{a_h(\mu_i)}}
+        .. math:: \hat\mu_{ig} = \ell_i\, e^{f_{b_i g}}
+            \frac{e^{a_g(\mu_i)}}{\sum_{h \in M_{b_i}} e^{a_h(\mu_i)}}
 
         Parameters
         ----------
@@ -185,9 +189,9 @@ class ImputationModule(BaseModuleClass):
 
     def _rates(self, z: Tensor, tensors: dict[str, Tensor]) -> Tensor:
         """Return expected counts for each learnt count of a cell, shape ``(n_cells, n_genes)``."""
-        is_learnt = self.learnt[tensors[REGISTRY_KEYS.BATCH_KEY].squeeze(-1)]
+        batch = tensors[REGISTRY_KEYS.BATCH_KEY].squeeze(-1)
         share = self._shares(z)
-        return share / (share * is_learnt).sum(-1, keepdim=True)
+        return share * self.level[batch].exp() / (share * self.learnt[batch]).sum(-1, keepdim=True)
 
     def imputed_moments(self, tensors: dict[str, Tensor], genes: Tensor) -> Tensor:
         r"""Return what `imputed` does, and how uncertain it is as the cell's position is.

@@ -29,8 +29,8 @@ class Moments(NamedTuple):
 
     Attributes
     ----------
-    true, imputed
-        Counts.
+    true, imputed, null
+        Counts, and those at the mean share of the gene.
     deviance, null_deviance
         Of the counts from the model, and from the mean share of the gene.
     correlation
@@ -39,6 +39,7 @@ class Moments(NamedTuple):
 
     true: NDArray
     imputed: NDArray
+    null: NDArray
     deviance: NDArray
     null_deviance: NDArray
     correlation: NDArray
@@ -90,14 +91,14 @@ def moments_by_dataset(model: BaseModelClass, batch: NDArray) -> Moments:
         scale = PER / library.clamp(min=1.0)
         a, b = torch.log1p(x * scale), torch.log1p(imputed * scale)
         deviances = (negative_binomial_deviance(mean, theta, x) for mean in (imputed, null))
-        return x, imputed, *deviances, torch.ones_like(x), a, b, a * a, b * b, a * b
+        return x, imputed, null, *deviances, torch.ones_like(x), a, b, a * a, b * b, a * b
 
     sums = _sums(model, batch, len(module.learnt), terms)
-    true, imputed, deviance, null, n, a, b, aa, bb, ab = sums
+    *totals_and_deviances, n, a, b, aa, bb, ab = sums
     spread = np.sqrt(np.maximum((n * aa - a**2) * (n * bb - b**2), 0))
     with np.errstate(divide="ignore", invalid="ignore"):  # of a gene that is constant: none
         correlation = np.where(spread > 0, (n * ab - a * b) / spread, np.nan)
-    return Moments(true, imputed, deviance, null, correlation)
+    return Moments(*totals_and_deviances, correlation)
 
 
 def _learnt(module: torch.nn.Module, tensors: dict[str, Tensor]) -> Tensor:
