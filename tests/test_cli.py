@@ -300,7 +300,9 @@ def test_messages_name_options(
     assert f"{kind}: {SAID[text] or text}\n" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["demo", "integrate", "deconfound", "niches", "deconvolve"])
+@pytest.mark.parametrize(
+    "command", ["demo", "integrate", "deconfound", "niches", "deconvolve", "impute"]
+)
 def test_help_shows_every_option_in_full(command: str) -> None:
     options = get_command(app).commands[command].params
     result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "80"})

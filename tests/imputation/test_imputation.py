@@ -131,6 +131,10 @@ def test_intervals_hold_what_was_hidden(name: str, request: pytest.FixtureReques
     found = (h.true >= bounds["lower"]) & (h.true <= bounds["upper"])
     assert found.to_numpy().mean() > 0.88
     pd.testing.assert_frame_equal(bounds["mean"], h.imputed(), rtol=1e-4)
+    rows = np.flatnonzero(h.second)[[3, 0]]
+    some = h.model.get_imputed(indices=rows, gene_list=h.genes, interval=0.9)
+    pd.testing.assert_frame_equal(some, bounds.iloc[[3, 0]], rtol=1e-4)
+    assert h.model.get_imputed(indices=[], interval=0.9).shape == (0, 3 * h.x.shape[1])
 
 
 def test_a_gene_that_nothing_predicts_is_flagged(of_simulated: Hidden) -> None:

@@ -28,6 +28,7 @@ from scovert.core._checks import (
     check_layer,
     check_mapping,
     check_number,
+    select_rows,
     warn_about_cells,
     warn_about_file,
 )
@@ -442,7 +443,8 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         self._check_calibrated()
         compute = partial(self.module.imputed_moments, genes=at)
         values, names = over_minibatches(self, compute, adata, indices, batch_size)
-        own = self._batch_of(adata)[np.arange(len(names)) if indices is None else indices]
+        batch = read_query(self, adata)[1].batch
+        own = batch[select_rows(indices, len(batch))]
         bounds = self._bounds(values, own, at.cpu().numpy(), interval)
         frames = [pd.DataFrame(v, names, chosen, copy=False) for v in (values[..., 0], *bounds)]
         return pd.concat(dict(zip(("mean", "lower", "upper"), frames, strict=True)), axis=1)
@@ -711,9 +713,6 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
     def _datasets(self) -> pd.Index:
         state = self.adata_manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY)
         return pd.Index(np.asarray(state.categorical_mapping))
-
-    def _batch_of(self, adata: AnnData | None) -> NDArray:
-        return read_query(self, adata)[1].batch
 
     def _read(self) -> Cells:
         return Cells.read(self.adata, self.registry, genes_of(self.registry))
