@@ -25,9 +25,9 @@ FEWEST_SHARED, FEW_SHARED = 20, 100
 """Genes with counts that all datasets measured: fewer tell nothing of a cell, and little."""
 FEW_SEEN = 50
 """Median counts of a cell in the shared genes, below which its type is uncertain."""
-IN_TWO_LINES = (
-    "`adata = scovert.data.concat_measured({'atlas': atlas, 'panel': panel})` joins datasets and "
-    "keeps which genes each had, for `measured_key='measured'`"
+JOINING = (
+    "`scovert.data.concat_measured` joins datasets and keeps which genes each measured, as does "
+    "`scovert impute` with a file for each"
 )
 
 
@@ -40,7 +40,7 @@ def check_missing(counts: object, where: str) -> None:
             raise ValueError(
                 f"{where} holds nan. Counts are whole numbers, also where nothing was measured: "
                 "put 0 there, and name in `measured_key` a table in `adata.varm` that says which "
-                f"genes each dataset measured. {IN_TWO_LINES}."
+                f"genes each dataset measured. {JOINING}."
             )
 
 
@@ -90,7 +90,7 @@ def _refuse_to_guess(adata: AnnData, datasets: list, measured: NDArray) -> None:
         f"Some genes have no count in a dataset: {found}. They may be silent there, or not "
         "measured and filled with zeros, and the second must be said: pass "
         f"`measured_key={DETECT!r}` if none of them was measured, or the name of a table in "
-        f"`adata.varm` (genes x datasets, bool) that says which were. {IN_TWO_LINES}."
+        f"`adata.varm` (genes x datasets, bool) that says which were. {JOINING}."
     )
 
 
@@ -100,7 +100,7 @@ def _check_something_is_missing(datasets: list, measured: NDArray) -> None:
         raise ValueError(
             f"Every dataset of {datasets} has every gene: there is nothing to impute. Join "
             "datasets that were measured with different genes, or mark in a table in "
-            f"`adata.varm` what is no measurement. {IN_TWO_LINES}."
+            f"`adata.varm` what is no measurement. {JOINING}."
         )
 
 
@@ -140,7 +140,7 @@ def _read_table(adata: AnnData, datasets: list, measured_key: str) -> NDArray:
         raise KeyError(
             f"`measured_key={measured_key!r}` is not in `adata.varm` (there are: "
             f"{list(adata.varm)}). Name a table of genes x datasets there, or pass {DETECT!r} to "
-            f"take genes without counts as not measured. {IN_TWO_LINES}."
+            f"take genes without counts as not measured. {JOINING}."
         )
     table = adata.varm[measured_key]
     if not isinstance(table, pd.DataFrame):
