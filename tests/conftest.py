@@ -83,6 +83,31 @@ def make_toy() -> Callable[[int], AnnData]:
 
 
 @pytest.fixture(scope="session")
+def make_panels() -> Callable[[int], AnnData]:
+    """Make 97 cells x 71 genes in two datasets, or in three that all miss some of the genes."""
+
+    def make(n_datasets: int = 2) -> AnnData:
+        sizes = {2: (50, 47), 3: (37, 31, 29)}[n_datasets]
+        adata = simulate.paired(sizes, n_genes=71, n_types=2, batch_sd=0.1, seed=4)
+        rng = np.random.default_rng(0)
+        adata = adata[rng.permutation(97)].copy()
+        names = list(adata.obs["batch"].cat.categories)
+        measured = pd.DataFrame(True, adata.var_names, names)
+        for i, name in enumerate(names if n_datasets > 2 else names[1:]):
+            measured.iloc[i::6, measured.columns.get_loc(name)] = False
+        counts = adata.X.toarray() * measured[adata.obs["batch"]].to_numpy().T
+        adata.X = sparse.csr_matrix(counts)
+        adata.varm["measured"] = measured
+        adata.obs["lane"] = rng.choice(["l1", "l2"], 97)
+        adata.layers["raw"] = adata.X.copy()
+        adata.obsm["X_user"] = rng.normal(size=(97, 2))
+        adata.var["length"] = np.arange(71)
+        return adata
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def make_treated() -> Callable[[], AnnData]:
     """Make 97 cells x 31 genes under two treatments, with columns of a user in every slot."""
 

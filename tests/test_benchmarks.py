@@ -21,7 +21,9 @@ def benchmarks_on_path(monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
 
 
-@pytest.mark.parametrize("name", ["paired", "confounder", "niche", "bulk", "speed", "distance"])
+@pytest.mark.parametrize(
+    "name", ["paired", "confounder", "niche", "bulk", "speed", "distance", "imputation"]
+)
 def test_stored_tables_are_those_of_the_stored_runs(monkeypatch, tmp_path, name):
     main = importlib.import_module(f"benchmarks.{name}.__main__").main
     monkeypatch.setattr("sys.argv", [name, "--table", "--out", str(tmp_path / "tables.md")])

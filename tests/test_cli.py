@@ -315,7 +315,8 @@ def test_messages_name_options(
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "integrate", "deconfound", "niches", "deconvolve", "embed-distances"]
+    "command",
+    ["demo", "integrate", "deconfound", "niches", "deconvolve", "embed-distances", "impute"],
 )
 def test_help_shows_every_option_in_full(command: str) -> None:
     options = get_command(app).commands[command].params

@@ -33,6 +33,7 @@ from scovert.model import (
     BulkResult,
     DistanceEmbedding,
     LatentConfounder,
+    MaskedImputation,
     NicheVAE,
     PairedVAE,
     TypeExpression,
@@ -43,6 +44,7 @@ LATENT, MEANS = "get_latent_representation", "get_normalized_expression"
 pytestmark = [
     pytest.mark.usefixtures("seed", "few_classes"),
     pytest.mark.filterwarnings("ignore:`encoder='per_dataset'` with"),
+    pytest.mark.filterwarnings("ignore:Little is known of each cell"),
     pytest.mark.filterwarnings("ignore:.*(p-values are refused|errors had to grow|dense effects)"),
 ]
 
@@ -227,6 +229,23 @@ def distance(setup: dict | None = None, **init: object) -> Case:
     )
 
 
+def imputation(n_datasets: int = 2, setup: dict | None = None, **init: object) -> Case:
+    imputed = "get_imputed"
+    return Case(
+        cls=MaskedImputation,
+        stem="imputation",
+        toy="make_panels",
+        toy_options=(n_datasets,),
+        setup={"batch_key": "batch", "measured_key": "measured", **(setup or {})},
+        init={"n_latent": 3, "n_hidden": 7, **init},
+        getters={LATENT: 3, imputed: "genes"},
+        slots={"obsm/X_{}": LATENT, "layers/{}": imputed},
+        batched=(LATENT, imputed),
+        with_nan=("spread_", "explained_"),
+        exempt={"test_the_objective_gets_better": "weights of its terms rise while it trains"},
+    )
+
+
 ARMS = {"treatment_key": "arm", "reference": "none"}
 MODELS = {
     "paired": paired(),
@@ -260,6 +279,10 @@ MODELS = {
     ),
     "bulk, studies": bulk(setup={"batch_key": "study"}),
     "bulk, prototypes": bulk(signature="prototype_vae"),
+    "imputation": imputation(),
+    "imputation, mosaic, panels, layer": imputation(
+        3, setup={"layer": "raw"}, encoder="panels", n_layers=2
+    ),
     "a model of a few lines": Case(
         cls=CountAutoencoder,
         stem="counts_ae",

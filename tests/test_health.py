@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from scovert import simulate
-from scovert.core._diagnostics import dispersion_row, finite_row
+from scovert.core._diagnostics import dispersion_row, finite_row, latent_row
 from scovert.model import LatentConfounder, PairedVAE
 from scovert.model.confounder._diagnostics import identification_rows, leakage_row
-from scovert.model.paired._diagnostics import anchor_row, latent_row
+from scovert.model.paired._diagnostics import anchor_row
 
 pytestmark = pytest.mark.usefixtures("seed")
 

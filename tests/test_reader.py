@@ -23,8 +23,9 @@ from scovert.core._counts import StoredRows, get_counts
 from scovert.core._minibatch import genes_of
 from scovert.core._registering import CountsField
 from scovert.core.dataloaders._cells import Cells, CellTensors
+from scovert.core.dataloaders._shuffled import split_cells
 from scovert.model import PairedVAE
-from scovert.model.paired._data import PairedData, split_cells
+from scovert.model.paired._data import PairedData
 
 X, BATCH = REGISTRY_KEYS.X_KEY, REGISTRY_KEYS.BATCH_KEY
 CATS, CONTS = REGISTRY_KEYS.CAT_COVS_KEY, REGISTRY_KEYS.CONT_COVS_KEY

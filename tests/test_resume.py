@@ -18,6 +18,7 @@ from scovert.model import (
     BulkDeconvolution,
     DistanceEmbedding,
     LatentConfounder,
+    MaskedImputation,
     NicheVAE,
     PairedVAE,
 )
@@ -27,6 +28,7 @@ QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
 pytestmark = [
     pytest.mark.usefixtures("seed"),
     pytest.mark.filterwarnings("ignore:A confounder has a correlation"),
+    pytest.mark.filterwarnings("ignore:Little is known of each cell"),
 ]
 
 
@@ -71,6 +73,11 @@ def autoencoder(adata: AnnData) -> CountAutoencoder:
     return CountAutoencoder(adata)
 
 
+def imputation(adata: AnnData) -> MaskedImputation:
+    MaskedImputation.setup_anndata(adata, "batch", measured_key="measured")
+    return MaskedImputation(adata, n_latent=3, n_hidden=7, encoder="panels")
+
+
 TRAININGS = {
     "a model of a few lines": ("make_toy", autoencoder, {"max_epochs": 6}),
     "paired": ("make_toy", paired, {"max_epochs": 6, "batch_size": 16}),
@@ -78,6 +85,7 @@ TRAININGS = {
     "alternating": ("make_treated", confounder, {"solver": "alternating", "max_epochs": 4}),
     "niche": ("make_tissue", niche, {"max_epochs": 6, "batch_size": 32}),
     "distance": ("make_cohort", distance, {"max_epochs": 4, "train_size": 0.8}),
+    "imputation": ("make_panels", imputation, {"max_epochs": 6, "batch_size": 16}),
     "prototypes": ("make_reference", bulk, {"max_epochs": 8}),
 }
 

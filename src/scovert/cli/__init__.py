@@ -11,6 +11,7 @@ from scovert.cli._deconfound import deconfound
 from scovert.cli._deconvolve import deconvolve
 from scovert.cli._demo import demo
 from scovert.cli._embed_distances import embed_distances
+from scovert.cli._impute import impute
 from scovert.cli._integrate import integrate
 from scovert.cli._niches import niches
 
@@ -25,6 +26,7 @@ COMMANDS = {
     "      -o niches.h5ad --report niches.html",
     deconvolve: "scovert deconvolve reference.h5ad bulk.csv --labels-key cell_type \\\n"
     "      -o bulk.h5ad --report bulk.html",
+    impute: "scovert impute atlas.h5ad panel.h5ad -o imputed.h5ad --report imputed.html",
     embed_distances: "scovert embed-distances samples.h5ad --distances unifrac.csv \\\n"
     "      -o embedded.h5ad --report embedded.html",
 }

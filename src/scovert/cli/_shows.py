@@ -165,6 +165,33 @@ def show_bulk(seed: int, training: dict) -> Show:
     return Show.of(samples, model, model.report(result=result), truth)
 
 
+def show_imputation(seed: int, training: dict) -> Show:
+    """Impute genes that were taken from some of real cells with MaskedImputation."""
+    import numpy as np
+
+    from scovert.data import concat_measured, pbmc68k
+    from scovert.model import MaskedImputation
+
+    cells = pbmc68k()
+    rng = np.random.default_rng(seed)
+    rows, genes = rng.permutation(cells.n_obs), rng.permutation(cells.n_vars)
+    whole, panel = cells[rows[:400]].copy(), cells[rows[400:], np.sort(genes[:500])].copy()
+    adata = concat_measured({"atlas": whole, "panel": panel})
+    MaskedImputation.setup_anndata(adata, "batch", measured_key="measured")
+    model = MaskedImputation(adata)
+    model.train(**training)
+    model.annotate()
+    hidden = cells.var_names[genes[500:]]
+    imputed = model.get_imputed(indices=(adata.obs["batch"] == "panel").to_numpy())
+    true = np.ravel(cells[rows[400:], hidden].X.sum(0))
+    off = np.abs(np.log2((imputed[hidden].sum().to_numpy() + 0.5) / (true + 0.5)))
+    truth = (
+        f"Truth: of {len(rows) - 400} blood cells {len(hidden)} genes were hidden. Their imputed "
+        f"totals are off by a factor of {2 ** np.median(off):.2f} in the median (1 at best)."
+    )
+    return Show.of(adata, model, model.report(), truth)
+
+
 def show_distance(seed: int, training: dict) -> Show:
     """Place simulated samples by their UniFrac distances with DistanceEmbedding."""
     import numpy as np
@@ -198,6 +225,7 @@ SHOWS: dict[str, Callable[[int, dict], Show]] = {
     "confounder": show_confounder,
     "niche": show_niche,
     "bulk": show_bulk,
+    "imputation": show_imputation,
     "distance": show_distance,
 }
 """By stem: takes the seed, and options of ``train``."""

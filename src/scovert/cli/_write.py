@@ -35,6 +35,7 @@ MODELS = {
     "niche": "NicheVAE",
     "bulk": "BulkDeconvolution",
     "distance": "DistanceEmbedding",
+    "imputation": "MaskedImputation",
 }
 """Who writes under a name."""
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}

@@ -283,8 +283,8 @@ def check_batches(adata: AnnData, key: str) -> None:
     sizes = sizes[sizes > 0]
     if len(sizes) < 2:
         raise ValueError(
-            f"`adata.obs[{key!r}]` holds one dataset only, {sizes.index[0]!r}. PairedVAE "
-            "integrates two or more: concatenate them with `anndata.concat(..., label=...)`."
+            f"`adata.obs[{key!r}]` holds one dataset only, {sizes.index[0]!r}. Two or "
+            "more are needed: concatenate them with `anndata.concat(..., label=...)`."
         )
     small = sizes[sizes < FEW_CELLS]
     if sizes.min() < 3:

@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 __all__ = ["categories_of", "check_registered", "check_seen", "codes_of", "columns_of"]
 
 
-OF_SLOTS = ("spatial_key", "distances_key", "tree_key")
-"""Arguments of ``setup_anndata`` that name a slot of ``obsm``, ``obsp`` or ``varm``, and no column
-of ``obs``."""
+OF_OBSM = ("spatial_key",)
+"""Arguments of ``setup_anndata`` that name a slot of ``obsm``."""
+NOT_OF_OBS = (*OF_OBSM, "distances_key", "tree_key", "measured_key")
+"""Those that name no column of ``obs``."""
 
 
 def columns_of(setup: dict[str, object]) -> dict[str, str]:
     """Return the columns of ``obs`` that a set-up names, with the argument that names each."""
     named = {}
     for argument, given in setup.items():
-        is_column = argument.endswith(("_key", "_keys")) and argument not in OF_SLOTS
+        is_column = argument.endswith(("_key", "_keys")) and argument not in NOT_OF_OBS
         if is_column and given is not None:
             named |= dict.fromkeys([given] if isinstance(given, str) else given, argument)
     return named

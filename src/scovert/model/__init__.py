@@ -7,6 +7,7 @@ from scovert.model.bulk._model import BulkDeconvolution
 from scovert.model.bulk._result import BulkResult
 from scovert.model.confounder._model import LatentConfounder
 from scovert.model.distance._model import DistanceEmbedding
+from scovert.model.imputation._model import MaskedImputation
 from scovert.model.niche._model import NicheVAE
 from scovert.model.paired._model import PairedVAE
 
@@ -16,6 +17,7 @@ __all__ = [
     "BulkResult",
     "DistanceEmbedding",
     "LatentConfounder",
+    "MaskedImputation",
     "NicheVAE",
     "PairedVAE",
     "Report",

@@ -13,6 +13,7 @@ from scovert.pl._confounder_truth import confounder, mean_correlation, propensit
 from scovert.pl._confounder_volcano import volcano
 from scovert.pl._distance_agreement import distance_agreement
 from scovert.pl._history import history
+from scovert.pl._imputation_agreement import imputation_agreement
 from scovert.pl._niche_neighborhoods import neighborhoods
 from scovert.pl._niche_spatial import niches
 from scovert.pl._paired_batch_mixing import batch_mixing
@@ -24,6 +25,7 @@ __all__ = [
     "confounder",
     "distance_agreement",
     "history",
+    "imputation_agreement",
     "intervals",
     "mean_correlation",
     "neighborhoods",

@@ -13,7 +13,7 @@ from scovert.core.dataloaders._cell_data import CellData, Minibatch
 from scovert.core.dataloaders._cells import Cells, CellTensors
 from scovert.core.dataloaders._windows import random_windows, read_window, rows_of_window
 
-__all__ = ["ShuffledData", "split_rows"]
+__all__ = ["ShuffledData", "split_cells", "split_rows"]
 
 VALIDATED_AT_ONCE = 1024
 """Cells of a minibatch for validation, which needs no gradients and so less memory."""
@@ -24,6 +24,37 @@ def split_rows(n_cells: int, share: float, rng: np.random.Generator) -> tuple[ND
     order = rng.permutation(n_cells)
     n_held_out = max(1, round(share * n_cells))
     return order[n_held_out:], order[:n_held_out]
+
+
+def split_cells(
+    batch: NDArray, train_size: float, validation_size: float | None, seed: int | None
+) -> tuple[NDArray, NDArray]:
+    """Split the cells of every dataset at random into training and validation.
+
+    Parameters
+    ----------
+    batch
+        Dataset of each cell, shape ``(n_cells,)``.
+    train_size, validation_size
+        Shares of the cells; `None` validates on all that are not trained on.
+    seed
+        Seed; `None` draws a new split.
+
+    Returns
+    -------
+    Sorted rows of the training and of the validation cells. Three cells of a dataset are always
+    trained on.
+    """
+    rng = np.random.default_rng(seed)
+    train, validation = [], []
+    for b in np.unique(batch):
+        rows = rng.permutation(np.flatnonzero(batch == b))
+        n_train = min(len(rows), max(3, round(train_size * len(rows))))
+        rest = len(rows) - n_train
+        share = 1.0 if validation_size is None else validation_size
+        train.append(rows[:n_train])
+        validation.append(rows[n_train : n_train + min(rest, round(share * len(rows)))])
+    return np.sort(np.concatenate(train)), np.sort(np.concatenate(validation))
 
 
 class ShuffledData(CellData):

@@ -4,64 +4,16 @@ from __future__ import annotations
 
 import warnings
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
 from scovert.anchors._find import MIN_CLARITY, Anchors
 from scovert.core._checks import caller_level
 from scovert.core._diagnostics import HealthRow, row
 
-__all__ = [
-    "loss_row",
-    "gradient_row",
-    "latent_row",
-    "share_row",
-    "deviance_row",
-    "anchor_row",
-    "warn_about_anchors",
-]
+__all__ = ["anchor_row", "deviance_row", "share_row", "warn_about_anchors"]
 
-ACTIVE_SD = 0.1
-"""Standard deviation of the posterior means of a latent dimension that tells something."""
-GRADIENT_GROWTH = 10
-"""Last norm of the gradient by the first, from which the learning rate is too large."""
 LARGEST_SHARE = 0.9
 """Share of a cell's decoded counts in one gene: no cell is like that."""
 DEVIANCE_EXPLAINED = 0.06
 """Shuffled counts explain something too, but less: what one gene takes, the others lack."""
-
-
-def loss_row(history: dict[str, pd.DataFrame]) -> HealthRow:
-    """Return the fall of the negative ELBO, as a share of that of the first epoch."""
-    elbo = history["elbo_train"].to_numpy(float).ravel()
-    fall = float(1 - elbo[-1] / elbo[0])
-    advice = ""
-    if len(elbo) > 1 and not fall > 0:
-        advice = "Training diverged: the loss ended above its start. Lower the learning rate."
-    return row("fall of the loss", fall, advice)
-
-
-def gradient_row(history: dict[str, pd.DataFrame]) -> HealthRow:
-    """Return the mean norm of the gradient in the last epoch, by the median over the epochs."""
-    norms = history["gradient_norm_train"].to_numpy(float).ravel()
-    growth = float(norms[-1] / np.median(norms))
-    advice = ""
-    if not growth < GRADIENT_GROWTH:
-        advice = (
-            "The gradient grew at the end of training: lower the learning rate, or clip it with "
-            "`train(gradient_clip_val=...)`."
-        )
-    return row("growth of the gradient", growth, advice)
-
-
-def latent_row(means: NDArray) -> HealthRow:
-    """Count the latent dimensions whose posterior means vary (sd above 0.1)."""
-    active = int((means.std(axis=0) > ACTIVE_SD).sum())
-    advice = ""
-    if active < min(2, means.shape[1]):
-        advice = "The latent space has collapsed: train longer, or lower `max_kl_weight`."
-    return row("active latent dimensions", active, advice)
 
 
 def share_row(largest: float) -> HealthRow:

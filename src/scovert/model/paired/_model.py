@@ -37,7 +37,14 @@ from scovert.core._compat import TRAINER_OPTIONS
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
 from scovert.core._designs import check_independent
-from scovert.core._diagnostics import check_table, dispersion_row, finite_row
+from scovert.core._diagnostics import (
+    check_table,
+    dispersion_row,
+    finite_row,
+    gradient_row,
+    latent_row,
+    loss_row,
+)
 from scovert.core._minibatch import check_trained, genes_of, over_minibatches
 from scovert.core._registering import (
     check_set_up,
@@ -49,18 +56,17 @@ from scovert.core._registering import (
 )
 from scovert.core._save_load import SaveLoadMixin
 from scovert.core.dataloaders._cells import Cells
+from scovert.core.dataloaders._shuffled import split_cells
 from scovert.core.report import Report, written
 from scovert.core.training._checkpoint import Resumable
+from scovert.core.training._options import check_place, check_sizes, check_split
 from scovert.core.training._run import run
 from scovert.model.paired._alignment import AlignedPlan
-from scovert.model.paired._checks import check_choices, check_place, check_sizes, check_split
-from scovert.model.paired._data import PairedData, split_cells
+from scovert.model.paired._checks import check_choices
+from scovert.model.paired._data import PairedData
 from scovert.model.paired._diagnostics import (
     anchor_row,
     deviance_row,
-    gradient_row,
-    latent_row,
-    loss_row,
     share_row,
     warn_about_anchors,
 )
@@ -346,7 +352,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         check_mapping("plan_kwargs", plan_kwargs)
         check_mapping("datasplitter_kwargs", datasplitter_kwargs)
         check_known("datasplitter_kwargs", datasplitter_kwargs, ("resident",))
-        check_place(trainer_kwargs)
+        check_place("PairedVAE", trainer_kwargs)
         check_known("PairedVAE.train", trainer_kwargs, TRAIN_OPTIONS, TRAINER_OPTIONS)
         check_unchanged(self, every_value=True)
         check_distributed(trainer_kwargs, settings.seed, checkpoint_dir)

@@ -1,0 +1,1 @@
+"""MaskedImputation: counts of genes that a dataset did not measure."""
