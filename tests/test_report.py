@@ -166,6 +166,7 @@ def test_numbers_of_an_integration(models: Callable) -> None:
     assert query.title == "1 dataset in one space"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*not unique", "ignore:.*duplicat")
 @pytest.mark.parametrize("cls", [PairedVAE, NicheVAE])
 def test_cells_may_share_a_name(cls: type, models: Callable, tmp_path: Path) -> None:

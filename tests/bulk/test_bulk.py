@@ -559,8 +559,9 @@ def test_progress_counts_what_the_budget_allows(
         def __init__(self, _title: str, total: int, **_: object) -> None:
             self.total, self.done = total, 0
 
-        def __enter__(self) -> None:
+        def __enter__(self) -> Bar:
             bars.append(self)
+            return self
 
         def __exit__(self, *_: object) -> None:
             pass
