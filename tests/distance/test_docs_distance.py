@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from scovert.model.distance import _checks, _data, _diagnostics, _fit, _model, _plan
+from scovert.model.distance import _checks, _data, _diagnostics, _fit, _model, _plan, _summary
 from scovert.simulate import distance
 
 
@@ -38,6 +38,7 @@ def test_numbers_of_the_page_are_those_of_the_code(page: str) -> None:
         f"{_model.N_LATENT_SMALL} at most, the network has {_model.N_HIDDEN_SMALL} nodes" in text
     )
     assert f"gain less than {_fit.MARGIN} of R2" in text
+    assert f"leads by more than {_summary.NOISE} of R2" in text
     assert f"rises to {_plan.LEARNING_RATE} and falls" in text
     assert f"share above {_diagnostics.MAX_NEGATIVE}:" in text
     assert f"| above {_diagnostics.MAX_UNIQUE}:" in text

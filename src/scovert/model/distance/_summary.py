@@ -24,6 +24,11 @@ __all__ = ["Summary", "summarise"]
 
 logger = logging.getLogger(__name__)
 
+NOISE = 0.05
+"""R2 by which the linear map must be better in a cross-validation. A fifth fewer of few samples
+costs the network more: of GlobalPatterns (26) the linear map led by up to 0.04, where for samples
+left out two at a time the network did, by 0.07."""
+
 
 class Summary(NamedTuple):
     """What held-out samples tell.
@@ -65,7 +70,8 @@ def summarise(fits: list[Fit], method: str, distances: NDArray) -> Summary:
     by_method = {name: [fit.predictions[name] for fit in fits] for name in fits[0].predictions}
     r2 = {name: r2_of(found, distances) for name, found in by_method.items()}
     taken = list(r2)[-1]
-    if method == "auto" and r2["network"] <= r2["linear"]:
+    noise = NOISE if len(fits) > 1 else 0.0
+    if method == "auto" and r2["network"] <= r2["linear"] - noise:
         taken = "linear"
         logger.info(
             "The linear map is kept: R2 of distances of held-out samples is %.3f, and %.3f with "
