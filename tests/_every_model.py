@@ -8,11 +8,14 @@ import pytest
 import scvi
 from anndata import AnnData
 from scipy import sparse
+from scipy.spatial.distance import pdist, squareform
 
 from scovert.model import (
     BulkBudget,
     BulkDeconvolution,
+    DistanceEmbedding,
     LatentConfounder,
+    MaskedImputation,
     NicheVAE,
     PairedVAE,
 )
@@ -31,17 +34,23 @@ __all__ = [
 ]
 
 N_CELLS, N_GENES = 150, 307
+N_MISSED = 20
+"""Genes that the second dataset did not measure."""
 SETUPS = {
     PairedVAE: {"batch_key": "batch"},
     LatentConfounder: {"treatment_key": "treatment"},
     NicheVAE: {"sample_key": "batch", "likelihood": "nb"},
     BulkDeconvolution: {"labels_key": "kind"},
+    MaskedImputation: {"batch_key": "batch", "measured_key": "measured"},
+    DistanceEmbedding: {"distances_key": "distances"},
 }
 COMMANDS = {
     PairedVAE: ["integrate", "--batch-key=batch"],
     LatentConfounder: ["deconfound", "--treatment-key=treatment"],
     NicheVAE: ["niches", "--sample-key=batch", "--likelihood=nb"],
     BulkDeconvolution: ["deconvolve", "--labels-key=kind"],
+    MaskedImputation: ["impute", "--batch-key=batch", "--measured-key=measured"],
+    DistanceEmbedding: ["embed-distances", "--distances=distances"],
 }
 CATEGORIES = [
     (PairedVAE, "batch_key"),
@@ -55,6 +64,7 @@ CATEGORIES = [
     (BulkDeconvolution, "labels_key"),
     (BulkDeconvolution, "batch_key"),
     (BulkDeconvolution, "subject_key"),
+    (MaskedImputation, "batch_key"),
 ]
 """Arguments that name columns of categories."""
 NUMBERS = [
@@ -82,10 +92,15 @@ def make() -> AnnData:
     )
     var = pd.DataFrame(index=[f"gene {g}" for g in range(N_GENES)])
     counts = rng.poisson(mean).astype(np.float32)
+    counts[70:, -N_MISSED:] = 0
     obs["donor"] = rng.choice([f"d{i}" for i in range(5)], N_CELLS)
     obs["size"] = rng.uniform(0.5, 2.0, N_CELLS)
     positions = rng.uniform(0, 1, (N_CELLS, 2))
-    return AnnData(sparse.csr_matrix(counts), obs=obs, var=var, obsm={"spatial": positions})
+    adata = AnnData(sparse.csr_matrix(counts), obs=obs, var=var, obsm={"spatial": positions})
+    is_shared = np.arange(N_GENES) < N_GENES - N_MISSED
+    adata.varm["measured"] = pd.DataFrame({"a": True, "b": is_shared}, var.index)
+    adata.obsp["distances"] = squareform(pdist(np.sqrt(counts)))
+    return adata
 
 
 def fitted(cls: type, adata: AnnData, layer: str | None = None) -> object:
@@ -93,8 +108,10 @@ def fitted(cls: type, adata: AnnData, layer: str | None = None) -> object:
     cls.setup_anndata(adata, layer=layer, **SETUPS[cls])
     init = {BulkDeconvolution: {}, NicheVAE: {"n_latent": 1, "n_states": 5}}
     model = cls(adata, **init.get(cls, {"n_latent": 1}))
-    epochs = {"max_epochs": 2} if cls in (PairedVAE, NicheVAE) else {}
-    model.train(enable_progress_bar=False, **epochs)
+    options = {} if cls in (LatentConfounder, BulkDeconvolution) else {"max_epochs": 2}
+    if cls is DistanceEmbedding:
+        options["method"] = "linear"
+    model.train(enable_progress_bar=False, **options)
     return model
 
 
@@ -105,6 +122,10 @@ def asked(model: object, layer: str | None = None) -> np.ndarray:
         return model.get_normalized_expression(identification="sparse").to_numpy()
     if isinstance(model, NicheVAE):
         return model.get_neighborhood_expression().to_numpy()
+    if isinstance(model, MaskedImputation):
+        return model.get_imputed().to_numpy()
+    if isinstance(model, DistanceEmbedding):
+        return model.get_distances().to_numpy()
     samples = AnnData(make().X.toarray().reshape(6, -1, N_GENES).sum(1), var=make().var)
     samples.obs_names = [f"sample {i}" for i in range(6)]
     if layer == "raw":
