@@ -46,6 +46,25 @@ def test_numbers_of_the_page_are_those_of_the_code(page: str) -> None:
     assert f"| above {_diagnostics.MAX_NOVELTY}: most" in text
 
 
+def test_measured_numbers_are_those_of_the_benchmark(page: str) -> None:
+    file = Path(__file__).parents[2] / "benchmarks" / "results" / "distance.md"
+    if not file.exists():
+        pytest.skip("the benchmarks are in the repository only")
+    sections = file.read_text().split("\n## ")
+    kinds = ("unweighted UniFrac", "weighted UniFrac", "Bray-Curtis")
+    tables = [next(s for s in sections if s.startswith(f"s1k, {kind}:")) for kind in kinds]
+    names = {"its linear map": "DistanceEmbedding, linear"}
+    rows = page.split("## How good it is")[1].split("\n## ")[0].splitlines()
+    for cells in (row.strip("| ").split(" | ") for row in rows if row.startswith("| ")):
+        if len(cells) < 4 or cells[0] in ("", "unweighted UniFrac"):
+            continue
+        start = f"| {names.get(cells[0], cells[0])} | "
+        for cell, table in zip(cells[1:], tables, strict=True):
+            row = next(line for line in table.splitlines() if line.startswith(start))
+            measured = float(row.removeprefix(start).split(" ")[0])
+            assert float(cell) == pytest.approx(measured, abs=6e-4), (cells[0], row)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Few samples")
 @pytest.mark.filterwarnings("ignore:R2 of distances")
