@@ -31,6 +31,7 @@ __all__ = [
     "fitted",
     "make",
     "of_every_model",
+    "of_models_of_cells",
 ]
 
 N_CELLS, N_GENES = 150, 307
@@ -74,6 +75,9 @@ NUMBERS = [
 ]
 """Arguments that name columns of numbers."""
 
+OF_CELLS = [cls for cls in SETUPS if cls is not DistanceEmbedding]
+"""Models of cells with columns; that of samples needs none, and takes rarefied tables."""
+of_models_of_cells = pytest.mark.parametrize("cls", OF_CELLS, ids=[c.__name__ for c in OF_CELLS])
 of_every_model = pytest.mark.parametrize("cls", SETUPS, ids=[cls.__name__ for cls in SETUPS])
 
 

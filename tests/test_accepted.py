@@ -12,7 +12,16 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from _every_model import N_CELLS, N_GENES, SETUPS, asked, fitted, make, of_every_model
+from _every_model import (
+    N_CELLS,
+    N_GENES,
+    SETUPS,
+    asked,
+    fitted,
+    make,
+    of_every_model,
+    of_models_of_cells,
+)
 from _input import assert_points_at, no_warning
 from scovert.model import BulkDeconvolution, LatentConfounder, PairedVAE
 
@@ -125,7 +134,7 @@ def test_layers_are_called_alike_everywhere() -> None:
     assert "layer" in inspect.signature(BulkDeconvolution.deconvolve).parameters
 
 
-@of_every_model
+@of_models_of_cells
 def test_a_column_may_be_called_as_the_counts_are_in_the_registry(cls: type) -> None:
     adata = make()
     (argument, key) = next(iter(SETUPS[cls].items()))
@@ -158,7 +167,7 @@ def test_setting_up_again_does_not_change_a_model() -> None:
 # Warned about
 
 
-@of_every_model
+@of_models_of_cells
 def test_equal_totals_are_doubted(cls: type) -> None:
     adata = make()
     dense = adata.X.toarray()
@@ -194,7 +203,9 @@ def test_cells_without_counts_are_told(cls: type) -> None:
     dense = adata.X.toarray()
     dense[[3, 80]] = 0
     adata.X = dense
-    with pytest.warns(UserWarning, match="2 cells have no counts.*min_counts=1") as caught:
+    with pytest.warns(
+        UserWarning, match="2 (cells|samples) have no counts.*min_counts=1"
+    ) as caught:
         cls.setup_anndata(adata, **SETUPS[cls])
     assert_points_at(__file__, caught)
 

@@ -12,10 +12,11 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scovert.core._checks import caller_level, some_of
+from scovert.core._count_checks import check_counts
 from scovert.core._counts import row_blocks
 from scovert.model.imputation._panels import MIN_COUNTS, count_by_dataset, expected_counts
 
-__all__ = ["DETECT", "check_missing", "measured_genes", "warn_about_shared"]
+__all__ = ["DETECT", "check_known_counts", "measured_genes", "warn_about_shared"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,17 +32,23 @@ JOINING = (
 )
 
 
-def check_missing(counts: object, where: str) -> None:
-    """Refuse NaN in place of counts, with the way to say that they were not measured."""
-    if counts.dtype.kind != "f":
-        return
-    for _, block in row_blocks(counts):
-        if np.isnan(block.data if sp.issparse(block) else block).any():
-            raise ValueError(
-                f"{where} holds nan. Counts are whole numbers, also where nothing was measured: "
-                "put 0 there, and name in `measured_key` a table in `adata.varm` that says which "
-                f"genes each dataset measured. {JOINING}."
-            )
+def check_known_counts(counts: object, where: str, adata: AnnData) -> NDArray:
+    """Check counts, and where there is NaN say how to mark what was not measured."""
+    try:
+        return check_counts(counts, where, adata)
+    except ValueError as error:
+        if not _has_nan(counts):
+            raise
+        raise ValueError(
+            f"{error} Where nothing was measured put 0 there, and name in `measured_key` a table "
+            f"in `adata.varm` that says which genes each dataset measured. {JOINING}."
+        ) from None
+
+
+def _has_nan(counts: object) -> bool:
+    blocks = (block for _, block in row_blocks(counts))
+    values = (block.data if sp.issparse(block) else block for block in blocks)
+    return counts.dtype.kind == "f" and any(np.isnan(block).any() for block in values)
 
 
 def measured_genes(

@@ -33,7 +33,6 @@ from scovert.core._checks import (
     warn_about_file,
 )
 from scovert.core._compat import TRAINER_OPTIONS
-from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
 from scovert.core._diagnostics import (
     check_table,
@@ -54,7 +53,7 @@ from scovert.core.training._options import check_place, check_sizes, check_split
 from scovert.core.training._plan import Plan
 from scovert.core.training._run import run
 from scovert.model.imputation._agreement import explained, gene_table, summary
-from scovert.model.imputation._checks import check_missing, measured_genes, warn_about_shared
+from scovert.model.imputation._checks import check_known_counts, measured_genes, warn_about_shared
 from scovert.model.imputation._diagnostics import (
     agreement_rows,
     coverage_row,
@@ -237,8 +236,7 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         counts = get_counts(adata, layer)
         if _registry is None:
             check_batches(adata, batch_key)
-            check_missing(counts, where)
-        totals = check_counts(counts, where, adata)
+        totals = check_known_counts(counts, where, adata)
         measured = None
         if _registry is None:
             measured = measured_genes(adata, counts, batch_key, measured_key)

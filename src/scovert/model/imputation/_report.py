@@ -62,7 +62,7 @@ def report_of(
         assumptions=ASSUMPTIONS,
         parameters=parameters_of(model),
         references=REFERENCES,
-        figures=tuple(_figures(genes)),
+        figures=tuple(_figures(model, genes)),
         tables=(
             Table(
                 "Genes that were held back, the worst first",
@@ -73,15 +73,13 @@ def report_of(
     )
 
 
-def _figures(genes: pd.DataFrame) -> list[Figure]:
+def _figures(model: BaseModelClass, genes: pd.DataFrame) -> list[Figure]:
     from scovert import pl
 
-    if not (genes["kind"] == "imputed").any():
-        return []
-    return [
-        Figure(
-            "Imputed and counted totals",
-            "Known genes that were held back, with their intervals.",
-            partial(pl.imputation_agreement, genes),
-        )
-    ]
+    history = "Loss terms by epoch. Curves of training and validation should level off together."
+    figures = [Figure("Training", history, partial(pl.history, model))]
+    if (genes["kind"] == "imputed").any():
+        caption = "Known genes that were held back, with intervals of 90 %."
+        totals = partial(pl.imputation_agreement, genes)
+        figures.insert(0, Figure("Imputed and counted totals", caption, totals))
+    return figures
