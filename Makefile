@@ -11,6 +11,10 @@ INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt
 export OMP_NUM_THREADS ?= 1
 export NUMBA_NUM_THREADS ?= 1
 
+# A module of tests stays in one process, which fits its models once.
+PROCESSES ?= 2
+PYTEST = $(BIN)/pytest --numprocesses $(PROCESSES) --dist loadscope
+
 # What rounding could decide, under the kernels of processors without AVX-512 and of the oldest.
 KERNEL_TESTS := tests/test_anchors.py tests/bulk/test_joint_fit.py \
     $(addprefix tests/confounder/test_, confounder_solvers.py effects.py glm.py)
@@ -23,10 +27,10 @@ demo: $(VENV)/.package
 	$(BIN)/scovert demo -o demo --overwrite
 
 test: $(VENV)/.test
-	$(BIN)/pytest
+	$(PYTEST)
 
 test-slow: $(VENV)/.test
-	$(BIN)/pytest -m slow
+	$(PYTEST) -m slow
 
 test-kernels: $(VENV)/.test
 	$(AVX2) $(BIN)/pytest $(KERNEL_TESTS)

@@ -340,7 +340,9 @@ def test_help_has_an_example_that_is_understood(example: str) -> None:
 def test_commands_are_listed_with_whole_summaries() -> None:
     listed = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).stdout.split("Commands:")
     lines = listed[1].strip().splitlines()
-    assert [line.split()[0] for line in lines] == [command.__name__ for command in COMMANDS]
+    assert [line.split()[0] for line in lines] == [
+        command.__name__.replace("_", "-") for command in COMMANDS
+    ]
     assert all(line.endswith(".") and not line.endswith("...") for line in lines)
 
 

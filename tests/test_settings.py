@@ -107,7 +107,8 @@ def test_training_is_quiet_by_default(
     toy: AnnData, capfd: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
     ends_early = {"max_epochs": 6, "early_stopping_patience": 1, "plan_kwargs": {"lr": 0.0}}
-    caplog.set_level("INFO")
+    for name in (None, "lightning.pytorch"):  # which commands silence for good
+        caplog.set_level("INFO", logger=name)
     fit(toy, **ends_early)
     assert capfd.readouterr() == ("", "")
     assert [r for r in caplog.records if r.name.startswith("lightning.pytorch")] == []

@@ -11,6 +11,7 @@ import torch
 from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse, stats
+from scipy.optimize import approx_fprime
 from scipy.special import logit
 from sklearn.metrics import adjusted_rand_score
 from statsmodels.robust.norms import TukeyBiweight
@@ -31,7 +32,7 @@ from scovert.model.confounder.effects._donors import squeeze
 from scovert.model.confounder.effects._identify import NOT_IDENTIFIED
 from scovert.model.confounder.effects._mixture import Classes, _first_labels, find_classes
 from scovert.model.confounder.effects._overlap import unmatched
-from scovert.model.confounder.effects._robust import _weights, calibrate, robust_shift
+from scovert.model.confounder.effects._robust import _loss, _weights, calibrate, robust_shift
 from scovert.model.confounder.glm import (
     CountBlocks,
     fit_factors,
@@ -147,6 +148,19 @@ def test_small_effects_everywhere_are_seen_beside_those_of_genes_that_respond() 
     # The quarter of genes with the smallest errors alone would tell it to .017
     assert np.std(found) < 0.012
     assert np.mean(found) == pytest.approx(0.05, abs=0.006)
+
+
+def test_the_gradient_of_the_mixture_is_that_of_its_likelihood() -> None:
+    rng = np.random.default_rng(0)
+    se, at = rng.uniform(0.05, 0.3, 53), np.array([-2.5, -0.7, -1.4])
+    effect = rng.normal(0, 2 * se)
+    spread, response, share = np.exp(2 * at[0]), np.exp(2 * at[1]), 1 / (1 + np.exp(-at[2]))
+    none = (1 - share) * stats.norm.pdf(effect, 0, np.sqrt(se**2 + spread))
+    some = share * stats.norm.pdf(effect, 0, np.sqrt(se**2 + spread + response))
+    expected = -np.log((none + some) * np.sqrt(2 * np.pi)).mean()
+    assert _loss(at, effect, se)[0] == pytest.approx(expected)
+    found = approx_fprime(at, lambda v: _loss(v, effect, se)[0])
+    np.testing.assert_allclose(_loss(at, effect, se)[1], found, atol=1e-6)
 
 
 def test_few_strong_effects_do_not_widen_errors() -> None:

@@ -128,7 +128,7 @@ def deconfound(  # noqa: PLR0913
     overwrite: Overwrite = False,
     save_model: SaveModel = None,
 ) -> None:
-    """Estimate the effects of a treatment with LatentConfounder.
+    """Estimate effects of a treatment with LatentConfounder.
 
     Several files are concatenated. The output is the input with obsm["X_confounder"] (the
     inferred confounders), layers["confounder"] (deconfounded means), obs["confounder_propensity"],

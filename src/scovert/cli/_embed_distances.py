@@ -106,7 +106,7 @@ def embed_distances(  # noqa: PLR0913
     save_model: SaveModel = None,
     max_epochs: MaxEpochs = None,
 ) -> None:
-    """Place samples so that distances reproduce a matrix, with DistanceEmbedding.
+    """Place samples by their distances with DistanceEmbedding.
 
     The output is the input with obsm["X_distance"] (for scanpy.pp.neighbors) and
     obs["distance_uniqueness"] (what of the squared distances is private to a sample). With a saved

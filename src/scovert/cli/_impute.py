@@ -83,7 +83,7 @@ def impute(  # noqa: PLR0913
     save_model: SaveModel = None,
     max_epochs: MaxEpochs = None,
 ) -> None:
-    """Impute the genes that a dataset did not measure, with MaskedImputation.
+    """Impute unmeasured genes with MaskedImputation.
 
     Several files are datasets: they are joined over all their genes, and each measured the genes
     that it holds. The output is the input with layers["imputation"] (expected counts),

@@ -29,7 +29,7 @@ def distance_agreement(
     ax: Axes | None = None,
     show: bool = False,
 ) -> Axes:
-    """Draw predicted against true distances between fitted samples, and of new ones to these.
+    """Draw predicted against true distances between samples (Axes).
 
     Parameters
     ----------

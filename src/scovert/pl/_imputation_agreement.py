@@ -21,7 +21,7 @@ _COLUMNS = ("dataset", "kind", "total", "imputed_total", "lower", "upper")
 def imputation_agreement(
     genes: pd.DataFrame, *, ax: Axes | None = None, show: bool = False
 ) -> Axes:
-    """Draw imputed against counted totals of the genes that were held back, with intervals.
+    """Draw imputed against counted totals of genes that were held back (Axes).
 
     Parameters
     ----------

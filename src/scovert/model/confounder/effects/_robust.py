@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.special import expit
 from scipy.stats import norm
 
 __all__ = ["Calibration", "Shift", "calibrate", "robust_shift"]
@@ -35,6 +36,9 @@ normal ones are."""
 STARTS, FEW = (0.02, 0.1), -2.0
 """Spreads, natural log scale, and log odds of a response (one gene in eight) that the search for
 the spread starts from."""
+
+TOLERANCE = 1e-12
+"""Of the likelihood and its gradient, so that the spread is known to six digits."""
 
 LEAST_SPREAD, NO_SPREAD = 1e-3, 2e-3
 """Smallest spread that is tried, natural log scale, and the one up to which there is none: a fold
@@ -203,17 +207,27 @@ def _spread(effect: NDArray, se: NDArray) -> float:
 
     where genes with a response are the second part, of half of all genes at most.
     """
-
-    def loss(values: NDArray) -> float:
-        (spread, response), odds = np.exp(values[:2]), values[2]
-        variance = se**2 + spread**2
-        none = norm.logpdf(effect, 0, np.sqrt(variance)) - np.logaddexp(0, odds)
-        some = norm.logpdf(effect, 0, np.sqrt(variance + response**2)) - np.logaddexp(0, -odds)
-        return -float(np.logaddexp(none, some).mean())
-
     largest = np.log(LARGEST)
     bounds = [(np.log(LEAST_SPREAD), largest), (np.log(LEAST_RESPONSE), largest), (RAREST, 0)]
+    options = {"method": "L-BFGS-B", "jac": True, "bounds": bounds, "tol": TOLERANCE}
     starts = [(np.log(spread), np.log(5 * LEAST_RESPONSE), FEW) for spread in STARTS]
-    fits = [minimize(loss, start, method="L-BFGS-B", bounds=bounds) for start in starts]
+    fits = [minimize(_loss, start, (effect, se), **options) for start in starts]
     found = float(np.exp(min(fits, key=lambda fit: fit.fun).x[0]))
     return found if found > NO_SPREAD else 0.0
+
+
+def _loss(values: NDArray, effect: NDArray, se: NDArray) -> tuple[float, NDArray]:
+    r"""Return the negative log-likelihood of the mixture, and its gradient.
+
+    `values` are :math:`\log \tau`, :math:`\log \sigma` and the log odds of :math:`\pi`.
+    """
+    spread, response = np.exp(2 * values[:2])
+    variances = np.stack([se**2 + spread, se**2 + spread + response])
+    odds = np.array([values[2], -values[2]])[:, None]
+    log = -0.5 * (np.log(variances) + effect**2 / variances) - np.logaddexp(0, odds)
+    total = np.logaddexp(*log)
+    share = np.exp(log - total)
+    slope = share * (effect**2 / variances - 1) / variances  # by a variance, twice
+    of_odds = share[1].mean() - expit(values[2])
+    gradient = np.array([spread * slope.sum(0).mean(), response * slope[1].mean(), of_odds])
+    return -float(total.mean()), -gradient
