@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist
 from scovert.core._losses import SparseCounts
 from scovert.core.dataloaders._cells import Cells
 from scovert.model.niche._data import around, split_patches
+from scovert.model.niche._diagnostics import separation_row
 from scovert.model.niche._energy import energy_map
 from scovert.model.niche._expression import draw_cells
 from scovert.model.niche._features import choose_transform, moments_of, transform_values
@@ -208,3 +209,16 @@ def test_cells_are_drawn_by_state_and_batch() -> None:
     assert (pool_batch[drawn] == np.array([[0], [1]])).all()
     for row, expected in zip(states[drawn], pi, strict=True):
         np.testing.assert_allclose(np.bincount(row, minlength=3) / 3000, expected, atol=0.03)
+
+
+@pytest.mark.parametrize("has_batches", [False, True])
+def test_samples_that_lie_apart_are_seen(has_batches: bool) -> None:
+    rng = np.random.default_rng(0)
+    sample = np.repeat(["a", "b", "c"], [200, 300, 100])
+    mixed = rng.normal(size=(600, 3))
+    apart = mixed + 20 * (sample == "a")[:, None] - 20 * (sample == "b")[:, None]
+    rows = [separation_row(x, sample, has_batches=has_batches) for x in (mixed, apart)]
+    assert rows[0].value == pytest.approx(0, abs=0.05)
+    assert rows[1].value == pytest.approx(1)
+    assert rows[0].advice == ""
+    assert ("`batch_key`" in rows[1].advice) is not has_batches

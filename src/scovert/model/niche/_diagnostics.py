@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.neighbors import NearestNeighbors
 
 from scovert.core._diagnostics import HealthRow, row
 
@@ -13,6 +15,7 @@ __all__ = [
     "diversity_row",
     "gain_row",
     "latent_rows",
+    "separation_row",
     "state_row",
 ]
 
@@ -30,6 +33,11 @@ MIN_CERTAINTY = 0.5
 """Probability of the likeliest state below which a cell is more likely in another."""
 MAX_CROWDED_OUT = 0.05
 """Share of cells with fewer neighbours that hardly moves the shares of a slide."""
+N_LIKE = 15
+"""Cells in like surroundings that are looked at, as where niches are judged by nearest cells."""
+MAX_SEPARATION = 0.5
+"""Of samples that were measured alike .04; of sections of one cortex .67 that were not, and .22 if
+they are named as batches."""
 NOTHING = (
     "what is around a cell tells nothing, or the latent space has collapsed. Look whether "
     "`spatial_key` and `sample_key` are right; then train with a larger "
@@ -104,3 +112,30 @@ def gain_row(gain: float) -> HealthRow:
     """Return what z tells of a neighbour of a held-out cell, in nats, beyond the mean niche."""
     advice = "" if gain > 0 else f"Niches do not predict neighbours of held-out cells: {NOTHING}"
     return row("held-out gain per neighbour", gain, advice)
+
+
+def separation_row(positions: NDArray, sample: ArrayLike, *, has_batches: bool) -> HealthRow:
+    """Return how far cells of like surroundings are of the same sample beyond chance, 1 if all.
+
+    Parameters
+    ----------
+    positions
+        Of the cells in the map of niches, shape ``(n_cells, n_dimensions)``.
+    sample
+        Of each cell.
+    has_batches
+        Whether the model was told which samples were measured alike.
+    """
+    codes = pd.factorize(np.asarray(sample))[0]
+    n_like = min(N_LIKE, len(codes) - 1)
+    search = NearestNeighbors(n_neighbors=n_like).fit(positions)
+    like = codes[search.kneighbors(return_distance=False)]
+    own, by_chance = like == codes[:, None], (np.bincount(codes) / len(codes))[codes]
+    apart = float(((own.mean(axis=1) - by_chance) / (1 - by_chance)).mean())
+    advice = ""
+    if apart > MAX_SEPARATION and not has_batches:
+        advice = (
+            "Niches follow the samples. If these were measured apart, name them, or what was "
+            "measured together, as `batch_key`; else they differ in what surrounds their cells."
+        )
+    return row("separation of samples", apart, advice)

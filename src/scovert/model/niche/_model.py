@@ -55,6 +55,7 @@ from scovert.model.niche._diagnostics import (
     diversity_row,
     gain_row,
     latent_rows,
+    separation_row,
     state_row,
 )
 from scovert.model.niche._energy import energy_map
@@ -815,7 +816,7 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
             rows += self._rows_of_states(asked, decode(self, means))
         if self.held_out_gain_ is not None:
             rows.append(gain_row(self.held_out_gain_))
-        return check_table(rows)
+        return check_table([*rows, *self._rows_of_samples()])
 
     def report(
         self,
@@ -852,6 +853,18 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
             composition = self.get_neighborhood_composition(labels_key=labels_key)
         report = report_of(self, niches, composition)
         return written(report, path, overwrite=overwrite)
+
+    def _rows_of_samples(self) -> list[HealthRow]:
+        """Return a row of ``check`` about samples, if there are several."""
+        setup = self.registry["setup_args"]
+        key, n_cells = setup["sample_key"], self.adata.n_obs
+        if key is None or self.adata.obs[key].nunique() == 1:
+            return []
+        rng = np.random.default_rng(0)
+        some = np.sort(rng.permutation(n_cells)[:N_LOOKED_AT])  # a step might meet their order
+        positions = self.get_latent_representation(indices=some)
+        sample = self.adata.obs[key].iloc[some]
+        return [separation_row(positions, sample, has_batches=setup["batch_key"] is not None)]
 
     def _rows_of_states(self, asked: Asked, pi: NDArray) -> list[HealthRow]:
         """Return rows of ``check`` about the states, some of them by a part of the cells."""
