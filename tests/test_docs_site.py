@@ -119,6 +119,37 @@ def test_comparison_of_niches_is_that_of_the_benchmark(name: str, method: str) -
     assert [float(x) for x in quoted(name)] == pytest.approx(found, abs=0.0051)
 
 
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("DistanceEmbedding", "DistanceEmbedding"),
+        ("its linear map", "DistanceEmbedding, linear"),
+        ("Gower's formula", "Gower, true distances, constant"),
+        ("network from scratch", "network from scratch, no uniqueness"),
+        ("ridge regression from CLR", "ridge from CLR"),
+    ],
+)
+def test_comparison_of_distances_is_that_of_the_benchmark(name: str, method: str) -> None:
+    kinds = ("unweighted UniFrac", "weighted UniFrac", "Bray-Curtis")
+    rows = [table_of("distance", f"## s1k, {kind}:", method) for kind in kinds]
+    assert quoted(name) == [row["R2"].split(" (")[0] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("MaskedImputation", "MaskedImputation"),
+        ("30 nearest neighbours", "30 nearest neighbours"),
+        ("30 nearest neighbours after Harmony", "the same after Harmony"),
+        ("mean of the true type", "mean of the true type"),
+    ],
+)
+def test_comparison_of_imputation_is_that_of_the_benchmark(name: str, method: str) -> None:
+    sets = ("donors", "treatment", "studies", "chemistry", "panel", "technologies")
+    rows = [table_of("imputation", f"## {data}:", method) for data in sets]
+    assert quoted(name) == [row["deviance explained"].split(" (")[0] for row in rows]
+
+
 def test_relative_links_of_the_readme_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!https?://)([^)#]+)", README)
     assert links
