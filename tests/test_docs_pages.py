@@ -144,6 +144,12 @@ def test_page_of_paired(seed: int) -> None:
 
 
 @pytest.mark.slow
+def test_page_of_imputation(seed: int) -> None:
+    adata = run("models/imputation")["adata"]
+    assert {"X_imputation", "imputation"} <= {*adata.obsm, *adata.layers}
+
+
+@pytest.mark.slow
 def test_first_example_of_bulk(seed: int) -> None:
     matplotlib.use("agg")
     variables: dict = {}

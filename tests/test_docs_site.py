@@ -150,6 +150,32 @@ def test_comparison_of_imputation_is_that_of_the_benchmark(name: str, method: st
     assert quoted(name) == [row["deviance explained"].split(" (")[0] for row in rows]
 
 
+def test_page_of_imputation_quotes_the_benchmark() -> None:
+    page = (ROOT / "docs" / "models" / "imputation.md").read_text()
+    before, after = (
+        float(table_of("imputation", "## treatment:", m)["deviance explained"].split(" (")[0])
+        for m in ("30 nearest neighbours", "the same after Harmony")
+    )
+    assert f"neighbours from {before:.2f} to {after:.2f}." in re.sub(r"\s+", " ", page)
+    rows = page.split("## How it fares")[1].split("\n## ")[0].splitlines()
+    rows = [line.strip("| ").split(" | ") for line in rows if re.match(r"\| [a-z]+: ", line)]
+    methods = ("30 nearest neighbours", "mean of the true type", "oracle: hidden mean of the type")
+    columns = ("deviance explained", "totals inside", "by type", "counts inside")
+    assert len(rows) == 10
+    for data, *cells in rows:
+        ours, *others = (
+            table_of("imputation", f"## {data.split(':')[0]}:", method)
+            for method in ("MaskedImputation", *methods)
+        )
+        first, *inside = (ours.get(column, "-") for column in columns)
+        found = [first, *(row["deviance explained"] for row in others), *inside]
+        for quoted_cell, cell in zip(cells, found, strict=True):
+            if cell == "-":
+                assert quoted_cell == "-"
+            else:
+                assert float(quoted_cell) == pytest.approx(float(cell.split(" (")[0]), abs=0.0051)
+
+
 def test_relative_links_of_the_readme_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!https?://)([^)#]+)", README)
     assert links
