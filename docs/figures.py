@@ -23,6 +23,7 @@ from scovert import model as models
 
 IMAGES = Path(__file__).parent / "images"
 WIDE = (5.6, 2.9)  # inches: two panels, whose words are legible at half the width of a page
+TALL = (4.6, 3.4)  # inches: one panel, which is nearly square
 DOTS_PER_INCH = 140  # files stay below 150 kB
 GREY, BLUE = "0.65", "#0072B2"  # the colours of the volcano plots
 BATCHES = [BLUE, "#E69F00"]
@@ -133,11 +134,42 @@ def bulk() -> Figure:
     return figure
 
 
+def distance() -> Figure:
+    """Distances between samples, given and embedded; a fifth of the samples is new."""
+    cohort = scovert.simulate.distance(300, 300)
+    fitted = cohort[60:].copy()
+    models.DistanceEmbedding.setup_anndata(fitted, "unweighted_unifrac", tree_key="tree")
+    model = models.DistanceEmbedding(fitted)
+    model.train(enable_progress_bar=False)
+    figure, ax = plt.subplots(figsize=TALL, layout="constrained")
+    is_fitted = cohort.obs_names.isin(fitted.obs_names[model.get_split() == "train"])
+    given = cohort.obsp["unweighted_unifrac"]
+    split = np.where(is_fitted, "train", "new")
+    scovert.pl.distance_agreement(model.get_distances(cohort), given, split, ax=ax)
+    ax.set(xlabel="given distance, unweighted UniFrac", ylabel="embedded distance")
+    return figure
+
+
+def imputation() -> Figure:
+    """Totals of genes that were held back from a panel, imputed and counted."""
+    cells = scovert.data.pbmc68k()
+    atlas, panel = cells[:400].copy(), cells[400:, :500].copy()
+    joined = scovert.data.concat_measured({"atlas": atlas, "panel": panel})
+    models.MaskedImputation.setup_anndata(joined, "batch", measured_key="measured")
+    model = models.MaskedImputation(joined)
+    model.train(enable_progress_bar=False)
+    figure, ax = plt.subplots(figsize=TALL, layout="constrained")
+    scovert.pl.imputation_agreement(model.get_gene_agreement(), ax=ax)
+    return figure
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "paired": paired,
     "confounder": confounder,
     "niche": niche,
     "bulk": bulk,
+    "distance": distance,
+    "imputation": imputation,
 }
 
 

@@ -24,7 +24,9 @@ from scovert.model.confounder.effects._adjustment import MAX_CLASS_DISTANCE
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("namespace", ["anchors", "data", "metrics", "model", "pl", "simulate"])
+@pytest.mark.parametrize(
+    "namespace", ["anchors", "data", "metrics", "model", "pl", "pp", "simulate"]
+)
 def test_api_page_lists_every_public_name(namespace):
     page = (ROOT / "docs" / "api.md").read_text()
     section = re.search(rf"currentmodule:: scovert\.{namespace}\n(.*?)```", page, re.DOTALL)[1]
@@ -122,8 +124,9 @@ def test_other_limits_of_check_are_as_explained():
 
 
 @pytest.mark.slow
-def test_readme_examples_run():
+def test_readme_examples_run(tmp_path, monkeypatch):
     matplotlib.use("agg")
+    monkeypatch.chdir(tmp_path)  # where the report is written
     variables = {}
     for example in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
         exec(example, variables)
@@ -136,6 +139,12 @@ def test_readme_examples_run():
     assert (called & ~is_de).sum() < 0.15 * called.sum() < 0.15 * is_de.sum()
     found, truth = variables["result"].proportions, variables["bulk"].obsm["truth_proportions"]
     assert ((found - truth) ** 2).to_numpy().mean() < 0.05**2
+    found, truth = variables["distances"], variables["cohort"].obsp["unweighted_unifrac"][:60, 60:]
+    assert ((found - truth) ** 2).to_numpy().mean() < 0.3 * truth.var()
+    imputed = variables["by_type"].query("not measured")
+    assert imputed["lower"].notna().sum() > 100
+    assert "imputation" in variables["joined"].layers
+    assert (tmp_path / "report.html").exists()
 
 
 @pytest.mark.slow

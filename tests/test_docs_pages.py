@@ -17,7 +17,7 @@ from anndata import AnnData
 import scovert
 
 DOCS = Path(__file__).parents[1] / "docs"
-NOT_OURS = ("mudata", "pydeseq2")
+NOT_OURS = ("biom", "mudata", "pydeseq2", "skbio")
 """What a page imports and scovert does not: examples with it run where it is installed."""
 
 
@@ -60,6 +60,21 @@ def gzipped(path: Path) -> bytes:
     return gzip.compress(path.read_bytes())
 
 
+def write_microbiomes() -> None:
+    """Write samples with names like numbers, a tree, and distances in another order."""
+    if not find_spec("biom"):
+        return
+    from biom import Table
+    from biom.util import biom_open
+
+    names, taxa = ["1.10", "1.2"], ["a", "b", "c"]
+    with biom_open("table.biom", "w") as file:
+        Table(np.array([[1, 2], [3, 4], [0, 1]]), taxa, names).to_hdf5(file, "a test")
+    Path("tree.nwk").write_text("((a:1,b:1):2,c:3);")
+    matrix = pd.DataFrame([[0, 0.5], [0.5, 0]], names[::-1], names[::-1])
+    matrix.to_csv("distances.tsv", sep="\t")
+
+
 @pytest.mark.slow
 def test_from_your_own_files(folder: Path) -> None:
     cells = scovert.data.two_batches(scovert.data.pbmc68k())
@@ -76,6 +91,9 @@ def test_from_your_own_files(folder: Path) -> None:
     with_raw.obs["disease"] = np.where(np.arange(cells.n_obs) % 2, "normal", "lupus")
     with_raw.obs["donor_id"] = [f"d{i % 8 // 2}" for i in range(cells.n_obs)]
     with_raw.write_h5ad("cellxgene.h5ad")
+    cells[:100].write_h5ad("atlas.h5ad")
+    cells[100:, :500].write_h5ad("panel.h5ad")
+    write_microbiomes()
     if find_spec("mudata"):
         import mudata
 
@@ -86,7 +104,10 @@ def test_from_your_own_files(folder: Path) -> None:
     found = run("your_files")
     assert found["samples"]["sample_1"].n_obs + found["samples"]["sample_2"].n_obs == cells.n_obs
     assert found["model"].is_trained
-    assert (found["table"] == cells.to_df().iloc[:50]).all(axis=None)
+    assert found["joined"].varm["measured"].sum().tolist() == [cells.n_vars, 500]
+    if find_spec("biom"):
+        assert found["cohort"].X.toarray().tolist() == [[1, 3, 0], [2, 4, 1]]
+        assert found["cohort"].obsp["distances"].tolist() == [[0, 0.5], [0.5, 0]]
     assert found["adata"].obsm["spatial"].shape[1] == 2
 
 
@@ -120,6 +141,12 @@ def test_answers_of_the_faq(seed: int) -> None:
 def test_page_of_paired(seed: int) -> None:
     adata = run("models/paired")["adata"]
     assert {"X_paired", "paired", "paired_support"} <= {*adata.obsm, *adata.layers, *adata.obs}
+
+
+@pytest.mark.slow
+def test_page_of_imputation(seed: int) -> None:
+    adata = run("models/imputation")["adata"]
+    assert {"X_imputation", "imputation"} <= {*adata.obsm, *adata.layers}
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 README = (ROOT / "README.md").read_text()
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts)
 LARGEST_PICTURE = 150_000  # bytes: the first screen of a page loads at once
 
 
@@ -117,6 +117,63 @@ def test_comparison_of_niches_is_that_of_the_benchmark(name: str, method: str) -
     ]
     found = [float(row["ARI"].split(" (")[0]) for row in rows]
     assert [float(x) for x in quoted(name)] == pytest.approx(found, abs=0.0051)
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("DistanceEmbedding", "DistanceEmbedding"),
+        ("its linear map", "DistanceEmbedding, linear"),
+        ("Gower's formula", "Gower, true distances, constant"),
+        ("network from scratch", "network from scratch, no uniqueness"),
+        ("ridge regression from CLR", "ridge from CLR"),
+    ],
+)
+def test_comparison_of_distances_is_that_of_the_benchmark(name: str, method: str) -> None:
+    kinds = ("unweighted UniFrac", "weighted UniFrac", "Bray-Curtis")
+    rows = [table_of("distance", f"## s1k, {kind}:", method) for kind in kinds]
+    assert quoted(name) == [row["R2"].split(" (")[0] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("MaskedImputation", "MaskedImputation"),
+        ("30 nearest neighbours", "30 nearest neighbours"),
+        ("30 nearest neighbours after Harmony", "the same after Harmony"),
+        ("mean of the true type", "mean of the true type"),
+    ],
+)
+def test_comparison_of_imputation_is_that_of_the_benchmark(name: str, method: str) -> None:
+    sets = ("donors", "treatment", "studies", "chemistry", "panel", "technologies")
+    rows = [table_of("imputation", f"## {data}:", method) for data in sets]
+    assert quoted(name) == [row["deviance explained"].split(" (")[0] for row in rows]
+
+
+def test_page_of_imputation_quotes_the_benchmark() -> None:
+    page = (ROOT / "docs" / "models" / "imputation.md").read_text()
+    before, after = (
+        float(table_of("imputation", "## treatment:", m)["deviance explained"].split(" (")[0])
+        for m in ("30 nearest neighbours", "the same after Harmony")
+    )
+    assert f"neighbours from {before:.2f} to {after:.2f}." in re.sub(r"\s+", " ", page)
+    rows = page.split("## How it fares")[1].split("\n## ")[0].splitlines()
+    rows = [line.strip("| ").split(" | ") for line in rows if re.match(r"\| [a-z]+: ", line)]
+    methods = ("30 nearest neighbours", "mean of the true type", "oracle: hidden mean of the type")
+    columns = ("deviance explained", "totals inside", "by type", "counts inside")
+    assert len(rows) == 10
+    for data, *cells in rows:
+        ours, *others = (
+            table_of("imputation", f"## {data.split(':')[0]}:", method)
+            for method in ("MaskedImputation", *methods)
+        )
+        first, *inside = (ours.get(column, "-") for column in columns)
+        found = [first, *(row["deviance explained"] for row in others), *inside]
+        for quoted_cell, cell in zip(cells, found, strict=True):
+            if cell == "-":
+                assert quoted_cell == "-"
+            else:
+                assert float(quoted_cell) == pytest.approx(float(cell.split(" (")[0]), abs=0.0051)
 
 
 def test_relative_links_of_the_readme_lead_somewhere() -> None:

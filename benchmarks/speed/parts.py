@@ -56,7 +56,9 @@ PARTS = {
         "Each model as it comes, with data in memory: `setup_anndata` and `train`, the search for "
         "anchors included, then `annotate` without the dense layer. LatentConfounder seeks the "
         "number of confounders itself. BulkDeconvolution takes 20 samples, with intervals; its "
-        "cells are those of the reference. Memory is the peak above the data.",
+        "cells are those of the reference. DistanceEmbedding takes samples and their weighted "
+        "UniFrac distances; of MaskedImputation the second dataset lacks a third of the genes. "
+        "Memory is the peak above the data.",
     ),
     "training": Part(
         "Training",

@@ -14,10 +14,29 @@ from benchmarks.processes import PeakMemory, in_new_process
 from benchmarks.speed.anchors import simulate
 from benchmarks.speed.training import quiet
 from scovert import simulate as simulated
-from scovert.model import BulkDeconvolution, LatentConfounder, NicheVAE, PairedVAE
+from scovert.data import concat_measured
+from scovert.model import (
+    BulkDeconvolution,
+    DistanceEmbedding,
+    LatentConfounder,
+    MaskedImputation,
+    NicheVAE,
+    PairedVAE,
+)
 
 N_CELLS = (1_000, 10_000, 100_000)
-N_GENES = {"PairedVAE": 2000, "LatentConfounder": 2000, "NicheVAE": 100, "BulkDeconvolution": 2000}
+N_GENES = {
+    "PairedVAE": 2000,
+    "LatentConfounder": 2000,
+    "NicheVAE": 100,
+    "BulkDeconvolution": 2000,
+    "DistanceEmbedding": 2000,
+    "MaskedImputation": 2000,
+}
+MOST = {"DistanceEmbedding": 10_000}
+"""Cells (samples) at most: a matrix of the distances of 100,000 takes 80 GB."""
+MEASURED = 2 / 3
+"""Share of the genes that the second dataset measured."""
 N_SAMPLES = 20
 """Bulk samples of a deconvolution."""
 WARM_UP = 400
@@ -27,7 +46,8 @@ WARM_UP = 400
 def whole(quick: bool) -> Iterator[dict]:
     """CPU seconds and memory of each model, from an AnnData in memory to annotated results."""
     for model, n_genes in N_GENES.items():
-        for n_cells in N_CELLS[: 1 if quick else None]:
+        sizes = [n for n in N_CELLS if n <= MOST.get(model, n)]
+        for n_cells in sizes[: 1 if quick else None]:
             with TemporaryDirectory() as folder:
                 path = f"{folder}/cells.h5ad"
                 in_new_process(_write, path, model, n_cells, n_genes, prepare=quiet)
@@ -39,16 +59,21 @@ def _write(path: str, model: str, n_cells: int, n_genes: int) -> None:
 
 
 def make(model: str, n_cells: int, n_genes: int) -> AnnData:
-    """Cells of 20 types in two batches, of which a third is treated; or cells of a tissue."""
+    """Cells of 20 types in two batches, of which a third is treated; a tissue; or a cohort."""
     if model == "NicheVAE":
         return simulated.niche(n_cells, 1, n_genes=n_genes)
+    if model == "DistanceEmbedding":
+        return simulated.distance(n_cells, n_genes, distances=["weighted_unifrac"])
     counts, batch, types = simulate(n_cells, 2, n_genes)
     adata = AnnData(counts)
     adata.var_names = [f"gene_{i}" for i in range(n_genes)]
     adata.obs["batch"] = batch.astype(str)
     adata.obs["type"] = types.astype(str)
     adata.obs["treatment"] = np.random.default_rng(0).random(n_cells) < 1 / 3
-    return adata
+    if model != "MaskedImputation":
+        return adata
+    panel = adata[batch == 1, : round(MEASURED * n_genes)]
+    return concat_measured({"atlas": adata[batch == 0].copy(), "panel": panel.copy()})
 
 
 def _measure(path: str, model: str) -> dict[str, object]:
@@ -113,9 +138,31 @@ def bulk(reference: AnnData) -> Iterator[None]:
     yield
 
 
+def distance(adata: AnnData) -> Iterator[None]:
+    yield
+    DistanceEmbedding.setup_anndata(adata, "weighted_unifrac", tree_key="tree")
+    model = DistanceEmbedding(adata)
+    model.train(accelerator="cpu", enable_progress_bar=False)
+    yield
+    model.annotate()
+    yield
+
+
+def imputation(adata: AnnData) -> Iterator[None]:
+    yield
+    MaskedImputation.setup_anndata(adata, "batch", measured_key="measured")
+    model = MaskedImputation(adata)
+    model.train(accelerator="cpu", enable_progress_bar=False)
+    yield
+    model.annotate(write_layer=False)
+    yield
+
+
 ANALYSES: dict[str, Callable[[AnnData], Iterator[None]]] = {
     "PairedVAE": paired,
     "LatentConfounder": confounder,
     "NicheVAE": niche,
     "BulkDeconvolution": bulk,
+    "DistanceEmbedding": distance,
+    "MaskedImputation": imputation,
 }

@@ -17,6 +17,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from scovert.cli import app
+from scovert.cli._distance_files import read_distances
 from scovert.model import DistanceEmbedding
 from scovert.simulate import distance
 
@@ -94,6 +95,18 @@ def test_files_of_qiime_are_read(cohort: AnnData, tmp_path: Path) -> None:
     wrong = run(table, "--distances", files["tree"], "-o", tmp_path / "o.h5ad")
     assert wrong.exit_code == 1
     assert "holds ['tree.nwk'] and no distance-matrix.tsv" in wrong.output
+
+
+@pytest.mark.parametrize("corner", ["\t", "id\t", ""], ids=["empty", "named", "of R"])
+def test_names_of_samples_are_text(tmp_path: Path, corner: str) -> None:
+    file = tmp_path / "d.tsv"
+    names = ["1.1", "1.10", "NA"]
+    rows = "1.1\t0\t1\t2\n1.10\t1\t0\t3\nNA\t2\t3\t0\n"
+    for n, text in ((3, rows), (2, "1.1\t0\t1\n1.10\t1\t0\n")):
+        file.write_text(corner + "\t".join(names[:n]) + "\n" + text)
+        found = read_distances(file)
+        assert found.index.tolist() == found.columns.tolist() == names[:n]
+        assert found.to_numpy()[:2, :2].tolist() == [[0, 1], [1, 0]]
 
 
 REFUSED = {

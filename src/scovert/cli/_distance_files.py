@@ -74,7 +74,10 @@ def read_distances(file: Path) -> pd.DataFrame:
     with _content(file, MATRIX) as table:
         separator = SEPARATORS.get(table.suffix.lower(), "\t")
         try:
-            found = pd.read_csv(table, sep=separator, index_col=0, dtype={0: str}, comment=None)
+            # No `index_col`: pandas would make numbers of names, and sample 1.10 the same as 1.1
+            found = pd.read_csv(table, sep=separator, dtype=str, keep_default_na=False)
+            if isinstance(found.index, pd.RangeIndex):  # else R left out the corner of the table
+                found = found.set_index(found.columns[0])
             return found.astype(float)
         except (ValueError, pd.errors.ParserError) as error:
             raise ValueError(

@@ -38,8 +38,7 @@ def tree(adata: AnnData, tree: str | os.PathLike | TreeNode, *, key_added: str =
     ImportError
         If scikit-bio is not installed: ``pip install 'scovert[tree]'``.
     ValueError
-        If taxa are not in the tree, tips or taxa have one name, or lengths are missing or
-        negative.
+        If taxa are not in the tree, names occur twice, or lengths are missing or negative.
 
     Examples
     --------
