@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from scovert.pl._bulk_samples import (
+from scovert.pl._composition import (
     as_fractions,
     draw_legend,
     same_entries,

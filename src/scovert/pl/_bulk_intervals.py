@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scovert.core._labelled import by_name
-from scovert.pl._bulk_samples import (
+from scovert.pl._composition import (
     as_fractions,
     name_samples,
     same_entries,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scovert.pl._bulk_samples import (
+from scovert.pl._composition import (
     as_fractions,
     bar_styles,
     draw_legend,

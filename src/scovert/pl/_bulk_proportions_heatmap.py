@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from numpy.typing import NDArray
 
-from scovert.pl._bulk_samples import as_fractions, name_samples, shortened
+from scovert.pl._composition import as_fractions, name_samples, shortened
 from scovert.pl._input import PER_ENTRY, axes_or_new, finish, fit_figure, room_for
 
 if TYPE_CHECKING:

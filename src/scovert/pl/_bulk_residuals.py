@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from scovert.pl._bulk_samples import as_table, name_samples
+from scovert.pl._composition import as_table, name_samples
 from scovert.pl._input import PANEL, finish, fit_figure, room_for
 from scovert.pl._marks import BLUE, RED, draw_caption
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scovert.core._checks import check_number
-from scovert.pl._bulk_samples import as_table, shortened
+from scovert.pl._composition import as_table, shortened
 from scovert.pl._input import PER_ENTRY, axes_or_new, finish, fit_figure, room_for
 
 if TYPE_CHECKING:

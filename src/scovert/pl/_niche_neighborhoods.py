@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scovert.core._checks import some_of
-from scovert.pl._bulk_samples import as_fractions, bar_styles, draw_legend, shortened
+from scovert.pl._composition import as_fractions, bar_styles, draw_legend, shortened
 from scovert.pl._input import PANEL, PER_ENTRY, axes_or_new, finish, fit_figure
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scovert.core._checks import check_categorical
-from scovert.pl._bulk_samples import draw_legend, shortened, type_colours
+from scovert.pl._composition import draw_legend, shortened, type_colours
 from scovert.pl._input import finish, fit_figure
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Tables of samples x types as figures take them, and what they share."""
+"""Tables of compositions, samples x types, as figures take them, and what such figures share."""
 
 from __future__ import annotations
 
