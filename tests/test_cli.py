@@ -346,7 +346,8 @@ def test_commands_are_listed_with_whole_summaries() -> None:
     assert all(line.endswith(".") and not line.endswith("...") for line in lines)
 
 
-def test_version_and_completion() -> None:
+def test_version_and_completion(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")  # it is named
     assert run("--version").stdout == f"{scovert.__version__}\n"
     shown = run("--show-completion", "bash").stdout
     assert "_SCOVERT_COMPLETE" in shown or "COMPREPLY" in shown
