@@ -218,7 +218,7 @@ def test_permuted_extra_and_missing_taxa(model: DistanceEmbedding, new: AnnData)
     more = ad.concat([new, extra], axis=1, merge="first")
     np.testing.assert_array_equal(model.get_distances(more, model.adata), expected)
     fewer = new[:, :250].copy()
-    with pytest.raises(ValueError, match="lacks 50 of the 300 genes"):
+    with pytest.raises(ValueError, match="lacks 50 of the 300 taxa.*`fill_missing=True`"):
         model.get_distances(fewer)
     filled = new.copy()
     filled.X = sparse.csr_matrix(filled.X.toarray() * (np.arange(300) < 250))

@@ -43,7 +43,7 @@ def test_numbers_of_the_page_are_those_of_the_code(page: str) -> None:
     assert f"share above {_diagnostics.MAX_NEGATIVE}:" in text
     assert f"| above {_diagnostics.MAX_UNIQUE}:" in text
     assert f"log depth beyond {_diagnostics.MAX_OF_DEPTH}:" in text
-    assert f"| above {_diagnostics.MAX_NOVELTY}: most" in text
+    assert f"R2 below {_diagnostics.MIN_R2}: the counts say little" in text
 
 
 def test_measured_numbers_are_those_of_the_benchmark(page: str) -> None:

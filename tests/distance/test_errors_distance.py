@@ -70,6 +70,7 @@ REFUSED = {
         KeyError,
         "'d'.* is not in `adata.obsp`.*pp.dis",
     ),
+    "a matrix": (nothing, {"distances_key": np.eye(3)}, TypeError, "is a ndarray.*pp.distances"),
     "NaN": (
         matrix(put(3, 7, np.nan)),
         {},
@@ -233,6 +234,7 @@ def test_noise_is_warned_about_and_seen_by_check(cohort: AnnData) -> None:
     model = DistanceEmbedding(adata)
     model.train(method="linear")
     assert model.get_agreement().loc["new-train", "r2"] < 0.2
+    assert "in the order of `adata.obs_names`" in model.check().loc["held-out R2", "advice"]
     facts = dict.fromkeys(model.facts_, 1.0)
     rows = _diagnostics.rows_of(facts, {"r2": -0.1, "stress": 1.0})
     looks = {row.quantity for row in rows if row.verdict == "look"}

@@ -109,8 +109,8 @@ def embed_distances(  # noqa: PLR0913
     """Place samples by their distances with DistanceEmbedding.
 
     The output is the input with obsm["X_distance"] (for scanpy.pp.neighbors) and
-    obs["distance_uniqueness"] (what of the squared distances is private to a sample). With a saved
-    model, new samples are placed without any distances.
+    obs["distance_uniqueness"] (what of the squared distances is private to a sample). A saved
+    model places new samples without any distances, in Python: DistanceEmbedding.load(FOLDER, new).
     """
     with session(context, quiet=quiet):
         say = narrator(context, quiet=quiet)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
@@ -14,10 +15,12 @@ from scovert.core._checks import caller_level
 __all__ = [
     "SMALL",
     "check_distances",
+    "check_taxa",
     "distances_of",
     "is_small",
     "warn_about_depth",
     "warn_about_distances",
+    "warn_about_empty",
     "warn_about_samples",
 ]
 
@@ -50,6 +53,11 @@ def distances_of(adata: AnnData, key: str) -> NDArray:
 
 def check_distances(adata: AnnData, key: str) -> None:
     """Refuse what is no matrix of distances between different samples."""
+    if not isinstance(key, str):
+        raise TypeError(
+            f"`distances_key` is a {type(key).__name__}. Pass the name of a slot of `adata.obsp`; "
+            "`scovert.pp.distances(adata, matrix, key_added=...)` puts a matrix there."
+        )
     if key not in adata.obsp:
         raise KeyError(
             f"`distances_key={key!r}` is not in `adata.obsp` (there are: {list(adata.obsp)}). Add "
@@ -151,16 +159,34 @@ def warn_about_samples(adata: AnnData, totals: NDArray) -> None:
             f"Few samples ({adata.n_obs}, under {FEW}): positions of new samples are uncertain. "
             "`model.get_agreement()` says how much, by cross-validation."
         )
-    n_empty = int((totals == 0).sum())
-    if n_empty:
-        _warn(
-            f"{n_empty} samples have no counts. They are kept, at the centre and with the largest "
-            "uniqueness. `sc.pp.filter_cells(adata, min_counts=1)` removes them."
-        )
+    warn_about_empty(totals)
     if not adata.obs_names.is_unique:
         _warn(
             "`adata.obs_names` are not unique, so tables of distances are ambiguous. "
             "`adata.obs_names_make_unique()` mends it."
+        )
+
+
+def warn_about_empty(totals: NDArray) -> None:
+    """Warn about samples without counts."""
+    n_empty = int((totals == 0).sum())
+    if n_empty:
+        _warn(
+            f"{n_empty} sample{'s have' if n_empty > 1 else ' has'} no counts: placed at the "
+            "centre, with the largest uniqueness. `sc.pp.filter_cells(adata, min_counts=1)` "
+            "removes such samples."
+        )
+
+
+def check_taxa(adata: AnnData, taxa: pd.Index) -> None:
+    """Refuse samples that lack some of the taxa of a model; of all, names are of another kind."""
+    is_there = taxa.isin(adata.var_names)
+    if is_there.any() and not is_there.all():
+        lacking = taxa[~is_there]
+        raise ValueError(
+            f"`adata` lacks {len(lacking)} of the {len(taxa)} taxa of the model, such as "
+            f"{lacking[0]!r}. Pass samples with all of them, in any order, or `fill_missing=True` "
+            "to take these as not counted."
         )
 
 

@@ -56,11 +56,6 @@ class Prediction(NamedTuple):
     squared_among: NDArray
     traits: NDArray
 
-    @property
-    def novelty(self) -> NDArray:
-        """Share of the features that the components do not show."""
-        return self.traits[:, 2]
-
 
 class Spread(NamedTuple):
     """How wrong distances of a new sample are.

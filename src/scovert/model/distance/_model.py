@@ -39,10 +39,12 @@ from scovert.core.training._checkpoint import Resumable
 from scovert.core.trees import check_branches, read_branches
 from scovert.model.distance._checks import (
     check_distances,
+    check_taxa,
     distances_of,
     is_small,
     warn_about_depth,
     warn_about_distances,
+    warn_about_empty,
     warn_about_samples,
 )
 from scovert.model.distance._data import split_samples
@@ -386,7 +388,7 @@ class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
         np.fill_diagonal(true, np.nan)
         of_train = agreement([true], [np.sqrt(squared_between(placed, placed))])
         self.agreement_ = {"train": of_train} | found.agreement
-        self.facts_ = facts_of_fit(own.distances, places.z, places.u, own.totals, found.novelty)
+        self.facts_ = facts_of_fit(own.distances, places.z, places.u, own.totals)
         warn_about_depth(own.totals, self.module.features.kinds)
 
     def get_latent_representation(
@@ -451,9 +453,13 @@ class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
         batch_size: int | None = None,
     ) -> Places:
         check_trained(self)
-        if fill_missing and adata is not None:
-            adata = fill_taxa(self, adata)
-        return find_places(self, adata, indices, batch_size)
+        if adata is not None:
+            adata = fill_taxa(self, adata) if fill_missing else adata
+            check_taxa(adata, genes_of(self.registry))
+        places = find_places(self, adata, indices, batch_size)
+        if adata is not None:
+            warn_about_empty(places.totals)
+        return places
 
     def _added(self, places: Places) -> NDArray:
         """Return what is added to the uniqueness of samples that were not fitted."""

@@ -44,15 +44,12 @@ class Summary(NamedTuple):
     agreement
         Of distances from held-out to training samples (``"new-train"``), and among the held-out
         ones (``"new-new"``).
-    novelty
-        Of the held-out samples, shape ``(n_samples,)``.
     """
 
     method: str
     excess: float
     spread: Spread
     agreement: dict[str, dict[str, float]]
-    novelty: NDArray
 
 
 def summarise(fits: list[Fit], method: str, distances: NDArray) -> Summary:
@@ -96,7 +93,6 @@ def summarise(fits: list[Fit], method: str, distances: NDArray) -> Summary:
             "new-train": agreement(*_to_fitted(predictions, distances, excess)),
             "new-new": agreement(*_among(predictions, distances, excess)),
         },
-        np.concatenate([p.novelty for p in predictions]),
     )
 
 

@@ -21,8 +21,9 @@ beyond ten one more matters little."""
 MAX_WORSE = 3
 """Numbers of classes in a row without improvement after which the search ends."""
 
-N_STARTS = 2
-"""Starts from scores whose arms are aligned, beside one from the scores as they are."""
+N_STARTS = 4
+"""Starts from scores whose arms are aligned, beside one from the scores as they are. With two the
+search missed a better optimum in two of ten draws of a strong hidden type; eight find none."""
 
 PURITY = 0.3
 """Information about the arm that a class may hold freely, in nats: odds of seven to one."""
