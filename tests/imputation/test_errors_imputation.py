@@ -210,6 +210,9 @@ def test_cells_of_another_dataset_are_refused(seed) -> None:
             model.get_imputed(interval=level)
     with pytest.raises(KeyError, match="groups_key='kind'"):
         model.get_group_expression("kind")
+    model.adata.obs["depth"] = np.arange(model.adata.n_obs) / 7
+    with pytest.raises(ValueError, match="groups of .* cells. Name a column with clusters"):
+        model.get_group_expression("depth")
 
 
 def test_intervals_need_genes_that_were_held_back(seed) -> None:

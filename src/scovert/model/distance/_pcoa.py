@@ -69,4 +69,4 @@ def negative_share(distances: NDArray) -> float:
     """
     some = np.unique(np.linspace(0, len(distances) - 1, N_LOOKED_AT).astype(int))
     values = eigh(_centred(distances[np.ix_(some, some)]), eigvals_only=True)
-    return float(-values[values < 0].sum() / np.abs(values).sum())
+    return float(np.abs(values[values < 0]).sum() / np.abs(values).sum())

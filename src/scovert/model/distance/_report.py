@@ -22,6 +22,8 @@ REFERENCES = (
     "Lozupone and Knight. UniFrac: a new phylogenetic method for comparing microbial communities. "
     "Applied and Environmental Microbiology 71, 8228-8235 (2005).",
 )
+CAPTION = "A point for each pair of samples; the dashed line is where they agree."
+WHOLE = " All samples were fitted: how far new ones agree is in the table at the top."
 METHODS = {
     "linear": "by a linear map of the counts, which a network did not improve",
     "network": "by a network that corrects a linear map of the counts",
@@ -33,6 +35,7 @@ def report_of(model: BaseModelClass) -> Report:
     agreement = model.get_agreement()
     fitted, new = agreement.loc["train", "r2"], agreement.loc["new-train", "r2"]
     key = model.registry["setup_args"]["distances_key"]
+    is_whole = (model.get_split() == "train").all()
     return Report(
         model="DistanceEmbedding",
         title=f"Positions of {counted(model.adata.n_obs, 'sample')}",
@@ -41,6 +44,7 @@ def report_of(model: BaseModelClass) -> Report:
             f"were placed {METHODS[model.method_]}.",
             f"R2 of the distances {key!r}: {fitted:.3f} between fitted samples, {new:.3f} from "
             "new samples to these; the mean distance has 0.",
+            f"What was read of the counts: {', '.join(model.module.features.kinds)}.",
         ),
         check=model.check(),
         overview=agreement.round(3),
@@ -50,7 +54,7 @@ def report_of(model: BaseModelClass) -> Report:
         figures=(
             Figure(
                 "Predicted and true distances",
-                "A point for each pair of samples; the dashed line is where they agree.",
+                CAPTION + WHOLE * is_whole,
                 partial(_draw_agreement, model, key),
             ),
         ),

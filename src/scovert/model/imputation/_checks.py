@@ -16,7 +16,7 @@ from scovert.core._count_checks import check_counts
 from scovert.core._counts import row_blocks
 from scovert.model.imputation._panels import MIN_COUNTS, count_by_dataset, expected_counts
 
-__all__ = ["DETECT", "check_known_counts", "measured_genes", "warn_about_shared"]
+__all__ = ["DETECT", "check_groups", "check_known_counts", "measured_genes", "warn_about_shared"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,16 @@ def check_known_counts(counts: object, where: str, adata: AnnData) -> NDArray:
             f"{error} Where nothing was measured put 0 there, and name in `measured_key` a table "
             f"in `adata.varm` that says which genes each dataset measured. {JOINING}."
         ) from None
+
+
+def check_groups(labels: NDArray, groups_key: str) -> None:
+    """Refuse a column that tells nearly every cell apart."""
+    n_groups = len(set(labels))
+    if 2 * n_groups > len(labels):
+        raise ValueError(
+            f"`groups_key={groups_key!r}` has {n_groups} groups of {len(labels)} cells. Name a "
+            "column with clusters, types or samples."
+        )
 
 
 def _has_nan(counts: object) -> bool:

@@ -53,7 +53,12 @@ from scovert.core.training._options import check_place, check_sizes, check_split
 from scovert.core.training._plan import Plan
 from scovert.core.training._run import run
 from scovert.model.imputation._agreement import explained, gene_table, summary
-from scovert.model.imputation._checks import check_known_counts, measured_genes, warn_about_shared
+from scovert.model.imputation._checks import (
+    check_groups,
+    check_known_counts,
+    measured_genes,
+    warn_about_shared,
+)
 from scovert.model.imputation._diagnostics import (
     agreement_rows,
     coverage_row,
@@ -473,8 +478,8 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         Parameters
         ----------
         groups_key
-            Column of ``obs`` with the groups, such as clusters or types; `None` takes the cells of
-            a dataset together.
+            Column of ``obs`` with the groups, such as clusters or types, of two cells or more on
+            average; `None` takes the cells of a dataset together.
         interval
             Probability that an interval holds the expression that would have been measured, in
             (0, 1).
@@ -492,6 +497,7 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         if groups_key is not None:
             check_categorical(self.adata, groups_key, "groups_key")
             labels = self.adata.obs[groups_key].astype(str).to_numpy()
+            check_groups(labels, groups_key)
         pairs = pd.MultiIndex.from_arrays([batch, labels])
         codes, groups = pd.factorize(pairs, sort=True)
         totals = totals_by_group(self, codes, len(groups))
