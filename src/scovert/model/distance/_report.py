@@ -54,7 +54,7 @@ def report_of(model: BaseModelClass) -> Report:
         figures=(
             Figure(
                 "Predicted and true distances",
-                CAPTION + WHOLE * is_whole,
+                f"{CAPTION}{WHOLE if is_whole else ''}",
                 partial(_draw_agreement, model, key),
             ),
         ),
