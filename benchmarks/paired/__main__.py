@@ -56,8 +56,8 @@ support out of the discriminator. All models are trained with their defaults, of
 keeps another tenth of the cells for its early stopping and SCVI none; SCANVI sees the types. PCA,
 Harmony, Scanorama and align see all cells; PCA and Scanorama do not depend on the seed.
 
-**The rows of PairedVAE are those of the commits above, before anchors were matched by class, the
-number of steps was fixed and support weighed the discriminator: not of today's defaults.**
+**shared/anchors, the default, and align are those of today. The other variants of PairedVAE were
+run before the number of steps was fixed and support weighed the discriminator.**
 """
 
 
