@@ -566,7 +566,9 @@ def test_genes_are_matched_by_name(fits: Fit) -> None:
 def test_missing_genes_are_refused(fits: Fit) -> None:
     fewer, genes = fits.before[:, :-2].copy(), fits.before.var_names
     for name in fits.case.getters:
-        with pytest.raises(ValueError, match=f"lacks 2 of the {len(genes)} genes.*'{genes[-2]}'"):
+        with pytest.raises(
+            ValueError, match=f"lacks 2 of the {len(genes)} (genes|taxa).*'{genes[-2]}'"
+        ):
             fits.ask(name, about=fewer)
 
 
