@@ -228,5 +228,7 @@ def test_when_there_is_nothing_to_adjust_for(
     size: float, usually: float, p_value: float, variance: float, is_nothing: bool
 ) -> None:
     movement = Movement(size, 0.3, usually, p_value, variance)
-    assert movement.is_nothing == is_nothing
+    assert movement.is_nothing(has_donors=True) == is_nothing
+    # Of cells that count as independent the test decides
+    assert movement.is_nothing(has_donors=False) == (is_nothing and p_value >= 0.05)
     assert movement.excess == pytest.approx(max(0, size**2 - usually**2) ** 0.5)

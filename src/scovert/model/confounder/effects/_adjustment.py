@@ -71,15 +71,13 @@ class Movement(NamedTuple):
         """What chance does not explain, in standard errors."""
         return float(np.sqrt(max(0.0, self.size**2 - self.usually**2)))
 
-    @property
-    def is_chance(self) -> bool:
-        """Whether chance moves the effects as much."""
-        return self.p_value >= LEVEL
+    def is_nothing(self, *, has_donors: bool) -> bool:
+        """Whether unadjusted effects do as well.
 
-    @property
-    def is_nothing(self) -> bool:
-        """Whether unadjusted effects do as well."""
-        is_small = self.is_chance or self.excess < MAX_EXCESS
+        Donors are few, and what their test sees beyond chance may be small enough. Of cells that
+        count as independent it sees a bias that false positives come from.
+        """
+        is_small = self.p_value >= LEVEL or (has_donors and self.excess < MAX_EXCESS)
         return is_small and self.size < MAX_MOVEMENT and self.variance >= MIN_VARIANCE
 
     @classmethod
@@ -161,7 +159,7 @@ def choose_against_unadjusted(fit: ConfounderFit, arm: int, adjusted: Estimate) 
     if distance > MAX_CLASS_DISTANCE:
         limits = {"class_distance": MAX_CLASS_DISTANCE}
         return none.replace(warning=FOLLOWS_TREATMENT, limits=limits)
-    if movement.is_nothing and (movement.is_chance or fit.donors is not None):
+    if movement.is_nothing(has_donors=fit.donors is not None):
         return none.replace(se=none.se * np.sqrt(1 + movement.excess**2))
     return adjusted.replace(facts=facts)
 
