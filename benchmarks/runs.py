@@ -19,6 +19,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+from numpy.typing import ArrayLike
+
 from benchmarks.processes import limit_threads
 
 HERE = Path(__file__).parent
@@ -72,6 +75,27 @@ def markdown(lines: list[list[str]]) -> str:
     """Table with the first line as its head."""
     lines = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def method_table(
+    rows: pd.DataFrame, columns: Mapping[str, tuple[str, int]], methods: Iterable[str]
+) -> str:
+    """One line for each method that was run: `columns` have headings and digits."""
+    shown = [c for c in columns if c in rows and rows[c].notna().any()]
+    lines = [["method", *(columns[c][0] for c in shown), "seeds"]]
+    for method in (m for m in methods if m in set(rows["method"])):
+        own = rows[rows["method"] == method]
+        lines.append([method, *(number(own[c], columns[c][1]) for c in shown), str(len(own))])
+    return markdown(lines)
+
+
+def number(values: ArrayLike, digits: int) -> str:
+    """Mean, and standard deviation in brackets, of what is known."""
+    values = pd.Series(values, dtype=float).dropna()
+    if values.empty:
+        return "-"
+    spread = f" ({values.std():.{digits}f})" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{spread}"
 
 
 def results_parser(doc: str, name: str) -> argparse.ArgumentParser:

@@ -28,6 +28,7 @@ from benchmarks.runs import (
     header,
     in_words,
     markdown,
+    method_table,
     not_stored,
     parsed,
     run_facts,
@@ -86,30 +87,11 @@ def report(results: list[dict]) -> str:
     for name, source in SETS.items():
         rows = table[table["scenario"] == name]
         if len(rows):
-            parts.append(f"## {name}: {source.about}\n\n{method_table(rows)}")
+            parts.append(f"## {name}: {source.about}\n\n{method_table(rows, COLUMNS, METHODS)}")
         elif reason := first_missing([source.file]):
             parts.append(f"## {name}: not run, {reason}")
     parts.append("## Goals\n\n" + markdown(goal_lines(GOALS, table)))
     return "\n\n".join(part.strip() for part in parts) + "\n"
-
-
-def method_table(rows: pd.DataFrame) -> str:
-    shown = [c for c in COLUMNS if c in rows and rows[c].notna().any()]
-    lines = [["method", *(COLUMNS[c][0] for c in shown), "seeds"]]
-    for method in METHODS:
-        own = rows[rows["method"] == method]
-        if len(own):
-            numbers = (_number(own[c], COLUMNS[c][1]) for c in shown)
-            lines.append([method, *numbers, str(len(own))])
-    return markdown(lines)
-
-
-def _number(values: pd.Series, digits: int) -> str:
-    values = values.dropna()
-    if values.empty:
-        return "-"
-    spread = f" ({values.std():.{digits}f})" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{spread}"
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from benchmarks.runs import (
     header,
     in_words,
     markdown,
+    method_table,
     not_stored,
     parsed,
     run_facts,
@@ -88,26 +89,9 @@ def report(results: list[dict]) -> str:
     for name, source in SETS.items():
         rows = table[table["scenario"] == name]
         if len(rows):
-            parts.append(f"## {name}: {source.about}\n\n{method_table(rows)}")
+            parts.append(f"## {name}: {source.about}\n\n{method_table(rows, COLUMNS, METHODS)}")
     parts.append("## Goals\n\n" + markdown(goal_lines(GOALS, table)))
     return "\n\n".join(part.strip() for part in parts) + "\n"
-
-
-def method_table(rows: pd.DataFrame) -> str:
-    shown = [c for c in COLUMNS if c in rows and rows[c].notna().any()]
-    lines = [["method", *(COLUMNS[c][0] for c in shown), "seeds"]]
-    for method in (m for m in METHODS if m in set(rows["method"])):
-        own = rows[rows["method"] == method]
-        lines.append([method, *(_number(own[c], COLUMNS[c][1]) for c in shown), str(len(own))])
-    return markdown(lines)
-
-
-def _number(values: pd.Series, digits: int) -> str:
-    values = values.dropna()
-    if values.empty:
-        return "-"
-    spread = f" ({values.std():.{digits}f})" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{spread}"
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ from benchmarks.runs import (
     header,
     in_words,
     markdown,
+    method_table,
     not_stored,
     parsed,
     run_facts,
@@ -94,7 +95,7 @@ def report(results: list[dict]) -> str:
     for name, source in SETS.items():
         rows = table[table["scenario"] == name]
         if len(rows):
-            parts.append(f"## {name}: {source.about}\n\n{method_table(rows)}")
+            parts.append(f"## {name}: {source.about}\n\n{with_means(rows)}")
         elif reason := first_missing([source.file]):
             parts.append(f"## {name}: not run, {reason}")
     parts.append("## Goals\n\n" + markdown(goal_lines(GOALS, table)))
@@ -108,7 +109,7 @@ def _by_set(table: pd.DataFrame, column: str) -> str:
     return ", ".join(f"{name} {value:.2f}" for name, value in values.items())
 
 
-def method_table(rows: pd.DataFrame) -> str:
+def with_means(rows: pd.DataFrame) -> str:
     """One line for each method, and one for the posterior means of ours."""
     of_z = rows.dropna(subset=["z_ari"]) if "z_ari" in rows else rows[:0]
     kept = ["method", *(c for c in rows if c.startswith(("z_", "unseen_z_")))]
@@ -116,21 +117,7 @@ def method_table(rows: pd.DataFrame) -> str:
         columns=lambda c: c.replace("unseen_z_", "unseen_").removeprefix("z_")
     )
     rows = pd.concat([rows, of_z.assign(method=of_z["method"] + ", z")])
-    shown = [c for c in COLUMNS if c in rows and rows[c].notna().any()]
-    order = [m for name in METHODS for m in (name, f"{name}, z") if m in set(rows["method"])]
-    lines = [["method", *(COLUMNS[c][0] for c in shown), "seeds"]]
-    for method in order:
-        own = rows[rows["method"] == method]
-        lines.append([method, *(_number(own[c], COLUMNS[c][1]) for c in shown), str(len(own))])
-    return markdown(lines)
-
-
-def _number(values: pd.Series, digits: int) -> str:
-    values = values.dropna()
-    if values.empty:
-        return "-"
-    spread = f" ({values.std():.{digits}f})" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{spread}"
+    return method_table(rows, COLUMNS, [m for name in METHODS for m in (name, f"{name}, z")])
 
 
 def main() -> None:

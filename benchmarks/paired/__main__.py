@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from functools import partial
 
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from benchmarks import runs
 from benchmarks.data import is_missing
@@ -113,18 +112,12 @@ def table(rows: pd.DataFrame) -> str:
     lines = [["method", *(COLUMNS[c][0] for c in shown), "time", "epochs", "seeds"]]
     for method in [m for m in METHODS if m in set(rows["method"])]:
         own = rows[rows["method"] == method].reindex(columns=[*shown, TIME, "epochs"])
-        ratio = _number([own[TIME].dropna().median() / scvi], 2)
-        cells = [_number(own[c], COLUMNS[c][1]) for c in shown]
-        lines.append([method, *cells, ratio, _number([own["epochs"].mean()], 0), str(len(own))])
+        ratio = runs.number([own[TIME].dropna().median() / scvi], 2)
+        cells = [runs.number(own[c], COLUMNS[c][1]) for c in shown]
+        lines.append(
+            [method, *cells, ratio, runs.number([own["epochs"].mean()], 0), str(len(own))]
+        )
     return runs.markdown(lines)
-
-
-def _number(values: ArrayLike, digits: int) -> str:
-    values = pd.Series(values, dtype=float).dropna()
-    if values.empty:
-        return "-"
-    spread = f" ({values.std():.{digits}f})" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{spread}"
 
 
 def arguments() -> argparse.Namespace:
