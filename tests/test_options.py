@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from _every_model import SETUPS, make
-from scovert.model import BulkDeconvolution, LatentConfounder, PairedVAE
+from scovert.model import (
+    BulkDeconvolution,
+    DistanceEmbedding,
+    LatentConfounder,
+    MaskedImputation,
+    NicheVAE,
+    PairedVAE,
+)
 
 pytestmark = pytest.mark.usefixtures("seed")
 
@@ -105,6 +112,17 @@ def test_no_model_is_trained(
     assert not model.is_trained
 
 
+@pytest.mark.parametrize("cls", [PairedVAE, NicheVAE, MaskedImputation, DistanceEmbedding])
+def test_options_of_the_plan_are_sent_there(cls: type) -> None:
+    adata = make()
+    cls.setup_anndata(adata, **SETUPS[cls])
+    model = cls(adata, n_latent=1)
+    with pytest.raises(TypeError, match=r"`lr`.*Pass `plan_kwargs=\{'lr': 0.1\}`"):
+        model.train(lr=0.1)
+    with pytest.raises(TypeError, match="`n_epochs`. Did you mean `max_epochs`"):
+        model.train(n_epochs=3)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused() -> None:
     adata = make()
@@ -121,10 +139,3 @@ def test_options_are_refused_with_the_nearest_of_all() -> None:
         PairedVAE.train(None, deterministics=True)
     with pytest.raises(TypeError, match="`dbpr_weigth`. Did you mean `dbpr_weight`"):
         LatentConfounder.train(None, "alternating", dbpr_weigth=1.0)
-
-
-def test_options_of_the_plan_are_sent_there() -> None:
-    with pytest.raises(TypeError, match=r"`lr`.*Pass `plan_kwargs=\{'lr': 0.1\}`"):
-        PairedVAE.train(None, lr=0.1)
-    with pytest.raises(TypeError, match="`n_epochs`. Did you mean `max_epochs`"):
-        PairedVAE.train(None, n_epochs=3)

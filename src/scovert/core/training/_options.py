@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from scovert.core._checks import check_number
+from collections.abc import Collection
+
+from scovert.core._arguments import check_known
+from scovert.core._checks import check_mapping, check_number
+from scovert.core._compat import TRAINER_OPTIONS
 from scovert.core.training._plan import ACCEPTED
 
-__all__ = ["check_place", "check_sizes", "check_split"]
+__all__ = ["check_data_options", "check_options", "check_sizes", "check_split"]
 
 
 def check_sizes(n_genes: int, **sizes: int) -> None:
@@ -27,11 +31,31 @@ def check_split(train_size: float, validation_size: float | None, batch_size: in
     check_number("batch_size", batch_size, 3, whole=True)
 
 
-def check_place(model: str, trainer_kwargs: dict) -> None:
-    """Refuse options of the plan among those of the trainer, and say where they belong."""
+def check_options(
+    model: str, own: Collection[str], trainer_kwargs: dict, plan_kwargs: dict | None
+) -> None:
+    """Refuse options that neither the trainer nor the plan takes, and say where others belong.
+
+    Parameters
+    ----------
+    model
+        Name of its class.
+    own
+        Arguments of its ``train`` that are not the trainer's.
+    trainer_kwargs, plan_kwargs
+        What a user passes.
+    """
+    check_mapping("plan_kwargs", plan_kwargs)
     name = next((name for name in trainer_kwargs if name in ACCEPTED), None)
     if name is not None:
         raise TypeError(
             f"`{model}.train` does not take `{name}`, which is an option of the training plan. "
             f"Pass `plan_kwargs={{{name!r}: {trainer_kwargs[name]!r}}}`."
         )
+    check_known(f"{model}.train", trainer_kwargs, own, TRAINER_OPTIONS)
+
+
+def check_data_options(datasplitter_kwargs: dict | None) -> None:
+    """Refuse options that minibatches do not have."""
+    check_mapping("datasplitter_kwargs", datasplitter_kwargs)
+    check_known("datasplitter_kwargs", datasplitter_kwargs, ("resident",))

@@ -16,17 +16,15 @@ from scvi import settings
 from scvi.model.base import BaseModelClass
 
 from scovert.core._annotating import annotate, find_target
-from scovert.core._arguments import check_known, knows_its_arguments
+from scovert.core._arguments import knows_its_arguments
 from scovert.core._checks import (
     check_categorical,
     check_choice,
     check_distributed,
     check_genes,
     check_layer,
-    check_mapping,
     check_number,
 )
-from scovert.core._compat import TRAINER_OPTIONS
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
 from scovert.core._diagnostics import check_table, finite_row
@@ -36,6 +34,7 @@ from scovert.core._save_load import SaveLoadMixin
 from scovert.core.dataloaders._cells import Cells, CellTensors
 from scovert.core.report import Report, written
 from scovert.core.training._checkpoint import Resumable
+from scovert.core.training._options import check_options
 from scovert.core.trees import check_branches, read_branches
 from scovert.model.distance._checks import (
     check_distances,
@@ -301,8 +300,7 @@ class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
         if train_size is not None:
             check_number("train_size", train_size, 0.1, 0.95)
         check_number("batch_size", batch_size, 2, whole=True)
-        check_mapping("plan_kwargs", plan_kwargs)
-        check_known("DistanceEmbedding.train", trainer_kwargs, TRAIN_OPTIONS, TRAINER_OPTIONS)
+        check_options("DistanceEmbedding", TRAIN_OPTIONS, trainer_kwargs, plan_kwargs)
         check_unchanged(self, every_value=True)
         check_distances_unchanged(self.adata, self.registry, self._distances_key)
         check_distributed(trainer_kwargs, settings.seed, checkpoint_dir)

@@ -17,7 +17,7 @@ from scvi import REGISTRY_KEYS, settings
 from scvi.model.base import BaseModelClass
 
 from scovert.core._annotating import Slot, annotate, find_target
-from scovert.core._arguments import check_known, knows_its_arguments
+from scovert.core._arguments import knows_its_arguments
 from scovert.core._checks import (
     check_batches,
     check_categorical,
@@ -26,13 +26,11 @@ from scovert.core._checks import (
     check_gene_list,
     check_genes,
     check_layer,
-    check_mapping,
     check_number,
     select_rows,
     warn_about_cells,
     warn_about_file,
 )
-from scovert.core._compat import TRAINER_OPTIONS
 from scovert.core._counts import get_counts
 from scovert.core._diagnostics import (
     check_table,
@@ -49,7 +47,12 @@ from scovert.core.dataloaders._cells import Cells
 from scovert.core.dataloaders._shuffled import ShuffledData, split_cells
 from scovert.core.report import Report, written
 from scovert.core.training._checkpoint import Resumable
-from scovert.core.training._options import check_place, check_sizes, check_split
+from scovert.core.training._options import (
+    check_data_options,
+    check_options,
+    check_sizes,
+    check_split,
+)
 from scovert.core.training._plan import Plan
 from scovert.core.training._run import run
 from scovert.model.imputation._agreement import explained, gene_table, summary
@@ -309,11 +312,8 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
             epoch.
         """
         check_split(train_size, validation_size, batch_size)
-        check_mapping("plan_kwargs", plan_kwargs)
-        check_mapping("datasplitter_kwargs", datasplitter_kwargs)
-        check_known("datasplitter_kwargs", datasplitter_kwargs, ("resident",))
-        check_place("MaskedImputation", trainer_kwargs)
-        check_known("MaskedImputation.train", trainer_kwargs, TRAIN_OPTIONS, TRAINER_OPTIONS)
+        check_data_options(datasplitter_kwargs)
+        check_options("MaskedImputation", TRAIN_OPTIONS, trainer_kwargs, plan_kwargs)
         check_unchanged(self, every_value=True)
         check_distributed(trainer_kwargs, settings.seed, checkpoint_dir)
         asked = facts_of(self) | {

@@ -15,7 +15,7 @@ from scvi import settings
 from scvi.model.base import BaseModelClass
 
 from scovert.core._annotating import Slot, annotate, find_target
-from scovert.core._arguments import check_known, knows_its_arguments
+from scovert.core._arguments import knows_its_arguments
 from scovert.core._checks import (
     check_categorical,
     check_choice,
@@ -23,10 +23,8 @@ from scovert.core._checks import (
     check_distributed,
     check_gene_list,
     check_layer,
-    check_mapping,
     check_number,
 )
-from scovert.core._compat import TRAINER_OPTIONS
 from scovert.core._diagnostics import HealthRow, check_table, dispersion_row, finite_row
 from scovert.core._minibatch import check_trained, genes_of
 from scovert.core._registering import check_set_up, check_unchanged, facts_of, register
@@ -34,6 +32,7 @@ from scovert.core._save_load import SaveLoadMixin
 from scovert.core.dataloaders._cells import Cells
 from scovert.core.report import Report, written
 from scovert.core.training._checkpoint import Resumable
+from scovert.core.training._options import check_options
 from scovert.core.training._run import run
 from scovert.model.niche._batches import BatchNames, batch_codes, batch_names, check_batches
 from scovert.model.niche._checks import (
@@ -325,8 +324,7 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         """
         check_number("train_size", train_size, 0.01, 1.0)
         check_number("batch_size", batch_size, 1, whole=True)
-        check_mapping("plan_kwargs", plan_kwargs)
-        check_known("NicheVAE.train", trainer_kwargs, TRAIN_OPTIONS, TRAINER_OPTIONS)
+        check_options("NicheVAE", TRAIN_OPTIONS, trainer_kwargs, plan_kwargs)
         check_unchanged(self, every_value=True)
         check_distributed(trainer_kwargs, settings.seed, checkpoint_dir)
         if not self.is_trained_:

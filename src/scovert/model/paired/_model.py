@@ -18,7 +18,7 @@ from scvi.model.base import BaseModelClass
 
 from scovert.anchors import Anchors, find_anchors
 from scovert.core._annotating import Slot, annotate, find_target
-from scovert.core._arguments import check_known, knows_its_arguments
+from scovert.core._arguments import knows_its_arguments
 from scovert.core._checks import (
     check_batches,
     check_categorical,
@@ -28,12 +28,10 @@ from scovert.core._checks import (
     check_gene_list,
     check_genes,
     check_layer,
-    check_mapping,
     check_number,
     warn_about_cells,
     warn_about_file,
 )
-from scovert.core._compat import TRAINER_OPTIONS
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
 from scovert.core._designs import check_independent
@@ -59,7 +57,12 @@ from scovert.core.dataloaders._cells import Cells
 from scovert.core.dataloaders._shuffled import split_cells
 from scovert.core.report import Report, written
 from scovert.core.training._checkpoint import Resumable
-from scovert.core.training._options import check_place, check_sizes, check_split
+from scovert.core.training._options import (
+    check_data_options,
+    check_options,
+    check_sizes,
+    check_split,
+)
 from scovert.core.training._run import run
 from scovert.model.paired._alignment import AlignedPlan
 from scovert.model.paired._checks import check_choices
@@ -349,11 +352,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             epoch.
         """
         check_split(train_size, validation_size, batch_size)
-        check_mapping("plan_kwargs", plan_kwargs)
-        check_mapping("datasplitter_kwargs", datasplitter_kwargs)
-        check_known("datasplitter_kwargs", datasplitter_kwargs, ("resident",))
-        check_place("PairedVAE", trainer_kwargs)
-        check_known("PairedVAE.train", trainer_kwargs, TRAIN_OPTIONS, TRAINER_OPTIONS)
+        check_data_options(datasplitter_kwargs)
+        check_options("PairedVAE", TRAIN_OPTIONS, trainer_kwargs, plan_kwargs)
         check_unchanged(self, every_value=True)
         check_distributed(trainer_kwargs, settings.seed, checkpoint_dir)
         asked = facts_of(self) | {
