@@ -83,6 +83,22 @@ def test_version_is_that_of_the_project() -> None:
 # Who imports whom
 
 
+def test_the_recipe_of_conda_needs_what_the_project_needs() -> None:
+    recipe = ROOT / "docs" / "registry" / "conda" / "recipe.yaml"
+    if not recipe.exists():
+        pytest.skip("the recipe is not part of the source distribution")
+    names = {"matplotlib": "matplotlib-base", "torch": "pytorch", "igraph": "python-igraph"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    expected = set()
+    for line in project["dependencies"]:
+        name, limit = line.split(">=")
+        expected.add(f"{names.get(name, name)} >={limit}")
+    run = recipe.read_text().split("  run:\n")[1].split("\n\n")[0]
+    found = {line.strip().removeprefix("- ") for line in run.splitlines()}
+    assert found - expected == {"python >=${{ python_min }}"}
+    assert expected <= found
+
+
 def test_import_contracts_are_kept() -> None:
     done = run(
         "-c",

@@ -78,6 +78,12 @@ def test_regions_with_equal_means_are_told_apart(model: NicheVAE) -> None:
     assert found > adjusted_rand_score(adata.obs["truth_region"], of_means) + 0.3
 
 
+def test_leiden_finds_regions_and_more_of_them_the_finer_it_is(model: NicheVAE) -> None:
+    coarse, fine = (model.get_niches(n_niches=None, resolution=r) for r in (0.02, 0.2))
+    assert adjusted_rand_score(model.adata.obs["truth_region"], coarse) > 0.5
+    assert fine.nunique() > 1.5 * coarse.nunique()
+
+
 @pytest.mark.slow
 def test_counts_are_told_apart_too() -> None:
     adata = niche(1500, 3)
