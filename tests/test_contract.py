@@ -778,7 +778,7 @@ def test_unknown_arguments_are_refused_with_the_nearest(cls: type) -> None:
     for name, method in public_methods(cls):
         parameters = inspect.signature(method).parameters.values()
         known = [p.name for p in parameters if p.kind in LOOKED_AT]
-        itself = (None,) if known[:1] == ["self"] else ()
+        itself = (object.__new__(cls),) if known[:1] == ["self"] else ()
         with pytest.raises(TypeError, match=f"`.*{name}.*` does not take `no_such_thing`"):
             method(*itself, no_such_thing=1)
         for argument in known[len(itself) :]:
@@ -788,6 +788,19 @@ def test_unknown_arguments_are_refused_with_the_nearest(cls: type) -> None:
                 if wrong not in known:
                     with pytest.raises(TypeError, match=f"`{wrong}`.*Did you mean `{argument}"):
                         method(*itself, **{wrong: 1})
+
+
+@pytest.mark.parametrize("cls", [c for c in OURS if c.__module__.startswith("scovert")])
+def test_every_argument_is_described(cls: type) -> None:
+    """Also where methods of several models share a paragraph, which their source only names."""
+    for name, method in public_methods(cls):
+        text = inspect.getdoc(method)
+        assert not re.search(r"^ *\{\w+\}$", text, re.MULTILINE), name
+        for p in inspect.signature(method).parameters.values():
+            if p.name != "self" and not p.name.startswith("_"):
+                stars = {p.VAR_KEYWORD: "**"}.get(p.kind, "")
+                listed = rf"^([\w*]+, )*{re.escape(stars + p.name)}(, [\w*]+)*$"
+                assert re.search(listed, text, re.MULTILINE), (name, p.name)
 
 
 # The AnnData

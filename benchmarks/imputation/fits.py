@@ -15,6 +15,7 @@ from benchmarks.processes import costs_of
 from benchmarks.runs import Task
 from scovert.core._minibatch import over_minibatches
 from scovert.model import MaskedImputation
+from scovert.model.imputation._calibration import errors_of
 from scovert.model.imputation._intervals import coverage
 
 __all__ = ["ALL_SEEDS", "FEW", "OURS", "score"]
@@ -87,10 +88,10 @@ def _of_counts(data: Hidden, model: MaskedImputation) -> float:
     genes = used(data)
     moments = partial(model.module.imputed_moments, genes=torch.from_numpy(genes))
     values = over_minibatches(model, moments, indices=data.second)[0]
-    theta = model.module.px_r.detach().exp().numpy().astype(float)[genes]
+    theta = model.module.theta[genes]
     true = data.x[data.second][:, genes]
     mean, variation = values[..., 0], values[..., 1]
-    return float(coverage(true, mean, variation, theta, model._spread(1), LEVEL).mean())
+    return float(coverage(true, mean, variation, theta, errors_of(model, 1), LEVEL).mean())
 
 
 def _agreement(model: MaskedImputation) -> dict[str, float]:

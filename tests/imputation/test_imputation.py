@@ -16,6 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from scovert import data, simulate
 from scovert.model import MaskedImputation
+from scovert.model.imputation._panels import panels_of
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
 K = 30
@@ -251,7 +252,7 @@ def test_what_was_not_measured_is_detected_when_it_is_said_so() -> None:
     adata.obs["batch"] = np.where(second, "b", "a")
     MaskedImputation.setup_anndata(adata, "batch", measured_key="detect")
     model = MaskedImputation(adata)
-    table = model._panels.measured
+    table = panels_of(model).measured
     assert table[0].all()
     np.testing.assert_array_equal(table[1], ~hidden)
     assert "{'b': 120}" in model._model_summary_string

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from functools import wraps
 from typing import TypeVar
 
-__all__ = ["check_known", "knows_its_arguments", "nearest"]
+__all__ = ["arguments_of", "check_known", "knows_its_arguments", "nearest"]
 
 Class = TypeVar("Class", bound=type)
 
@@ -57,7 +57,7 @@ def knows_its_arguments(*, options: str | None = None) -> Callable[[Class], Clas
     """
 
     def decorate(cls: Class) -> Class:
-        more = [] if options is None else _named(getattr(cls, options))
+        more = [] if options is None else arguments_of(getattr(cls, options))
         for name, member in list(vars(cls).items()):
             if name.startswith("_") and name != "__init__":
                 continue
@@ -76,7 +76,7 @@ def _checked(function: Callable, where: str, options: list[str]) -> Callable:
     rest = inspect.getfullargspec(function).varkw
     if rest not in (None, "options"):
         return function
-    known = [*_named(function), *(options if rest else [])]
+    known = [*arguments_of(function), *(options if rest else [])]
     public = [name for name in known if not name.startswith("_")]
 
     @wraps(function)
@@ -87,7 +87,7 @@ def _checked(function: Callable, where: str, options: list[str]) -> Callable:
     return call
 
 
-def _named(method: Callable) -> list[str]:
+def arguments_of(method: Callable) -> list[str]:
     """Return the names of the arguments of a method, but for what it is a method of."""
     parameters = list(inspect.signature(method).parameters.values())[1:]
     return [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]

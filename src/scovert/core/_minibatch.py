@@ -29,6 +29,7 @@ from scovert.core.dataloaders._cells import Cells, CellTensors
 from scovert.core.genes import are_positions
 
 __all__ = [
+    "cells_of",
     "check_new_genes",
     "check_query",
     "check_trained",
@@ -48,6 +49,11 @@ def check_trained(model: BaseModelClass) -> None:
 def genes_of(registry: dict) -> pd.Index:
     """Return the names of the genes in the order of the networks."""
     return pd.Index(registry["field_registries"]["X"]["state_registry"]["column_names"])
+
+
+def cells_of(model: BaseModelClass) -> Cells:
+    """Read the cells of a model."""
+    return Cells.read(model.adata, model.registry, genes_of(model.registry))
 
 
 def check_new_genes(adata: AnnData, genes: pd.Index) -> None:
@@ -73,7 +79,7 @@ def read_query(
     registry = model.registry
     if is_own(model, adata):
         check_unchanged(model)
-        return model.adata, Cells.read(model.adata, registry, genes_of(registry))
+        return model.adata, cells_of(model)
     fields = {k: v for k, v in registry["field_registries"].items() if k not in unread}
     registry = registry | {"field_registries": fields}
     check_query(adata, registry)

@@ -9,7 +9,7 @@ from scovert.core._checks import check_mapping, check_number
 from scovert.core._compat import TRAINER_OPTIONS
 from scovert.core.training._plan import ACCEPTED
 
-__all__ = ["check_data_options", "check_options", "check_sizes", "check_split"]
+__all__ = ["check_data_options", "check_options", "check_sizes", "check_split", "length_of"]
 
 
 def check_sizes(n_genes: int, **sizes: int) -> None:
@@ -29,6 +29,14 @@ def check_split(train_size: float, validation_size: float | None, batch_size: in
     if validation_size is not None:
         check_number("validation_size", validation_size, 0.0, round(1 - train_size, 9))
     check_number("batch_size", batch_size, 3, whole=True)
+
+
+def length_of(max_epochs: int | None, usual: int) -> int:
+    """Return the epochs that were asked for, or those of a training of usual length."""
+    if max_epochs is None:
+        return usual
+    check_number("max_epochs", max_epochs, 1, whole=True)
+    return max_epochs
 
 
 def check_options(

@@ -5,29 +5,28 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scvi.model.base import BaseModelClass
 
+from scovert.core._minibatch import genes_of
+from scovert.model.imputation._expected_counts import covered_share
 from scovert.model.imputation._intervals import TotalErrors
-from scovert.model.imputation._panels import MIN_COUNTS, Panels
+from scovert.model.imputation._panels import MIN_COUNTS, Panels, datasets_of, panels_of
 from scovert.model.imputation._sums import Moments
 
-__all__ = ["OBSERVED", "IMPUTED", "explained", "gene_table", "summary"]
+__all__ = ["IMPUTED", "LEVEL", "OBSERVED", "agreement_of", "gene_table"]
 
 OBSERVED, IMPUTED = "observed", "imputed"
 """Genes that were learnt from the cells of a dataset, and calibration genes, which were not."""
+NAMES = ["dataset", "kind"]
+"""Levels of the index of the agreement."""
+LEVEL = 0.9
+"""Level of the intervals by which known genes are judged."""
 
 
-def explained(moments: Moments) -> NDArray:
-    """Share of the deviance of each gene from its mean share that the model explains."""
-    with np.errstate(divide="ignore", invalid="ignore"):  # of a gene without counts: none
-        share = 1 - moments.deviance / moments.null_deviance
-    return np.where(moments.true > 0, share, np.nan)
-
-
-def gene_table(
-    moments: Moments, panels: Panels, datasets: pd.Index, genes: pd.Index, *, level: float
-) -> pd.DataFrame:
-    """Return a row for each gene with counts that a dataset measured; intervals have a `level`."""
-    lower, upper = _bounds(moments, panels, level)
+def gene_table(model: BaseModelClass, moments: Moments) -> pd.DataFrame:
+    """Return a row for each gene with counts that a dataset measured."""
+    panels, datasets, genes = panels_of(model), datasets_of(model), genes_of(model.registry)
+    lower, upper = _bounds(moments, panels)
     b, g = np.nonzero(panels.measured & (moments.true > 0))
     true, imputed = moments.true[b, g], moments.imputed[b, g]
     return pd.DataFrame(
@@ -41,21 +40,44 @@ def gene_table(
             "upper": upper[b, g],
             "log2_offset": np.log2((imputed + 0.5) / (true + 0.5)),
             "pearson_r": moments.correlation[b, g],
-            "deviance_explained": explained(moments)[b, g],
+            "deviance_explained": moments.explained[b, g],
         }
     )
 
 
-def _bounds(moments: Moments, panels: Panels, level: float) -> tuple[NDArray, NDArray]:
+def _bounds(moments: Moments, panels: Panels) -> tuple[NDArray, NDArray]:
     """Return bounds of the totals of genes that were held back, NaN of others."""
     lower, upper = (np.full(moments.true.shape, np.nan) for _ in range(2))
     for b, own in enumerate(panels.calibration):
         true, imputed = moments.true[b, own], moments.imputed[b, own]
-        lower[b, own], upper[b, own] = TotalErrors.of(true, imputed, level).interval(imputed)
+        lower[b, own], upper[b, own] = TotalErrors.of(true, imputed, LEVEL).interval(imputed)
     return lower, upper
 
 
-def summary(moments: Moments, panels: Panels, datasets: pd.Index) -> pd.DataFrame:
+def agreement_of(model: BaseModelClass, moments: Moments, batch: NDArray) -> pd.DataFrame:
+    """Return the table of ``get_agreement``.
+
+    Parameters
+    ----------
+    model
+        Calibrated model.
+    moments
+        Of its cells.
+    batch
+        Dataset of each of them.
+    """
+    panels, datasets = panels_of(model), datasets_of(model)
+    table = _summary(moments, panels, datasets)
+    for b, name in enumerate(datasets):
+        row, own = (name, IMPUTED), panels.calibration[b]
+        if row in table.index:
+            known = moments.true[b, own], moments.imputed[b, own]
+            table.loc[row, "factor"] = TotalErrors.of(*known, LEVEL).factor(known[1])
+            table.loc[row, "coverage"] = covered_share(model, batch, b, own, LEVEL)
+    return table
+
+
+def _summary(moments: Moments, panels: Panels, datasets: pd.Index) -> pd.DataFrame:
     """Return a row for the observed and for the held back genes of each dataset.
 
     Of genes with 20 counts or more.
@@ -68,9 +90,6 @@ def summary(moments: Moments, panels: Panels, datasets: pd.Index) -> pd.DataFram
     }
     rows = {names: row for names, row in rows.items() if row["n_genes"] > 0}
     return pd.DataFrame(rows.values(), index=pd.MultiIndex.from_tuples(rows, names=NAMES))
-
-
-NAMES = ["dataset", "kind"]
 
 
 def _row(moments: Moments, b: int, which: NDArray) -> dict[str, float]:

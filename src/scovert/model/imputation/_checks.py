@@ -11,12 +11,12 @@ import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scovert.core._checks import caller_level, some_of
+from scovert.core._checks import caller_level, check_categorical, some_of
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import row_blocks
 from scovert.model.imputation._panels import MIN_COUNTS, count_by_dataset, expected_counts
 
-__all__ = ["DETECT", "check_groups", "check_known_counts", "measured_genes", "warn_about_shared"]
+__all__ = ["DETECT", "check_known_counts", "labels_of", "measured_genes", "warn_about_shared"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,14 +45,19 @@ def check_known_counts(counts: object, where: str, adata: AnnData) -> NDArray:
         ) from None
 
 
-def check_groups(labels: NDArray, groups_key: str) -> None:
-    """Refuse a column that tells nearly every cell apart."""
+def labels_of(adata: AnnData, groups_key: str | None) -> NDArray:
+    """Return the group of each cell; refuse a column that tells nearly every cell apart."""
+    if groups_key is None:
+        return np.full(adata.n_obs, "all")
+    check_categorical(adata, groups_key, "groups_key")
+    labels = adata.obs[groups_key].astype(str).to_numpy()
     n_groups = len(set(labels))
     if 2 * n_groups > len(labels):
         raise ValueError(
             f"`groups_key={groups_key!r}` has {n_groups} groups of {len(labels)} cells. Name a "
             "column with clusters, types or samples."
         )
+    return labels
 
 
 def _has_nan(counts: object) -> bool:

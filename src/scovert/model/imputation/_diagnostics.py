@@ -5,11 +5,31 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scvi.model.base import BaseModelClass
 
-from scovert.core._diagnostics import HealthRow, row
-from scovert.model.imputation._agreement import IMPUTED, OBSERVED
+from scovert.core._diagnostics import (
+    HealthRow,
+    dispersion_row,
+    finite_row,
+    gradient_row,
+    latent_row,
+    loss_row,
+    row,
+)
+from scovert.core._minibatch import cells_of
+from scovert.model.imputation._agreement import IMPUTED, OBSERVED, agreement_of
+from scovert.model.imputation._expected_counts import spaced
+from scovert.model.imputation._panels import panels_of
+from scovert.model.imputation._sums import moments_by_dataset
 
-__all__ = ["agreement_rows", "coverage_row", "share_row", "support_row", "width_row"]
+__all__ = [
+    "agreement_rows",
+    "coverage_row",
+    "diagnose",
+    "share_row",
+    "support_row",
+    "width_row",
+]
 
 LARGEST_SHARE = 0.9
 """Share of a dataset's imputed counts in one gene: no tissue is like that."""
@@ -28,6 +48,30 @@ OUTLYING = 0.99
 """Quantile of the distances within a dataset, beyond which a cell of another is far away."""
 MOST_OUTLYING = 0.2
 """Share of far cells from which it is worth a word: 0.01 by chance."""
+
+
+def diagnose(model: BaseModelClass) -> list[HealthRow]:
+    """Return all rows of a calibrated model."""
+    batch, panels = cells_of(model).batch, panels_of(model)
+    moments = moments_by_dataset(model, batch)
+    agreement = agreement_of(model, moments, batch)
+    each = [spaced(np.flatnonzero(batch == b)) for b in np.unique(batch)]
+    looked_at = np.concatenate(each)
+    latent = model.get_latent_representation(indices=looked_at)
+    rows = [
+        finite_row(model.history),
+        loss_row(model.history),
+        gradient_row(model.history),
+        latent_row(latent),
+        dispersion_row(model.module.theta),
+        share_row(moments.imputed),
+        *agreement_rows(agreement),
+    ]
+    if "factor" in agreement:
+        rows.append(coverage_row(agreement["coverage"].min()))
+        if agreement["factor"].notna().any():
+            rows.append(width_row(agreement["factor"].max()))
+    return [*rows, support_row(latent, batch[looked_at], ~panels.measured.all(1))]
 
 
 def agreement_rows(table: pd.DataFrame) -> list[HealthRow]:

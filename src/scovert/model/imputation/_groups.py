@@ -5,16 +5,40 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scvi.model.base import BaseModelClass
 
+from scovert.core._minibatch import cells_of, genes_of
 from scovert.model.imputation._intervals import TotalErrors
-from scovert.model.imputation._panels import MIN_COUNTS, Panels
+from scovert.model.imputation._panels import MIN_COUNTS, Panels, datasets_of, panels_of
+from scovert.model.imputation._sums import totals_by_group
 
-__all__ = ["group_table"]
+__all__ = ["expression_of_groups", "group_table"]
 
 PER = 1e4
 """Counts to which a mean refers, as usual."""
 UNEXPLAINED = 0.02
 """Share of the deviance of a gene where it was measured, below which nothing predicts it."""
+
+
+def expression_of_groups(model: BaseModelClass, labels: NDArray, level: float) -> pd.DataFrame:
+    """Return the table of ``get_group_expression``.
+
+    Parameters
+    ----------
+    model
+        Calibrated model.
+    labels
+        Group of each of its cells.
+    level
+        Of the intervals.
+    """
+    pairs = pd.MultiIndex.from_arrays([cells_of(model).batch, labels])
+    codes, groups = pd.factorize(pairs, sort=True)
+    totals = totals_by_group(model, codes, len(groups))
+    names = groups.set_levels(datasets_of(model)[groups.levels[0]], level=0)
+    own = groups.get_level_values(0).to_numpy()
+    table = group_table(totals, own, names, panels_of(model), model.explained_, level)
+    return table.assign(gene=genes_of(model.registry)[table["gene"]])
 
 
 def group_table(

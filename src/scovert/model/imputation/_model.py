@@ -16,107 +16,70 @@ from numpy.typing import ArrayLike, NDArray
 from scvi import REGISTRY_KEYS, settings
 from scvi.model.base import BaseModelClass
 
-from scovert.core._annotating import Slot, annotate, find_target
+from scovert.core._annotating import annotate, find_target
 from scovert.core._arguments import knows_its_arguments
+from scovert.core._beginning import begin_training
 from scovert.core._checks import (
     check_batches,
-    check_categorical,
     check_choice,
-    check_distributed,
     check_gene_list,
     check_genes,
     check_layer,
     check_number,
-    select_rows,
     warn_about_cells,
     warn_about_file,
 )
 from scovert.core._counts import get_counts
-from scovert.core._diagnostics import (
-    check_table,
-    dispersion_row,
-    finite_row,
-    gradient_row,
-    latent_row,
-    loss_row,
-)
-from scovert.core._minibatch import check_trained, genes_of, over_minibatches, read_query
-from scovert.core._registering import check_set_up, check_unchanged, facts_of, register
+from scovert.core._diagnostics import check_table
+from scovert.core._docstrings import shares_paragraphs
+from scovert.core._minibatch import cells_of, genes_of, over_minibatches
+from scovert.core._registering import check_set_up, check_unchanged, register
 from scovert.core._save_load import SaveLoadMixin
-from scovert.core.dataloaders._cells import Cells
 from scovert.core.dataloaders._shuffled import ShuffledData, split_cells
 from scovert.core.report import Report, written
-from scovert.core.training._checkpoint import Resumable
 from scovert.core.training._options import (
     check_data_options,
-    check_options,
     check_sizes,
     check_split,
+    length_of,
 )
 from scovert.core.training._plan import Plan
 from scovert.core.training._run import run
-from scovert.model.imputation._agreement import explained, gene_table, summary
+from scovert.model.imputation._agreement import agreement_of, gene_table
+from scovert.model.imputation._annotation import slots, values
+from scovert.model.imputation._calibration import calibrate, calibrate_once, check_calibrated
 from scovert.model.imputation._checks import (
-    check_groups,
     check_known_counts,
+    labels_of,
     measured_genes,
     warn_about_shared,
 )
-from scovert.model.imputation._diagnostics import (
-    agreement_rows,
-    coverage_row,
-    share_row,
-    support_row,
-    width_row,
-)
-from scovert.model.imputation._groups import group_table
-from scovert.model.imputation._intervals import (
-    Spread,
-    TotalErrors,
-    count_interval,
-    coverage,
-    shrinkage,
-    spread_of,
-)
+from scovert.model.imputation._diagnostics import diagnose
+from scovert.model.imputation._expected_counts import expected_counts, with_bounds
+from scovert.model.imputation._groups import expression_of_groups
 from scovert.model.imputation._module import ImputationModule
 from scovert.model.imputation._panels import (
     MeasuredField,
-    Panels,
     count_by_dataset,
+    datasets_of,
     log_mean_shares,
     make_panels,
     measured_of,
 )
 from scovert.model.imputation._report import report_of
-from scovert.model.imputation._sums import Moments, moments_by_dataset, totals_by_group
+from scovert.model.imputation._sums import moments_by_dataset
 
 __all__ = ["MaskedImputation"]
 
 N_STEPS, MOST_EPOCHS = 1500, 120
 """Length of training: fewer steps explain less, more passes over few cells fit the source only."""
-
-TRAIN_OPTIONS = (
-    "max_epochs",
-    "train_size",
-    "validation_size",
-    "batch_size",
-    "early_stopping",
-    "checkpoint_dir",
-    "datasplitter_kwargs",
-    "plan_kwargs",
-)
-"""Arguments of `train` that are not the trainer's."""
-
-N_LOOKED_AT = 2000
-"""Cells of a dataset by which `check` judges intervals and support, at most."""
-LEVEL = 0.9
-"""Level of the intervals by which known genes are judged."""
 REMEDY = (
     "Pass `write_layer=False`, and ask for what you need: `model.get_imputed(gene_list=[...])`."
 )
 
 
 @knows_its_arguments()
+@shares_paragraphs
 class MaskedImputation(SaveLoadMixin, BaseModelClass):
     """Impute the counts of genes that a dataset did not measure, with calibrated intervals.
 
@@ -177,7 +140,7 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         check_sizes(adata.n_vars, n_latent=n_latent, n_hidden=n_hidden, n_layers=n_layers)
         check_number("calibration", calibration, 0, 0.5)
         check_number("dropout_rate", dropout_rate, 0, 0.99)
-        cells, measured = self._read(), measured_of(self.registry)
+        cells, measured = cells_of(self), measured_of(self.registry)
         totals = count_by_dataset(cells.blocks(), cells.batch, measured.shape)
         rng = np.random.default_rng(settings.seed)
         panels = make_panels(cells, totals, measured, encoder=encoder, share=calibration, rng=rng)
@@ -192,7 +155,7 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         )
         self.spread_: NDArray | None = None
         self.explained_: NDArray | None = None
-        n_lacking = pd.Series((~measured).sum(1), self._datasets)
+        n_lacking = pd.Series((~measured).sum(1), datasets_of(self))
         n_lacking = n_lacking[n_lacking > 0].to_dict()
         self._model_summary_string = (
             f"MaskedImputation of {self.summary_stats.n_cells} cells in {len(measured)} datasets, "
@@ -290,9 +253,7 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
             Stop when the negative ELBO of the validation cells has not improved for 10 epochs. Off
             without validation cells.
         checkpoint_dir
-            Folder for the state of training, written at the beginning of every epoch, and for the
-            best model so far (:meth:`load` reads it). Training that was cut off goes on from there
-            when the same call is made again, to the same result.
+            {checkpoint_dir}
         datasplitter_kwargs
             ``resident``: keep the counts on the GPU; by default where they take less than half of
             its free memory.
@@ -301,77 +262,42 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
             weight rises, 0.25), ``max_kl_weight`` and others of
             :class:`~scvi.train.TrainingPlan`.
         **trainer_kwargs
-            For :class:`scvi.train.Trainer`, such as ``accelerator``, ``devices``,
-            ``early_stopping_patience``, ``logger`` or ``enable_progress_bar``.
+            {trainer_kwargs}
 
         Raises
         ------
         FloatingPointError
-            If a term of the loss or the gradient became NaN or infinite. It names the term, the
-            step and the cells; the model has its best state, or that of the beginning of the
-            epoch.
+            {not_finite}
         """
         check_split(train_size, validation_size, batch_size)
         check_data_options(datasplitter_kwargs)
-        check_options("MaskedImputation", TRAIN_OPTIONS, trainer_kwargs, plan_kwargs)
-        check_unchanged(self, every_value=True)
-        check_distributed(trainer_kwargs, settings.seed, checkpoint_dir)
-        asked = facts_of(self) | {
-            "max_epochs": max_epochs,
-            "split": (train_size, validation_size, batch_size),
-            "early_stopping": early_stopping,
-            "plan_kwargs": plan_kwargs,
-        }
-        resumable = Resumable.open(checkpoint_dir, settings.seed, asked, trainer_kwargs)
-        cells = self._read()
+        resumable = begin_training(
+            self,
+            checkpoint_dir,
+            trainer_kwargs,
+            plan_kwargs,
+            max_epochs=max_epochs,
+            split=(train_size, validation_size, batch_size),
+            early_stopping=early_stopping,
+        )
+        cells = cells_of(self)
         self.spread_ = self.explained_ = None
         rows = split_cells(cells.batch, train_size, validation_size, resumable.seed)
         data = ShuffledData(cells, *rows, batch_size=batch_size, **(datasplitter_kwargs or {}))
+        usual = min(math.ceil(N_STEPS / data.n_steps), MOST_EPOCHS)
         run(
             self,
             Plan(self.module, **(plan_kwargs or {})),
             data,
-            _n_epochs(max_epochs, data.n_steps),
+            length_of(max_epochs, usual),
             early_stopping=early_stopping,
             resumable=resumable,
             on_best=partial(self._save_best, resumable),
             **trainer_kwargs,
         )
-        self._calibrate()
+        calibrate(self)
         self._save_best(resumable, self.history_)
         resumable.end()
-
-    def _calibrate_once(self) -> None:
-        """Calibrate a trained model that is not: the best one of training that was cut off."""
-        check_trained(self)
-        if self.spread_ is None:
-            self._calibrate()
-
-    def _calibrate(self) -> None:
-        """Learn from genes that were held back the levels of imputed genes, and their errors."""
-        batch, panels = self._read().batch, self._panels
-        self.module.level.zero_()
-        level = self._level(moments_by_dataset(self, batch), panels)
-        self.module.level.copy_(torch.from_numpy(level))
-        moments = moments_by_dataset(self, batch)
-        self.explained_ = np.where(panels.measured, explained(moments), np.nan)
-        self.spread_ = np.array(
-            [
-                spread_of(true[own], imputed[own])
-                for true, imputed, own in zip(
-                    moments.true, moments.imputed, panels.calibration, strict=True
-                )
-            ]
-        )
-
-    @staticmethod
-    def _level(moments: Moments, panels: Panels) -> NDArray:
-        """Return what is added to the logarithm of imputed totals, 0 of learnt genes."""
-        level = np.log((moments.null + 0.5) / (moments.imputed + 0.5))
-        for b, own in enumerate(panels.calibration):
-            known = (totals[b, own] for totals in (moments.true, moments.imputed, moments.null))
-            level[b] *= shrinkage(*known)
-        return np.where(panels.learnt, 0, level).astype(np.float32)
 
     def get_latent_representation(
         self,
@@ -387,7 +313,7 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
             Cells of datasets that the model knows, with its genes in any order; `None` means those
             it was made with.
         indices
-            Rows of `adata` in the order of the result, or a mask.
+            {rows}
         batch_size
             Cells in a minibatch; the result does not depend on it.
 
@@ -436,36 +362,13 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         RuntimeError
             If an interval is asked for and no genes were held back.
         """
-        self._calibrate_once()
-        genes = genes_of(self.registry)
-        chosen = check_gene_list(gene_list, genes)
-        at = torch.from_numpy(genes.get_indexer(chosen)).to(self.device)
+        calibrate_once(self)
+        genes = check_gene_list(gene_list, genes_of(self.registry))
         if interval is None:
-            compute = partial(self.module.imputed, genes=at)
-            values, names = over_minibatches(self, compute, adata, indices, batch_size)
-            return pd.DataFrame(values, index=names, columns=chosen, copy=False)
+            return expected_counts(self, genes, adata, indices, batch_size)
         check_number("interval", interval, 0.01, 0.999)
-        self._check_calibrated()
-        compute = partial(self.module.imputed_moments, genes=at)
-        values, names = over_minibatches(self, compute, adata, indices, batch_size)
-        batch = read_query(self, adata)[1].batch
-        own = batch[select_rows(indices, len(batch))]
-        bounds = self._bounds(values, own, at.cpu().numpy(), interval)
-        frames = [pd.DataFrame(v, names, chosen, copy=False) for v in (values[..., 0], *bounds)]
-        return pd.concat(dict(zip(("mean", "lower", "upper"), frames, strict=True)), axis=1)
-
-    def _bounds(
-        self, moments: NDArray, batch: NDArray, genes: NDArray, level: float
-    ) -> tuple[NDArray, NDArray]:
-        """Return bounds of counts, dataset by dataset."""
-        theta = self._theta[genes]
-        lower, upper = (np.empty(moments.shape[:2], np.float32) for _ in range(2))
-        for b in np.unique(batch):
-            own = batch == b
-            spread = self._spread(b)
-            mean, variation = moments[own, :, 0], moments[own, :, 1]
-            lower[own], upper[own] = count_interval(mean, variation, theta, spread, level)
-        return lower, upper
+        check_calibrated(self)
+        return with_bounds(self, genes, adata, indices, batch_size, interval)
 
     def get_group_expression(
         self, groups_key: str | None = None, *, interval: float = 0.9
@@ -492,20 +395,8 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         an imputed value is uncertain.
         """
         check_number("interval", interval, 0.01, 0.999)
-        self._check_calibrated()
-        batch, labels = self._read().batch, np.full(self.adata.n_obs, "all")
-        if groups_key is not None:
-            check_categorical(self.adata, groups_key, "groups_key")
-            labels = self.adata.obs[groups_key].astype(str).to_numpy()
-            check_groups(labels, groups_key)
-        pairs = pd.MultiIndex.from_arrays([batch, labels])
-        codes, groups = pd.factorize(pairs, sort=True)
-        totals = totals_by_group(self, codes, len(groups))
-        names = groups.set_levels(self._datasets[groups.levels[0]], level=0)
-        own = groups.get_level_values(0).to_numpy()
-        return group_table(totals, own, names, self._panels, self.explained_, interval).assign(
-            gene=lambda table: genes_of(self.registry)[table["gene"]]
-        )
+        check_calibrated(self)
+        return expression_of_groups(self, labels_of(self.adata, groups_key), interval)
 
     def get_agreement(self) -> pd.DataFrame:
         """Return how well genes are decoded whose counts are known, by dataset.
@@ -521,37 +412,9 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         total of all; with calibration genes ``factor``, by which the ends of intervals of totals
         are away from their middle, and ``coverage`` of single counts, both at 90 %.
         """
-        self._calibrate_once()
-        cells = self._read()
-        return self._agreement(cells, moments_by_dataset(self, cells.batch))
-
-    def _agreement(self, cells: Cells, moments: Moments) -> pd.DataFrame:
-        """Return the table of `get_agreement`."""
-        panels = self._panels
-        table = summary(moments, panels, self._datasets)
-        for b, name in enumerate(self._datasets):
-            row = (name, "imputed")
-            if row in table.index:
-                own = panels.calibration[b]
-                known = moments.true[b, own], moments.imputed[b, own]
-                table.loc[row, "factor"] = TotalErrors.of(*known, LEVEL).factor(known[1])
-                table.loc[row, "coverage"] = self._coverage(cells, b, np.flatnonzero(own))
-        return table
-
-    def _coverage(self, cells: Cells, b: int, genes: NDArray) -> float:
-        """Return the share of known counts of genes inside their intervals."""
-        rows = _spaced(np.flatnonzero(cells.batch == b))
-        at = torch.from_numpy(genes).to(self.device)
-
-        def compute(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-            counts = tensors[REGISTRY_KEYS.X_KEY][:, at, None]
-            return torch.cat([counts, self.module.imputed_moments(tensors, at)], dim=-1)
-
-        counts, mean, variation = np.moveaxis(
-            over_minibatches(self, compute, indices=rows)[0], -1, 0
-        )
-        theta, spread = self._theta[genes], self._spread(b)
-        return float(coverage(counts, mean, variation, theta, spread, LEVEL).mean())
+        calibrate_once(self)
+        batch = cells_of(self).batch
+        return agreement_of(self, moments_by_dataset(self, batch), batch)
 
     def get_gene_agreement(self) -> pd.DataFrame:
         """Return how well each gene is decoded in each dataset that measured it.
@@ -564,10 +427,8 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         ``pearson_r`` and ``deviance_explained`` as in :meth:`get_agreement`. A gene that is not
         explained where it was measured is imputed as its mean elsewhere.
         """
-        self._calibrate_once()
-        moments = moments_by_dataset(self, self._read().batch)
-        genes = genes_of(self.registry)
-        return gene_table(moments, self._panels, self._datasets, genes, level=LEVEL)
+        calibrate_once(self)
+        return gene_table(self, moments_by_dataset(self, cells_of(self).batch))
 
     def annotate(
         self,
@@ -594,9 +455,9 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         key_added
             Replaces ``imputation`` in the names.
         write_layer
-            Write the layer, a dense matrix of cells x genes.
+            {write_layer}
         overwrite
-            Replace slots that something else wrote.
+            {overwrite}
         keep_measured
             Put the counts into the layer where a gene was measured.
 
@@ -608,88 +469,30 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
             If the layer does not fit.
         """
         target = find_target(self, adata, layer=key_added if write_layer else None)
-        self._calibrate_once()
-        slots = [("obsm", f"X_{key_added}")]
-        if write_layer:
-            slots.append(("layers", key_added))
-        slots += [("varm", f"{key_added}_measured"), ("varm", f"{key_added}_explained")]
+        calibrate_once(self)
+        places = slots(key_added, write_layer=write_layer)
         annotate(
             self,
             target,
             key_added,
-            slots,
-            partial(self._results, target, slots, keep_measured=keep_measured),
+            places,
+            partial(values, self, target, places, keep_measured=keep_measured),
             options={"keep_measured": keep_measured},
             overwrite=overwrite,
             remedy=REMEDY,
         )
-
-    def _results(
-        self, adata: AnnData, slots: list[Slot], *, keep_measured: bool
-    ) -> tuple[dict[Slot, object], dict]:
-        """Return the values of slots, and what the record tells of errors."""
-        genes, names = genes_of(self.registry), self._datasets.astype(str)
-        values: dict[Slot, object] = {}
-        for slot in slots:
-            if slot[0] == "obsm":
-                values[slot] = self.get_latent_representation(adata)
-            elif slot[0] == "layers":
-                values[slot] = self._layer(adata, keep_measured=keep_measured)
-            else:
-                is_mask = slot[1].endswith("_measured")
-                table = self._panels.measured if is_mask else self.explained_
-                frame = pd.DataFrame(table.T, genes, names)
-                empty = False if is_mask else np.nan
-                values[slot] = frame.reindex(adata.var_names, fill_value=empty)
-        spread = {"centre": self.spread_[:, 0], "sd": self.spread_[:, 1], "datasets": names}
-        return values, {"errors": {k: np.asarray(v) for k, v in spread.items()}}
-
-    def _layer(self, adata: AnnData, *, keep_measured: bool) -> NDArray:
-        """Return expected counts of the genes of an AnnData, or counts where there are any."""
-        names = adata.var_names
-        layer = self.get_imputed(adata, gene_list=names).to_numpy()
-        if not keep_measured:
-            return layer
-        measured = self._panels.measured[:, genes_of(self.registry).get_indexer(names)]
-        cells = Cells.read(adata, self.registry, names)
-        for start, block in cells.blocks():
-            rows = slice(start, start + block.shape[0])
-            is_known = measured[cells.batch[rows]]
-            dense = block.toarray() if hasattr(block, "toarray") else block
-            layer[rows] = np.where(is_known, dense, layer[rows])
-        return layer
 
     def check(self) -> pd.DataFrame:
         """Return a table of what of the fit deserves a second look.
 
         Returns
         -------
-        DataFrame with a row for each quantity: ``value``, ``verdict`` (``"ok"`` or ``"look"``) and
-        ``advice``. Of several datasets the worst is shown; :meth:`get_agreement` has all.
+        {check}
+
+        Of several datasets the worst is shown; :meth:`get_agreement` has all.
         """
-        self._calibrate_once()
-        cells, panels = self._read(), self._panels
-        moments = moments_by_dataset(self, cells.batch)
-        agreement = self._agreement(cells, moments)
-        looked_at = np.concatenate(
-            [_spaced(np.flatnonzero(cells.batch == b)) for b in np.unique(cells.batch)]
-        )
-        latent = self.get_latent_representation(indices=looked_at)
-        rows = [
-            finite_row(self.history),
-            loss_row(self.history),
-            gradient_row(self.history),
-            latent_row(latent),
-            dispersion_row(self._theta),
-            share_row(moments.imputed),
-            *agreement_rows(agreement),
-        ]
-        if "factor" in agreement:
-            rows.append(coverage_row(agreement["coverage"].min()))
-            if agreement["factor"].notna().any():
-                rows.append(width_row(agreement["factor"].max()))
-        rows.append(support_row(latent, cells.batch[looked_at], ~panels.measured.all(1)))
-        return check_table(rows)
+        calibrate_once(self)
+        return check_table(diagnose(self))
 
     def report(self, path: str | os.PathLike | None = None, *, overwrite: bool = False) -> Report:
         """Write a page that says what was done, whether to trust it, and what it rests on.
@@ -697,67 +500,12 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         Parameters
         ----------
         path
-            The file, ending in ``.html``; `None` writes none. It holds its figures, needs no
-            network, and runs no script.
+            {page}
         overwrite
-            Replace a file that is there.
+            {overwrite_page}
 
         Returns
         -------
-        :class:`Report`, which prints as a summary of a few lines.
-
-        Raises
-        ------
-        FileExistsError
-            If there is a file and `overwrite` is not set.
+        {report}
         """
-        n_cells = np.bincount(self._read().batch, minlength=len(self._datasets))
-        n_lacking = (~self._panels.measured).sum(1)
-        sizes = (pd.Series(n, self._datasets) for n in (n_cells, n_lacking))
-        report = report_of(self, *sizes, self.get_gene_agreement())
-        return written(report, path, overwrite=overwrite)
-
-    @property
-    def _panels(self) -> Panels:
-        learnt, visible = (v.cpu().numpy() for v in (self.module.learnt, self.module.visible))
-        return Panels(measured_of(self.registry), learnt, visible)
-
-    @property
-    def _theta(self) -> NDArray:
-        return self.module.px_r.detach().exp().cpu().numpy().astype(float)
-
-    def _spread(self, b: int) -> Spread:
-        """Return the errors of genes in a dataset, none where there is nothing to impute."""
-        spread = Spread(*self.spread_[b])
-        return spread if np.isfinite(spread.centre) else Spread(0.0, 0.0)
-
-    def _check_calibrated(self) -> None:
-        """Refuse intervals of an untrained model, and without genes that were held back."""
-        self._calibrate_once()
-        if not self._panels.calibration.any():
-            raise RuntimeError(
-                "Intervals come from genes that are held back, and this model has none: "
-                "`calibration=0`, or too few shared genes with 20 counts. Fit a model with "
-                "`calibration=0.1`, or ask without an interval."
-            )
-
-    @property
-    def _datasets(self) -> pd.Index:
-        state = self.adata_manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY)
-        return pd.Index(np.asarray(state.categorical_mapping))
-
-    def _read(self) -> Cells:
-        return Cells.read(self.adata, self.registry, genes_of(self.registry))
-
-
-def _spaced(rows: NDArray) -> NDArray:
-    """Return evenly spaced rows, not too many."""
-    return rows[:: -(-len(rows) // N_LOOKED_AT)] if len(rows) else rows
-
-
-def _n_epochs(wanted: int | None, n_steps: int) -> int:
-    """Return the epochs that were asked for, or those of a training of usual length."""
-    if wanted is None:
-        return min(math.ceil(N_STEPS / n_steps), MOST_EPOCHS)
-    check_number("max_epochs", wanted, 1, whole=True)
-    return wanted
+        return written(report_of(self), path, overwrite=overwrite)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from numpy.typing import NDArray
 from scvi import REGISTRY_KEYS
 from scvi.distributions import NegativeBinomial
 from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
@@ -161,6 +162,11 @@ class ImputationModule(BaseModuleClass):
         batch = tensors[REGISTRY_KEYS.BATCH_KEY].squeeze(-1)
         is_learnt = self.learnt[batch[counts.row], counts.col]
         return SparseCounts(*(values[is_learnt] for values in counts))
+
+    @property
+    def theta(self) -> NDArray:
+        """Inverse dispersions, float64, shape ``(n_genes,)``."""
+        return self.px_r.detach().exp().cpu().numpy().astype(float)
 
     def posterior_mean(self, tensors: dict[str, Tensor]) -> Tensor:
         """Return the latent positions of cells, shape ``(n_cells, n_latent)``."""

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from scvi import REGISTRY_KEYS
 from scvi.data.fields import BaseAnnDataField
+from scvi.model.base import BaseModelClass
 
 from scovert.core.dataloaders._cells import Cells
 
@@ -17,10 +20,12 @@ __all__ = [
     "MeasuredField",
     "Panels",
     "count_by_dataset",
+    "datasets_of",
     "expected_counts",
     "log_mean_shares",
     "make_panels",
     "measured_of",
+    "panels_of",
 ]
 
 MEASURED = "measured"
@@ -146,6 +151,18 @@ class Panels(NamedTuple):
     def calibration(self) -> NDArray:
         """Genes that were measured and are held back."""
         return self.measured & ~self.learnt
+
+
+def panels_of(model: BaseModelClass) -> Panels:
+    """Return the panels of a model."""
+    learnt, visible = (v.cpu().numpy() for v in (model.module.learnt, model.module.visible))
+    return Panels(measured_of(model.registry), learnt, visible)
+
+
+def datasets_of(model: BaseModelClass) -> pd.Index:
+    """Return the names of the datasets of a model."""
+    state = model.adata_manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY)
+    return pd.Index(np.asarray(state.categorical_mapping))
 
 
 def make_panels(

@@ -8,6 +8,7 @@ import pandas as pd
 from scvi.model.base import BaseModelClass
 
 from scovert.core.report import Figure, Report, Table, counted, parameters_of
+from scovert.model.imputation._panels import datasets_of, panels_of
 
 __all__ = ["report_of"]
 
@@ -24,20 +25,10 @@ REFERENCES = (
 )
 
 
-def report_of(
-    model: BaseModelClass, n_cells: pd.Series, n_lacking: pd.Series, genes: pd.DataFrame
-) -> Report:
-    """Describe a trained MaskedImputation.
-
-    Parameters
-    ----------
-    model
-        The model.
-    n_cells, n_lacking
-        By dataset: cells, and genes that it did not measure.
-    genes
-        What ``model.get_gene_agreement()`` returns.
-    """
+def report_of(model: BaseModelClass) -> Report:
+    """Describe a trained MaskedImputation."""
+    names, genes = datasets_of(model), model.get_gene_agreement()
+    n_lacking = pd.Series((~panels_of(model).measured).sum(1), names)
     lacking = n_lacking[n_lacking > 0]
     agreement = model.get_agreement()
     named = ", ".join(f"{n:,} of {name!r}" for name, n in lacking.items())
@@ -53,7 +44,7 @@ def report_of(
         model="MaskedImputation",
         title=f"Genes imputed in {counted(len(lacking), 'dataset')}",
         summary=(
-            f"{n_cells.sum():,} cells in {counted(len(n_cells), 'dataset')}, "
+            f"{model.adata.n_obs:,} cells in {counted(len(names), 'dataset')}, "
             f"{model.adata.n_vars:,} genes.",
             *told,
         ),

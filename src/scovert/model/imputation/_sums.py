@@ -44,6 +44,13 @@ class Moments(NamedTuple):
     null_deviance: NDArray
     correlation: NDArray
 
+    @property
+    def explained(self) -> NDArray:
+        """Share of the deviance from the mean shares that is explained, NaN without counts."""
+        with np.errstate(divide="ignore", invalid="ignore"):  # of a gene without counts: none
+            share = 1 - self.deviance / self.null_deviance
+        return np.where(self.true > 0, share, np.nan)
+
 
 def totals_by_group(
     model: BaseModelClass, group: NDArray, n_groups: int

@@ -29,7 +29,7 @@ __all__ = [
     "check_measured",
     "check_positions",
     "check_samples",
-    "check_states",
+    "check_states_fit",
     "positions_of",
     "samples_of",
     "warn_about_positions",
@@ -223,7 +223,7 @@ def _edge(block: object, which: str) -> NDArray:
     return np.asarray(found.todense() if sp.issparse(found) else found, float).ravel()
 
 
-def check_states(n_states: int, n_cells: int) -> None:
+def check_states_fit(n_states: int, n_cells: int) -> None:
     """Refuse more states than there are cells to learn them from."""
     if n_states > n_cells / CELLS_PER_STATE:
         most = n_cells // CELLS_PER_STATE

@@ -5,19 +5,26 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scvi.model.base import BaseModelClass
 from sklearn.neighbors import NearestNeighbors
 
-from scovert.core._diagnostics import HealthRow, row
+from scovert.core._diagnostics import HealthRow, dispersion_row, finite_row, row
+from scovert.model.niche._expression import decoded_and_true
+from scovert.model.niche._neighborhood import Asked, ask_about, decode, encode, own_states
 
 __all__ = [
     "certainty_row",
     "crowding_row",
+    "diagnose",
     "diversity_row",
     "gain_row",
     "latent_rows",
     "separation_row",
     "state_row",
 ]
+
+N_LOOKED_AT = 2000
+"""Cells that are decoded, at most."""
 
 ACTIVE_SD = 0.1
 """Standard deviation of the posterior means of a latent dimension that tells something."""
@@ -43,6 +50,46 @@ NOTHING = (
     "`spatial_key` and `sample_key` are right; then train with a larger "
     "`plan_kwargs={'neighbor_weight': 20}`."
 )
+
+
+def diagnose(model: BaseModelClass) -> list[HealthRow]:
+    """Return all rows of a trained model."""
+    asked = ask_about(model)
+    means, log_variance = encode(model, asked)
+    rows = [finite_row(model.history), *latent_rows(means, log_variance)]
+    rows.append(crowding_row(asked.graph))
+    if model.module.matching is None:
+        rows += _rows_of_states(model, asked, decode(model, means))
+    if model.held_out_gain_ is not None:
+        rows.append(gain_row(model.held_out_gain_))
+    return [*rows, *_rows_of_samples(model)]
+
+
+def _rows_of_states(model: BaseModelClass, asked: Asked, pi: NDArray) -> list[HealthRow]:
+    """Return rows about the states, some of them by a part of the cells."""
+    some = np.arange(0, len(pi), -(-len(pi) // N_LOOKED_AT))
+    looked = asked._replace(rows=some)
+    rows = [
+        diversity_row(*decoded_and_true(model, looked, pi[some])),
+        state_row(pi),
+        certainty_row(own_states(model, looked, pi[some])),
+    ]
+    if model.likelihood == "nb":
+        rows.append(dispersion_row(model.module.log_spread.detach().exp().cpu().numpy()))
+    return rows
+
+
+def _rows_of_samples(model: BaseModelClass) -> list[HealthRow]:
+    """Return a row about samples, if there are several."""
+    setup = model.registry["setup_args"]
+    key, n_cells = setup["sample_key"], model.adata.n_obs
+    if key is None or model.adata.obs[key].nunique() == 1:
+        return []
+    rng = np.random.default_rng(0)
+    some = np.sort(rng.permutation(n_cells)[:N_LOOKED_AT])  # a step might meet their order
+    positions = model.get_latent_representation(indices=some)
+    sample = model.adata.obs[key].iloc[some]
+    return [separation_row(positions, sample, has_batches=setup["batch_key"] is not None)]
 
 
 def latent_rows(means: NDArray, log_variance: NDArray) -> list[HealthRow]:

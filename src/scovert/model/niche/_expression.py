@@ -13,16 +13,28 @@ from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 from torch import Tensor
 
+from scovert.core._minibatch import genes_of
+from scovert.model.niche._batches import batch_names
 from scovert.model.niche._module import NicheModule
-from scovert.model.niche._neighborhood import Asked, mean_around
+from scovert.model.niche._neighborhood import (
+    Asked,
+    ask_about,
+    mean_around,
+    own_states,
+    shares_of_states,
+)
 
-__all__ = ["decoded_and_true", "draw_cells", "labels_of_states", "map_centers", "state_expression"]
+__all__ = [
+    "decoded_and_true",
+    "draw_cells",
+    "map_centers",
+    "mean_expression",
+    "sample_cells",
+    "state_expression",
+]
 
 HELLINGER = 20.0
 """Scale of the square roots of shares of genes, which are of the size of standardised features."""
-
-RARE = 1e-6
-"""Share of all cells that every state has besides its own: one without cells has their labels."""
 
 
 def map_centers(module: NicheModule) -> NDArray:
@@ -56,23 +68,28 @@ def state_expression(module: NicheModule, batches: Sequence[int]) -> NDArray:
     return np.mean(found, axis=0).astype(np.float32)
 
 
-def labels_of_states(own: NDArray, labels: pd.Series, names: list[str]) -> pd.DataFrame:
-    """Return shares of the labels of the cells of each state, states x labels.
+def mean_expression(
+    model: BaseModelClass, pi: NDArray, genes: pd.Index, transform_batch: str | None = None
+) -> NDArray:
+    """Return the mean expression around cells, ``(n_cells, n_genes)``.
 
     Parameters
     ----------
-    own
-        Probability of each state of cells, shape ``(n_cells, n_states)``.
-    labels
-        Label of each cell.
-    names
-        Names of the states.
+    model
+        Trained model.
+    pi
+        Shares of the states around cells, shape ``(n_cells, n_states)``.
+    genes
+        Genes of the model.
+    transform_batch
+        Batch to decode as; `None` averages over all.
     """
-    of_cell = pd.Categorical(labels.astype(str))
-    of_label = own.astype(float).T @ np.eye(len(of_cell.categories))[of_cell.codes]
-    of_label += RARE * of_label.sum(0)
-    shares = of_label / of_label.sum(1, keepdims=True)
-    return pd.DataFrame(shares, names, of_cell.categories)
+    known = batch_names(model.registry)
+    batches = range(len(known))
+    if transform_batch is not None:
+        batches = [known.index(str(transform_batch))]
+    at = genes_of(model.registry).get_indexer(genes)
+    return pi @ state_expression(model.module, batches)[:, at]
 
 
 def decoded_and_true(model: BaseModelClass, asked: Asked, pi: NDArray) -> tuple[NDArray, NDArray]:
@@ -94,6 +111,18 @@ def decoded_and_true(model: BaseModelClass, asked: Asked, pi: NDArray) -> tuple[
 def _per_median_total(tensors: dict[str, Tensor], median: Tensor, **_: object) -> Tensor:
     x = tensors[REGISTRY_KEYS.X_KEY]
     return x / x.sum(-1, keepdim=True).clamp(min=1) * median
+
+
+def sample_cells(
+    model: BaseModelClass, asked: Asked, n_samples: int, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Draw cells of the model as neighbours, by name; see ``sample_neighborhood``."""
+    pool = ask_about(model)
+    states = own_states(model, pool, shares_of_states(model, pool)).argmax(1)
+    pi, batch = shares_of_states(model, asked), asked.batch[asked.rows]
+    drawn = draw_cells(pi, batch, states, pool.batch, n_samples, rng)
+    names = model.adata.obs_names.to_numpy()[drawn]
+    return pd.DataFrame(names, asked.adata.obs_names[asked.rows])
 
 
 def draw_cells(

@@ -11,98 +11,71 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
-from scvi import settings
 from scvi.model.base import BaseModelClass
 
-from scovert.core._annotating import Slot, annotate, find_target
+from scovert.core._annotating import annotate, find_target
 from scovert.core._arguments import knows_its_arguments
+from scovert.core._beginning import begin_training
 from scovert.core._checks import (
     check_categorical,
     check_choice,
     check_column,
-    check_distributed,
     check_gene_list,
     check_layer,
     check_number,
 )
-from scovert.core._diagnostics import HealthRow, check_table, dispersion_row, finite_row
-from scovert.core._minibatch import check_trained, genes_of
-from scovert.core._registering import check_set_up, check_unchanged, facts_of, register
+from scovert.core._diagnostics import check_table
+from scovert.core._docstrings import shares_paragraphs
+from scovert.core._minibatch import genes_of
+from scovert.core._registering import check_set_up, check_unchanged, register
 from scovert.core._save_load import SaveLoadMixin
-from scovert.core.dataloaders._cells import Cells
 from scovert.core.report import Report, written
-from scovert.core.training._checkpoint import Resumable
-from scovert.core.training._options import check_options
+from scovert.core.training._options import length_of
 from scovert.core.training._run import run
-from scovert.model.niche._batches import BatchNames, batch_codes, batch_names, check_batches
+from scovert.model.niche._annotation import slots, values
+from scovert.model.niche._batches import BatchNames, batch_names, check_batches
 from scovert.model.niche._checks import (
     check_measured,
     check_positions,
     check_samples,
-    check_states,
-    positions_of,
-    samples_of,
+    check_states_fit,
     warn_about_positions,
     warn_about_samples,
 )
 from scovert.model.niche._clusters import find_niches
-from scovert.model.niche._data import NicheData, split_patches
-from scovert.model.niche._details import N_MEANS, details, keep_details
-from scovert.model.niche._diagnostics import (
-    certainty_row,
-    crowding_row,
-    diversity_row,
-    gain_row,
-    latent_rows,
-    separation_row,
-    state_row,
-)
-from scovert.model.niche._energy import energy_map
-from scovert.model.niche._expression import (
-    decoded_and_true,
-    draw_cells,
+from scovert.model.niche._composition import (
+    composition_of,
+    labels_column,
     labels_of_states,
-    map_centers,
-    state_expression,
+    states_of_cells,
 )
+from scovert.model.niche._diagnostics import diagnose
+from scovert.model.niche._expression import mean_expression, sample_cells
 from scovert.model.niche._features import TRANSFORMS
-from scovert.model.niche._graph import nearest_neighbors
 from scovert.model.niche._module import NicheModule
 from scovert.model.niche._neighborhood import (
-    Asked,
     ask_about,
-    decode,
-    encode,
+    check_states,
     labels_around,
-    own_states,
+    shares_of_states,
 )
+from scovert.model.niche._places import find_places, keep_details
 from scovert.model.niche._report import report_of
-from scovert.model.niche._samples import compare_conditions, shares_by_group
+from scovert.model.niche._samples import column_of_samples, compare_conditions, shares_by_group
 from scovert.model.niche._training import (
     GRADIENT_NORM,
     default_epochs,
     held_out_gain,
-    in_memory,
     make_plan,
+    read_data,
     start,
 )
 
 __all__ = ["NicheVAE"]
 
-TRAIN_OPTIONS = (
-    "max_epochs",
-    "train_size",
-    "batch_size",
-    "early_stopping",
-    "checkpoint_dir",
-    "plan_kwargs",
-)
-"""Arguments of `train` that are not the trainer's."""
-N_LOOKED_AT = 2000
-"""Cells that `check` decodes, at most."""
-
 
 @knows_its_arguments()
+@shares_paragraphs
 class NicheVAE(SaveLoadMixin, BaseModelClass):
     """Describe what surrounds a cell: positions and counts or intensities in, niches out.
 
@@ -303,49 +276,41 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
             Stop when the validation loss has not improved for 10 epochs. Off without validation
             cells.
         checkpoint_dir
-            Folder for the state of training, written at the beginning of every epoch, and for the
-            best model so far (:meth:`load` reads it). Training that was cut off goes on from there
-            when the same call is made again, to the same result.
+            {checkpoint_dir}
         plan_kwargs
             For the training plan: ``neighbor_weight`` (10, the number of independent neighbours
             that a niche is worth: more makes niches sharper and less alike between samples),
             ``free_bits`` (0, divergence in nats that a latent dimension has for free), ``lr``,
             ``kl_ramp``, ``max_kl_weight`` and others of :class:`~scvi.train.TrainingPlan`.
         **trainer_kwargs
-            For :class:`scvi.train.Trainer`, such as ``accelerator``, ``devices``,
-            ``early_stopping_patience``, ``logger`` or ``enable_progress_bar``.
+            {trainer_kwargs}
 
         Raises
         ------
         FloatingPointError
-            If a term of the loss or the gradient became NaN or infinite. It names the term, the
-            step and the cells; the model has its best state, or that of the beginning of the
-            epoch.
+            {not_finite}
         """
         check_number("train_size", train_size, 0.01, 1.0)
         check_number("batch_size", batch_size, 1, whole=True)
-        check_options("NicheVAE", TRAIN_OPTIONS, trainer_kwargs, plan_kwargs)
-        check_unchanged(self, every_value=True)
-        check_distributed(trainer_kwargs, settings.seed, checkpoint_dir)
+        resumable = begin_training(
+            self,
+            checkpoint_dir,
+            trainer_kwargs,
+            plan_kwargs,
+            max_epochs=max_epochs,
+            split=(train_size, batch_size),
+            early_stopping=early_stopping,
+        )
         if not self.is_trained_:
-            check_states(self.init_params_["non_kwargs"]["n_states"], self.adata.n_obs)
-        asked = facts_of(self) | {
-            "max_epochs": max_epochs,
-            "split": (train_size, batch_size),
-            "early_stopping": early_stopping,
-            "plan_kwargs": plan_kwargs,
-        }
-        resumable = Resumable.open(checkpoint_dir, settings.seed, asked, trainer_kwargs)
-        data = self._data(train_size, batch_size, resumable.seed)
+            check_states_fit(self.init_params_["non_kwargs"]["n_states"], self.adata.n_obs)
+        data = read_data(self, train_size, batch_size, resumable.seed)
         if not self.is_trained_:
             start(self.module, data.cells, data.batch.numpy(), resumable.seed, **self._features)
-        max_epochs = default_epochs(data) if max_epochs is None else max_epochs
-        check_number("max_epochs", max_epochs, 1, whole=True)
         run(
             self,
             make_plan(self.module, dict(plan_kwargs or {})),
             data,
-            max_epochs,
+            length_of(max_epochs, default_epochs(data)),
             early_stopping=early_stopping,
             resumable=resumable,
             on_best=partial(self._save_best, resumable),
@@ -353,32 +318,9 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         )
         self.held_out_gain_ = held_out_gain(self.module, data)
         if self.module.matching is None:
-            self._keep_details(resumable.seed)
+            keep_details(self, resumable.seed)
         self._save_best(resumable, self.history_)
         resumable.end()
-
-    def _keep_details(self, seed: int) -> None:
-        """Learn what of means over neighbours is added to places that are to be detailed."""
-        order = np.random.default_rng(seed).permutation(self.adata.n_obs)
-        asked = ask_about(self, indices=np.sort(order[:N_MEANS]))
-        keep_details(self, asked, self._places(self._pi(asked)))
-
-    def _data(self, train_size: float, batch_size: int, seed: int) -> NicheData:
-        """Return minibatches of the cells of the model."""
-        setup, counted = self.registry["setup_args"], self.likelihood == "nb"
-        cells = Cells.read(self.adata, self.registry, genes_of(self.registry))
-        positions = positions_of(self.adata, setup["spatial_key"])
-        sample = samples_of(self.adata, setup["sample_key"])
-        graph = nearest_neighbors(positions, sample, self.n_neighbors)
-        known = batch_names(self.registry)
-        return NicheData(
-            in_memory(cells, counted=counted),
-            graph,
-            batch_codes(self.adata, setup["batch_key"], known)[0],
-            split_patches(graph, 1 - train_size, np.random.default_rng(seed)),
-            batch_size=batch_size,
-            counted=counted,
-        )
 
     def get_latent_representation(
         self,
@@ -412,21 +354,7 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         """
         check_choice("representation", representation, (None, "energy", "detailed", "latent"))
         asked = ask_about(self, adata, indices, batch_size)
-        z = encode(self, asked)[0]
-        is_latent = representation is None and self.module.matching is not None
-        if representation == "latent" or is_latent:
-            return z
-        self._check_states(f"get_latent_representation(representation={representation!r})")
-        places = self._places(decode(self, z))
-        if representation != "detailed":
-            return places
-        return np.hstack([places, details(self, asked).astype(np.float32)])
-
-    def _places(self, pi: NDArray) -> NDArray:
-        return (pi @ energy_map(map_centers(self.module))).astype(np.float32)
-
-    def _pi(self, asked: Asked) -> NDArray:
-        return decode(self, encode(self, asked)[0])
+        return find_places(self, asked, representation)
 
     def get_neighborhood_composition(
         self,
@@ -450,17 +378,9 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         -------
         DataFrame of cells x states (or labels), rows sum to one, float32.
         """
-        self._check_states("get_neighborhood_composition")
+        check_states(self, "get_neighborhood_composition")
         asked = ask_about(self, adata, indices, batch_size)
-        return self._composition(asked, self._pi(asked), labels_key)
-
-    def _composition(self, asked: Asked, pi: NDArray, labels_key: str | None) -> pd.DataFrame:
-        names = asked.adata.obs_names[asked.rows]
-        if labels_key is None:
-            return pd.DataFrame(pi, names, self._state_names)
-        shares = self.get_state_labels(labels_key)
-        values = pi @ shares.to_numpy(np.float32)
-        return pd.DataFrame(values, names, shares.columns)
+        return composition_of(self, asked, shares_of_states(self, asked), labels_key)
 
     def get_observed_composition(
         self,
@@ -483,7 +403,7 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         DataFrame of cells x labels, rows sum to one (to zero for cells without neighbours).
         """
         asked = ask_about(self, adata, indices)
-        key = self._labels_key(labels_key)
+        key = labels_column(self, labels_key)
         check_categorical(asked.adata, key, "labels_key")
         return labels_around(asked, asked.adata.obs[key])
 
@@ -499,13 +419,8 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         -------
         DataFrame of states x labels, rows sum to one.
         """
-        self._check_states("get_state_labels")
-        check_trained(self)
-        key = self._labels_key(labels_key)
-        check_categorical(self.adata, key, "labels_key")
-        asked = ask_about(self)
-        own = own_states(self, asked, self._pi(asked))
-        return labels_of_states(own, self.adata.obs[key], self._state_names)
+        check_states(self, "get_state_labels")
+        return labels_of_states(self, labels_key)
 
     def get_neighborhood_expression(
         self,
@@ -533,19 +448,13 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         ``"gaussian"`` on the scale of the features' transformation (log1p or arcsinh), not yet
         standardised.
         """
-        self._check_states("get_neighborhood_expression")
-        genes = genes_of(self.registry)
-        chosen = check_gene_list(gene_list, genes)
-        known = batch_names(self.registry)
+        check_states(self, "get_neighborhood_expression")
+        chosen = check_gene_list(gene_list, genes_of(self.registry))
         if transform_batch is not None:
-            check_choice("transform_batch", str(transform_batch), known)
-        batches = range(len(known))
-        if transform_batch is not None:
-            batches = [known.index(str(transform_batch))]
+            check_choice("transform_batch", str(transform_batch), batch_names(self.registry))
         asked = ask_about(self, adata, indices, batch_size)
-        of_states = state_expression(self.module, batches)[:, genes.get_indexer(chosen)]
-        values = self._pi(asked) @ of_states
-        return pd.DataFrame(values, asked.adata.obs_names[asked.rows], chosen)
+        found = mean_expression(self, shares_of_states(self, asked), chosen, transform_batch)
+        return pd.DataFrame(found, asked.adata.obs_names[asked.rows], chosen)
 
     def sample_neighborhood(
         self,
@@ -574,16 +483,10 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         -------
         DataFrame of cells x draws with names of cells of the model (``obs_names``).
         """
-        self._check_states("sample_neighborhood")
+        check_states(self, "sample_neighborhood")
         check_number("n_samples", n_samples, 1, whole=True)
         asked = ask_about(self, adata, indices, batch_size)
-        pool = ask_about(self)
-        states = own_states(self, pool, self._pi(pool)).argmax(1)
-        rng = np.random.default_rng(seed)
-        batch = asked.batch[asked.rows]
-        drawn = draw_cells(self._pi(asked), batch, states, pool.batch, n_samples, rng)
-        names = self.adata.obs_names.to_numpy()[drawn]
-        return pd.DataFrame(names, asked.adata.obs_names[asked.rows])
+        return sample_cells(self, asked, n_samples, np.random.default_rng(seed))
 
     def get_cell_states(
         self,
@@ -603,15 +506,9 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         -------
         DataFrame with ``state`` (categorical) and its ``probability``.
         """
-        self._check_states("get_cell_states")
+        check_states(self, "get_cell_states")
         asked = ask_about(self, adata, indices, batch_size)
-        return self._states(asked, self._pi(asked))
-
-    def _states(self, asked: Asked, pi: NDArray) -> pd.DataFrame:
-        own = own_states(self, asked, pi)
-        state = pd.Categorical.from_codes(own.argmax(1), self._state_names)
-        names = asked.adata.obs_names[asked.rows]
-        return pd.DataFrame({"state": state, "probability": own.max(1)}, names)
+        return states_of_cells(self, asked, shares_of_states(self, asked))
 
     def get_niches(
         self,
@@ -672,12 +569,8 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         DataFrame of samples x states, labels or niches; rows sum to one.
         """
         adata = self.adata if adata is None else adata
-        groupby = groupby or self.registry["setup_args"]["sample_key"]
-        if groupby is None:
-            raise ValueError("`groupby=None`, and there is no `sample_key`. Name a column.")
-        check_categorical(adata, groupby, "groupby")
-        composition = self._shares(adata, labels_key, niche_key)
-        return shares_by_group(composition, adata.obs[groupby])
+        groups = column_of_samples(self, adata, groupby, "groupby")
+        return shares_by_group(self._shares(adata, labels_key, niche_key), groups)
 
     def get_composition_differences(
         self,
@@ -714,14 +607,10 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         ``log_odds_ratio``, ``se``, ``df``, ``p_value`` and ``q_value``.
         """
         adata = self.adata if adata is None else adata
-        subject_key = subject_key or self.registry["setup_args"]["sample_key"]
-        if subject_key is None:
-            raise ValueError("`subject_key=None`, and there is no `sample_key`. Name a column.")
-        for name, key in (("condition_key", condition_key), ("subject_key", subject_key)):
-            check_categorical(adata, key, name)
+        subject = column_of_samples(self, adata, subject_key, "subject_key")
+        check_categorical(adata, condition_key, "condition_key")
         composition = self._shares(adata, labels_key, niche_key)
-        obs = adata.obs
-        return compare_conditions(composition, obs[condition_key], obs[subject_key], reference)
+        return compare_conditions(composition, adata.obs[condition_key], subject, reference)
 
     def _shares(
         self, adata: AnnData, labels_key: str | None, niche_key: str | None
@@ -756,9 +645,9 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         key_added
             Replaces ``niche`` in the names.
         write_layer
-            Write the layer, a dense matrix of cells x genes.
+            {write_layer}
         overwrite
-            Replace slots that something else wrote.
+            {overwrite}
         n_niches, resolution
             As in :meth:`get_niches`.
 
@@ -771,50 +660,19 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         """
         has_states = self.module.matching is None
         target = find_target(self, adata, key_added if write_layer and has_states else None)
-        slots = [("obsm", f"X_{key_added}"), ("obs", key_added)]
-        if has_states:
-            slots += [("obsm", f"{key_added}_composition"), ("obs", f"{key_added}_state")]
-            slots += [("layers", key_added)] if write_layer else []
+        places = slots(key_added, has_states=has_states, write_layer=write_layer)
         options = {"n_niches": n_niches, "resolution": resolution}
-        compute = partial(self._results, target, slots, options)
-        annotate(self, target, key_added, slots, compute, options=options, overwrite=overwrite)
-
-    def _results(
-        self, adata: AnnData, slots: list[Slot], options: dict
-    ) -> tuple[dict[Slot, object], dict]:
-        """Return the values of slots, what is around cells found once; nothing for the record."""
-        asked = ask_about(self, adata)
-        z = encode(self, asked)[0]
-        has_states = self.module.matching is None
-        pi = decode(self, z) if has_states else None
-        places = self._places(pi) if has_states else z
-        values = [places, find_niches(places, **options, seed=0)]
-        if has_states:
-            labels_key = self.registry["setup_args"]["labels_key"]
-            values.append(self._composition(asked, pi, labels_key))
-            values.append(self._states(asked, pi)["state"].to_numpy())
-            genes = genes_of(self.registry).get_indexer(adata.var_names)
-            batches = range(self.module.n_batch)
-            values.append(pi @ state_expression(self.module, batches)[:, genes])
-        return dict(zip(slots, values, strict=False)), {}
+        compute = partial(values, self, target, places, options)
+        annotate(self, target, key_added, places, compute, options=options, overwrite=overwrite)
 
     def check(self) -> pd.DataFrame:
         """Return a table of what of the fit deserves a second look.
 
         Returns
         -------
-        DataFrame with a row for each quantity: ``value``, ``verdict`` (``"ok"`` or ``"look"``) and
-        ``advice``.
+        {check}
         """
-        asked = ask_about(self)
-        means, log_variance = encode(self, asked)
-        rows = [finite_row(self.history), *latent_rows(means, log_variance)]
-        rows.append(crowding_row(asked.graph))
-        if self.module.matching is None:
-            rows += self._rows_of_states(asked, decode(self, means))
-        if self.held_out_gain_ is not None:
-            rows.append(gain_row(self.held_out_gain_))
-        return check_table([*rows, *self._rows_of_samples()])
+        return check_table(diagnose(self))
 
     def report(
         self,
@@ -829,21 +687,15 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         Parameters
         ----------
         path
-            The file, ending in ``.html``; `None` writes none. It holds its figures, needs no
-            network, and runs no script.
+            {page}
         n_niches, resolution
             As in :meth:`get_niches`.
         overwrite
-            Replace a file that is there.
+            {overwrite_page}
 
         Returns
         -------
-        :class:`Report`, which prints as a summary of a few lines.
-
-        Raises
-        ------
-        FileExistsError
-            If there is a file and `overwrite` is not set.
+        {report}
         """
         niches = self.get_niches(n_niches=n_niches, resolution=resolution)
         labels_key, composition = self.registry["setup_args"]["labels_key"], None
@@ -851,50 +703,3 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
             composition = self.get_neighborhood_composition(labels_key=labels_key)
         report = report_of(self, niches, composition)
         return written(report, path, overwrite=overwrite)
-
-    def _rows_of_samples(self) -> list[HealthRow]:
-        """Return a row of ``check`` about samples, if there are several."""
-        setup = self.registry["setup_args"]
-        key, n_cells = setup["sample_key"], self.adata.n_obs
-        if key is None or self.adata.obs[key].nunique() == 1:
-            return []
-        rng = np.random.default_rng(0)
-        some = np.sort(rng.permutation(n_cells)[:N_LOOKED_AT])  # a step might meet their order
-        positions = self.get_latent_representation(indices=some)
-        sample = self.adata.obs[key].iloc[some]
-        return [separation_row(positions, sample, has_batches=setup["batch_key"] is not None)]
-
-    def _rows_of_states(self, asked: Asked, pi: NDArray) -> list[HealthRow]:
-        """Return rows of ``check`` about the states, some of them by a part of the cells."""
-        some = np.arange(0, len(pi), -(-len(pi) // N_LOOKED_AT))
-        looked = asked._replace(rows=some)
-        rows = [
-            diversity_row(*decoded_and_true(self, looked, pi[some])),
-            state_row(pi),
-            certainty_row(own_states(self, looked, pi[some])),
-        ]
-        if self.likelihood == "nb":
-            rows.append(dispersion_row(self.module.log_spread.detach().exp().cpu().numpy()))
-        return rows
-
-    def _labels_key(self, labels_key: str | None) -> str:
-        """Return the column of the labels, or refuse that there is none."""
-        key = labels_key or self.registry["setup_args"]["labels_key"]
-        if key is None:
-            raise ValueError(
-                "`labels_key=None`, and none was named in `setup_anndata`. Name a column of "
-                "`adata.obs` with cell types."
-            )
-        return key
-
-    @property
-    def _state_names(self) -> list[str]:
-        return [f"state_{m}" for m in range(len(self.module.states))]
-
-    def _check_states(self, what: str) -> None:
-        """Refuse what needs states of a decoder that has none."""
-        if self.module.matching is not None:
-            raise RuntimeError(
-                f"`{what}` needs shared states, and this model has `decoder='matching'`. Fit one "
-                "with `decoder='mixture'`."
-            )

@@ -34,12 +34,14 @@ __all__ = [
     "Asked",
     "ask_about",
     "by_state",
+    "check_states",
     "decode",
     "encode",
     "features_of",
     "labels_around",
     "mean_around",
     "own_states",
+    "shares_of_states",
 ]
 
 DECODED_AT_ONCE = 16_384
@@ -227,6 +229,20 @@ def labels_around(asked: Asked, labels: pd.Series) -> pd.DataFrame:
     total = np.where((near >= 0)[..., None], one_hot[near], 0).sum(1)
     shares = total / np.maximum((near >= 0).sum(1, keepdims=True), 1)
     return pd.DataFrame(shares, asked.adata.obs_names[asked.rows], of_cell.categories)
+
+
+def check_states(model: BaseModelClass, what: str) -> None:
+    """Refuse what needs states of a decoder that has none."""
+    if model.module.matching is not None:
+        raise RuntimeError(
+            f"`{what}` needs shared states, and this model has `decoder='matching'`. Fit one "
+            "with `decoder='mixture'`."
+        )
+
+
+def shares_of_states(model: BaseModelClass, asked: Asked) -> NDArray:
+    """Return the share of each state around cells, ``(n_asked, n_states)``."""
+    return decode(model, encode(model, asked)[0])
 
 
 @torch.inference_mode()

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import stats
+from scvi.model.base import BaseModelClass
 
-__all__ = ["compare_conditions", "shares_by_group"]
+from scovert.core._checks import check_categorical
+
+__all__ = ["column_of_samples", "compare_conditions", "shares_by_group"]
 
 LEAST_CELLS = 0.5
 """Cells that a donor without any of a niche counts as, so that the logarithm of its share is
 finite."""
+
+
+def column_of_samples(
+    model: BaseModelClass, adata: AnnData, key: str | None, argument: str
+) -> pd.Series:
+    """Return the column of an argument, or that of the samples of the set-up."""
+    key = key or model.registry["setup_args"]["sample_key"]
+    if key is None:
+        raise ValueError(f"`{argument}=None`, and there is no `sample_key`. Name a column.")
+    check_categorical(adata, key, argument)
+    return adata.obs[key]
 
 
 def shares_by_group(composition: pd.DataFrame, groups: pd.Series) -> pd.DataFrame:

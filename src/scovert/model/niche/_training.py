@@ -7,15 +7,20 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scvi.model.base import BaseModelClass
 from torch import Tensor
 
 from scovert.core._arguments import check_known
 from scovert.core._checks import check_number
 from scovert.core._counts import as_csr, as_rows, in_parts, row_blocks
+from scovert.core._minibatch import cells_of
 from scovert.core.dataloaders._cells import Cells, CellTensors
 from scovert.core.training._plan import ACCEPTED, Plan, rise
-from scovert.model.niche._data import NicheData
+from scovert.model.niche._batches import batch_codes, batch_names
+from scovert.model.niche._checks import positions_of, samples_of
+from scovert.model.niche._data import NicheData, split_patches
 from scovert.model.niche._features import TRANSFORMS, choose_transform, moments_of
+from scovert.model.niche._graph import nearest_neighbors
 from scovert.model.niche._module import IS_NEIGHBOR, NEIGHBORS, NicheModule, mixture_nll
 from scovert.model.niche._states import initial_states, means_of
 
@@ -26,6 +31,7 @@ __all__ = [
     "held_out_gain",
     "in_memory",
     "make_plan",
+    "read_data",
     "start",
 ]
 
@@ -135,6 +141,32 @@ def held_out_gain(module: NicheModule, data: NicheData) -> float | None:
             (mixture_nll(log_mean.expand_as(own), *around) - mixture_nll(own, *around)).sum()
         )
     return gain / data.n_val
+
+
+def read_data(model: BaseModelClass, train_size: float, batch_size: int, seed: int) -> NicheData:
+    """Return minibatches of the cells of a model.
+
+    Parameters
+    ----------
+    model
+        The model.
+    train_size, batch_size
+        Arguments of ``train``.
+    seed
+        Of the split.
+    """
+    adata, registry = model.adata, model.registry
+    setup, counted = registry["setup_args"], model.likelihood == "nb"
+    positions = positions_of(adata, setup["spatial_key"])
+    graph = nearest_neighbors(positions, samples_of(adata, setup["sample_key"]), model.n_neighbors)
+    return NicheData(
+        in_memory(cells_of(model), counted=counted),
+        graph,
+        batch_codes(adata, setup["batch_key"], batch_names(registry))[0],
+        split_patches(graph, 1 - train_size, np.random.default_rng(seed)),
+        batch_size=batch_size,
+        counted=counted,
+    )
 
 
 def in_memory(cells: Cells, *, counted: bool) -> Cells:
