@@ -75,10 +75,11 @@ from scovert.model.imputation._intervals import (
     TotalErrors,
     count_interval,
     coverage,
-    shrinkage,
+    levels,
     spread_of,
 )
 from scovert.model.imputation._module import ImputationModule
+from scovert.model.imputation._nearest import nearest_totals
 from scovert.model.imputation._panels import (
     MeasuredField,
     Panels,
@@ -349,9 +350,11 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
 
     def _calibrate(self) -> None:
         """Learn from genes that were held back the levels of imputed genes, and their errors."""
-        batch, panels = self._read().batch, self._panels
+        cells, panels = self._read(), self._panels
+        batch = cells.batch
         self.module.level.zero_()
-        level = self._level(moments_by_dataset(self, batch), panels)
+        totals = moments_by_dataset(self, batch)
+        level = levels(totals.true, totals.imputed, nearest_totals(cells, panels), panels)
         self.module.level.copy_(torch.from_numpy(level))
         moments = moments_by_dataset(self, batch)
         self.explained_ = np.where(panels.measured, explained(moments), np.nan)
@@ -363,15 +366,6 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
                 )
             ]
         )
-
-    @staticmethod
-    def _level(moments: Moments, panels: Panels) -> NDArray:
-        """Return what is added to the logarithm of imputed totals, 0 of learnt genes."""
-        level = np.log((moments.null + 0.5) / (moments.imputed + 0.5))
-        for b, own in enumerate(panels.calibration):
-            known = (totals[b, own] for totals in (moments.true, moments.imputed, moments.null))
-            level[b] *= shrinkage(*known)
-        return np.where(panels.learnt, 0, level).astype(np.float32)
 
     def get_latent_representation(
         self,
