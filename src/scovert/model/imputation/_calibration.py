@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scvi.model.base import BaseModelClass
 
 from scovert.core._minibatch import cells_of, check_trained
-from scovert.model.imputation._intervals import Spread, shrinkage, spread_of
-from scovert.model.imputation._panels import Panels, panels_of
-from scovert.model.imputation._sums import Moments, moments_by_dataset
+from scovert.model.imputation._intervals import Spread, levels, spread_of
+from scovert.model.imputation._nearest import nearest_totals
+from scovert.model.imputation._panels import panels_of
+from scovert.model.imputation._sums import moments_by_dataset
 
 __all__ = ["calibrate", "calibrate_once", "check_calibrated", "errors_of"]
 
 
 def calibrate(model: BaseModelClass) -> None:
     """Learn levels and errors, and keep them in the model."""
-    batch, panels, module = cells_of(model).batch, panels_of(model), model.module
+    cells, panels, module = cells_of(model), panels_of(model), model.module
     module.level.zero_()
-    level = _levels(moments_by_dataset(model, batch), panels)
+    found = moments_by_dataset(model, cells.batch)
+    level = levels(found.true, found.imputed, nearest_totals(cells, panels), panels)
     module.level.copy_(torch.from_numpy(level))
-    moments = moments_by_dataset(model, batch)
+    moments = moments_by_dataset(model, cells.batch)
     model.explained_ = np.where(panels.measured, moments.explained, np.nan)
     pairs = zip(moments.true, moments.imputed, panels.calibration, strict=True)
     model.spread_ = np.array([spread_of(true[own], imputed[own]) for true, imputed, own in pairs])
-
-
-def _levels(moments: Moments, panels: Panels) -> NDArray:
-    """Return what is added to the logarithm of imputed totals, 0 of learnt genes."""
-    level = np.log((moments.null + 0.5) / (moments.imputed + 0.5))
-    for b, own in enumerate(panels.calibration):
-        known = (totals[b, own] for totals in (moments.true, moments.imputed, moments.null))
-        level[b] *= shrinkage(*known)
-    return np.where(panels.learnt, 0, level).astype(np.float32)
 
 
 def calibrate_once(model: BaseModelClass) -> None:
