@@ -12,7 +12,7 @@ from scipy import sparse
 
 import scovert
 from scovert.model import DistanceEmbedding
-from scovert.model.distance import _checks, _model
+from scovert.model.distance import _checks, _data, _samples
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
 KEY = "unweighted_unifrac"
@@ -137,7 +137,7 @@ def test_samples_that_are_read_in_parts_are_the_same(
     cohort: AnnData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = fitted(cohort[:110].copy(), method="linear").get_distances()
-    monkeypatch.setattr(_model, "READ_AT_ONCE", 7)
+    monkeypatch.setattr(_samples, "READ_AT_ONCE", 7)
     pd.testing.assert_frame_equal(
         fitted(cohort[:110].copy(), method="linear").get_distances(), found
     )
@@ -320,4 +320,4 @@ def test_annotate_writes_positions_uniqueness_and_distances(
 def test_numbers_of_the_documentation_of_train_are_those_of_the_code() -> None:
     text = " ".join(DistanceEmbedding.train.__doc__.split())
     assert f"under {_checks.SMALL} samples it trains on all" in text
-    assert f"takes {_model.TRAIN_SIZE};" in text
+    assert f"takes {_data.TRAIN_SIZE};" in text

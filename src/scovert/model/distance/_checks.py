@@ -10,13 +10,14 @@ import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scovert.core._checks import caller_level
+from scovert.core._checks import caller_level, check_categorical
 
 __all__ = [
     "SMALL",
     "check_distances",
     "check_taxa",
     "distances_of",
+    "groups_of",
     "is_small",
     "warn_about_depth",
     "warn_about_distances",
@@ -30,6 +31,8 @@ FEW = 50
 """Samples below which results are uncertain."""
 SMALL = 100
 """Samples below which the whole cohort is fitted, and cross-validation says how well."""
+MIN_GROUPS = 5
+"""Subjects at least: as many as there are folds."""
 UNEVEN, ROUNDING = 1e-3, 1e-6
 """Of the largest distance: an asymmetry that is an error, and one that is rounding."""
 N_TRIPLES, BROKEN = 10_000, 0.01
@@ -49,6 +52,21 @@ def distances_of(adata: AnnData, key: str) -> NDArray:
     found = (found + found.T) / 2
     np.fill_diagonal(found, 0)
     return found
+
+
+def groups_of(adata: AnnData, split_key: str | None) -> NDArray:
+    """Return the number of the group of each sample; refuse fewer groups than there are folds."""
+    if split_key is None:
+        return np.arange(adata.n_obs)
+    check_categorical(adata, split_key, "split_key")
+    groups = pd.factorize(adata.obs[split_key])[0]
+    n_groups = groups.max() + 1
+    if n_groups < MIN_GROUPS:
+        raise ValueError(
+            f"`split_key={split_key!r}` tells {n_groups} subjects apart. At least {MIN_GROUPS} "
+            "are needed to hold some of them out: leave it out, or name another column."
+        )
+    return groups
 
 
 def check_distances(adata: AnnData, key: str) -> None:

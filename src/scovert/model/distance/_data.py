@@ -12,6 +12,7 @@ from torch import Tensor
 
 from scovert.core.dataloaders._cells import CELLS_KEY, Cells
 from scovert.core.dataloaders._shuffled import ShuffledData
+from scovert.model.distance._checks import is_small
 from scovert.model.distance._linear import folds_of
 from scovert.model.distance._module import COMPONENTS, DISTANCES
 
@@ -19,12 +20,14 @@ __all__ = ["SampleData", "split_samples"]
 
 STEPS_OF_EPOCH = 50
 """Steps of an epoch at least: it goes through a small cohort many times."""
+TRAIN_SIZE = 0.9
+"""Share of the samples that are trained on, of cohorts that are not small."""
 N_REFERENCES = 1024
 """Training samples to which those for validation are compared, at most."""
 
 
 def split_samples(
-    groups: NDArray, train_size: float, rng: np.random.Generator
+    groups: NDArray, train_size: float | None, rng: np.random.Generator
 ) -> tuple[NDArray, NDArray]:
     """Split samples, the samples of a group together: rows to train on and to validate on.
 
@@ -33,10 +36,13 @@ def split_samples(
     groups
         Number of the group of each sample.
     train_size
-        Share of the samples to train on, below 1.
+        Share of the samples to train on, below 1; `None` takes 0.9, and all of a small cohort.
     rng
         Generator of the split.
     """
+    if train_size is None and is_small(len(groups)):
+        return np.arange(len(groups)), np.arange(0)
+    train_size = TRAIN_SIZE if train_size is None else train_size
     n_parts = max(2, round(1 / (1 - train_size))) if train_size >= 0.5 else len(np.unique(groups))
     folds = folds_of(groups, n_parts, rng)
     n_held_out = max(2, round((1 - train_size) * len(groups)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from scovert.core.trees import Branches
 from scovert.model.distance._pcoa import leading
 
-__all__ = ["KINDS", "Features", "Projection", "candidates", "project"]
+__all__ = ["KINDS", "Features", "Projection", "candidates", "chosen", "project"]
 
 KINDS = ("abundance", "presence", "branch_abundance", "branch_presence")
 """Blocks of features."""
@@ -29,6 +30,19 @@ def candidates(has_tree: bool) -> list[tuple[str, ...]]:
     taxa = [("abundance",), ("abundance", "presence")]
     branches = [("branch_abundance",), ("branch_abundance", "branch_presence")]
     return [*(branches if has_tree else []), *taxa]
+
+
+def chosen(features: Literal["auto"] | Sequence[str], has_tree: bool) -> list[tuple[str, ...]]:
+    """Return the sets of features to choose from; refuse what is not known."""
+    if features == "auto":
+        return candidates(has_tree)
+    known = KINDS if has_tree else KINDS[:2]
+    if isinstance(features, str) or not features or set(features) - set(known):
+        tree = "" if has_tree else " Those of branches need a tree: name it as `tree_key`."
+        raise ValueError(
+            f"`features={features!r}` is not known. Pass 'auto' or a list of {list(known)}.{tree}"
+        )
+    return [tuple(kind for kind in KINDS if kind in features)]
 
 
 class Projection:

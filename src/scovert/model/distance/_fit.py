@@ -19,47 +19,14 @@ from scovert.model.distance._held_out import Prediction, squared_between, traits
 from scovert.model.distance._linear import N_FOLDS, LinearMap, fit_linear, folds_of
 from scovert.model.distance._module import DistanceModule
 from scovert.model.distance._plan import GRADIENT_NORM, default_epochs, make_plan
+from scovert.model.distance._samples import Samples
 
-__all__ = ["Fit", "Options", "Samples", "cross_validate", "fit", "fit_map"]
+__all__ = ["Fit", "Options", "cross_validate", "fit", "fit_map"]
 
 MARGIN = 1e-3
 """R2 by which more features must be better than fewer."""
 N_TRIED = 1000
 """Samples by which features are chosen, at most."""
-
-
-class Samples(NamedTuple):
-    """Samples that a model is fitted to.
-
-    Attributes
-    ----------
-    blocks
-        Features by kind, each ``(n_samples, n_features)``.
-    totals
-        Total count of each.
-    distances
-        Between them, shape ``(n_samples, n_samples)``.
-    groups
-        Number of the group of each, such as its subject.
-    names
-        Names of the samples.
-    """
-
-    blocks: dict[str, NDArray]
-    totals: NDArray
-    distances: NDArray
-    groups: NDArray
-    names: pd.Index
-
-    def part(self, rows: NDArray) -> Samples:
-        """Return some of them."""
-        return Samples(
-            {kind: block[rows] for kind, block in self.blocks.items()},
-            self.totals[rows],
-            self.distances[np.ix_(rows, rows)],
-            self.groups[rows],
-            self.names[rows],
-        )
 
 
 def fit_map(

@@ -17,10 +17,18 @@ from torch import Tensor
 
 from scovert.core._checks import check_layer
 from scovert.core._counts import as_csr, get_counts
-from scovert.core._minibatch import genes_of, over_minibatches
+from scovert.core._minibatch import check_trained, genes_of, over_minibatches
+from scovert.model.distance._checks import check_taxa, warn_about_empty
 from scovert.model.distance._held_out import squared_between, traits_of
 
-__all__ = ["Places", "find_places", "fill_taxa", "same_samples"]
+__all__ = [
+    "Places",
+    "fill_taxa",
+    "find_places",
+    "places_of",
+    "same_samples",
+    "uniqueness_of",
+]
 
 MAX_WEIGHT = 2**16
 """Weights of taxa in the mark of a sample are whole numbers below it: the sums are exact."""
@@ -60,6 +68,30 @@ class Places(NamedTuple):
         """Return what tells how wrong distances are; `fitted` has positions and uniqueness."""
         squared = squared_between((self.z, self.u), (fitted[:, :-1], fitted[:, -1]))
         return traits_of(self.u, self.totals, self.novelty, squared)
+
+
+def places_of(
+    model: BaseModelClass,
+    adata: AnnData | None = None,
+    indices: ArrayLike | None = None,
+    *,
+    fill_missing: bool = False,
+    batch_size: int | None = None,
+) -> Places:
+    """Place samples that a method is asked about, once their taxa were checked."""
+    check_trained(model)
+    if adata is not None:
+        adata = fill_taxa(model, adata) if fill_missing else adata
+        check_taxa(adata, genes_of(model.registry))
+    places = find_places(model, adata, indices, batch_size)
+    if adata is not None:
+        warn_about_empty(places.totals)
+    return places
+
+
+def uniqueness_of(model: BaseModelClass, places: Places) -> NDArray:
+    """Return the uniqueness of samples, with what is added to that of samples not fitted."""
+    return places.u + np.where(places.is_among(model.marks_), 0.0, model.excess_)
 
 
 def find_places(

@@ -8,8 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scvi.model.base import BaseModelClass
 
 from scovert.core._checks import caller_level
+from scovert.model.distance._checks import warn_about_depth
+from scovert.model.distance._diagnostics import facts_of_fit
 from scovert.model.distance._fit import Fit
 from scovert.model.distance._held_out import (
     Prediction,
@@ -18,9 +21,12 @@ from scovert.model.distance._held_out import (
     excess_of,
     fit_spread,
     r2_of,
+    squared_between,
 )
+from scovert.model.distance._places import find_places
+from scovert.model.distance._samples import Samples
 
-__all__ = ["Summary", "summarise"]
+__all__ = ["Summary", "keep", "summarise"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +34,8 @@ NOISE = 0.05
 """R2 by which the linear map must be better in a cross-validation. A fifth fewer of few samples
 costs the network more: of GlobalPatterns (26) the linear map led by up to 0.04, where for samples
 left out two at a time the network did, by 0.07."""
+N_COMPARED = 2000
+"""Training samples whose distances are compared with the matrix, at most."""
 
 
 class Summary(NamedTuple):
@@ -94,6 +102,38 @@ def summarise(fits: list[Fit], method: str, distances: NDArray) -> Summary:
             "new-new": agreement(*_among(predictions, distances, excess)),
         },
     )
+
+
+def keep(model: BaseModelClass, found: Summary, samples: Samples, rows: NDArray) -> None:
+    """Keep what held-out samples tell in a model, and where the training samples are.
+
+    Parameters
+    ----------
+    model
+        Model whose module is trained.
+    found
+        What to keep.
+    samples, rows
+        All samples, and the rows that were trained on.
+    """
+    own, module = samples.part(rows), model.module
+    empty = own.totals == 0
+    module.eval()
+    model.method_, model.excess_ = found.method, found.excess
+    model.spread_, model.error_quantiles_ = found.spread
+    places = find_places(model, indices=rows)
+    largest = places.u[~empty].max()
+    module.of_empty.fill_(float(largest) / float(module.unit) ** 2)
+    places = places._replace(u=np.where(empty, largest, places.u))
+    model.fitted_, model.marks_ = np.column_stack([places.z, places.u]), places.marks
+    some = np.unique(np.linspace(0, len(rows) - 1, N_COMPARED).astype(int))
+    placed = places.z[some], places.u[some]
+    true = own.distances[np.ix_(some, some)]
+    np.fill_diagonal(true, np.nan)
+    of_train = agreement([true], [np.sqrt(squared_between(placed, placed))])
+    model.agreement_ = {"train": of_train} | found.agreement
+    model.facts_ = facts_of_fit(own.distances, places.z, places.u, own.totals)
+    warn_about_depth(own.totals, module.features.kinds)
 
 
 Parts = tuple[list[NDArray], list[NDArray]]
