@@ -213,7 +213,7 @@ NOT_DECONFOUNDED: dict[str, tuple[tuple[object, ...], str]] = {
     "effects exist": (("--effects", __file__), "exists. Name another output"),
     "report is the output": (("--report", "o.h5ad"), "is another output too"),
     "report is no page": (("--report", "r.png"), "does not end in .html"),
-    "effects are the output": (("--effects", "o.h5ad"), "is the output of the cells too"),
+    "effects are the output": (("--effects", "o.h5ad"), "is another output too"),
 }
 
 

@@ -468,7 +468,7 @@ REFUSED: dict[str, tuple[dict, tuple[object, ...], str]] = {
     "no measured": ({}, ("--measured", "no.csv"), "no.csv is not a file"),
     "words": ({}, ("--measured", __file__), "is not a table that can be read"),
     "table exists": ({}, ("--table", __file__), "exists. Name another output"),
-    "one output": ({}, ("--table", "o.h5ad"), "is the output of the samples too"),
+    "one output": ({}, ("--table", "o.h5ad"), "is another output too"),
 }
 
 

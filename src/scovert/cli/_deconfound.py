@@ -8,35 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scovert.cli._options import (
-    InputFiles,
-    Layer,
-    OutputFile,
-    Overwrite,
-    Quiet,
-    ReportFile,
-    SaveModel,
-    Seed,
-)
-from scovert.cli._session import narrator, session, set_seed, tell
+from scovert.cli import _options as opt
+from scovert.cli._session import fit, narrator, session
 from scovert.cli._several import check_sources, read_cells
-from scovert.cli._write import (
-    CELLS,
-    TABLES,
-    check_cells,
-    check_model,
-    check_output,
-    check_report,
-    places,
-    save,
-    write,
-    write_table,
-)
+from scovert.cli._write import check_cells, check_places, write_all, write_table
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-    from scovert.model import LatentConfounder
 
 __all__ = ["deconfound"]
 
@@ -105,14 +83,14 @@ Accelerator = Annotated[str, typer.Option(help="Where to compute: auto, cpu, gpu
 
 def deconfound(  # noqa: PLR0913
     context: typer.Context,
-    files: InputFiles,
+    files: opt.InputFiles,
     *,
     treatment_key: TreatmentKey = None,
-    output: OutputFile,
+    output: opt.OutputFile,
     effects: Effects = None,
-    report: ReportFile = None,
+    report: opt.ReportFile = None,
     reference: Reference = None,
-    layer: Layer = None,
+    layer: opt.Layer = None,
     cluster_key: ClusterKey = None,
     size_factor_key: SizeFactorKey = None,
     categorical_covariate: Categories = None,
@@ -122,11 +100,11 @@ def deconfound(  # noqa: PLR0913
     n_latent: NLatent = "auto",
     z_type: Kind = ZType.continuous,
     write_layer: WriteLayer = True,
-    seed: Seed = 0,
+    seed: opt.Seed = 0,
     accelerator: Accelerator = "auto",
-    quiet: Quiet = False,
-    overwrite: Overwrite = False,
-    save_model: SaveModel = None,
+    quiet: opt.Quiet = False,
+    overwrite: opt.Overwrite = False,
+    save_model: opt.SaveModel = None,
 ) -> None:
     """Estimate effects of a treatment with LatentConfounder.
 
@@ -139,10 +117,8 @@ def deconfound(  # noqa: PLR0913
     with session(context, quiet=quiet):
         check_sources(files, treatment_key, "treatment_key")
         inputs = [*files, *([negative_controls] if negative_controls else [])]
-        _check_outputs(output, effects, overwrite=overwrite, sources=inputs)
-        outputs = [output, *([effects] if effects else [])]
-        check_report(report, outputs, inputs, overwrite=overwrite)
-        check_model(save_model, outputs, overwrite=overwrite)
+        tables = [effects] if effects else []
+        check_places([output], tables, report, [save_model], sources=inputs, overwrite=overwrite)
         options = _identify(identification, negative_controls)
         say = narrator(context, quiet=quiet)
         column = {"key": treatment_key, "argument": "treatment_key"}
@@ -158,26 +134,16 @@ def deconfound(  # noqa: PLR0913
             "size_factor_key": size_factor_key,
             "cluster_key": cluster_key,
         }
+        from scovert.model import LatentConfounder
+
         init = {"n_latent": _number(n_latent), "z_type": z_type.value}
         training = {"accelerator": accelerator, "enable_progress_bar": not quiet}
-        model = _fit(adata, setup, init, training, seed)
+        model = fit(LatentConfounder, adata, setup, init, seed=seed, **training)
         model.annotate(**writing, **options)
         if effects is not None:
             write_table(model.get_treatment_effects(**options), effects)
-        save(model, save_model, overwrite=overwrite)
-        write(adata, output)
-        tell(model.report(report, overwrite=overwrite, **options), say)
-        say(f"Written to {places(output, effects, report)}.")
-
-
-def _check_outputs(
-    output: Path, effects: Path | None, *, overwrite: bool, sources: list[Path]
-) -> None:
-    if effects is not None and effects.absolute() == output.absolute():
-        raise FileExistsError(f"{effects} is the output of the cells too. Name another file.")
-    for path, endings in ((output, CELLS), (effects, TABLES)):
-        if path is not None:
-            check_output(path, overwrite=overwrite, endings=endings, sources=sources)
+        options |= {"save_model": save_model, "overwrite": overwrite}
+        write_all(model, adata, [output, effects, report], say, **options)
 
 
 def _identify(identification: Identification, file: Path | None) -> dict:
@@ -214,13 +180,3 @@ def _level(adata: AnnData, key: str, name: str | None) -> object:
 
 def _number(n_latent: str) -> int | str:
     return int(n_latent) if n_latent.isdecimal() else n_latent
-
-
-def _fit(adata: AnnData, setup: dict, init: dict, training: dict, seed: int) -> LatentConfounder:
-    from scovert.model import LatentConfounder
-
-    set_seed(seed)
-    LatentConfounder.setup_anndata(adata, **setup)
-    model = LatentConfounder(adata, **init)
-    model.train(**training)
-    return model

@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scovert.cli._options import (
-    Layer,
-    OutputFile,
-    Overwrite,
-    Quiet,
-    ReportFile,
-    SaveModel,
-    Seed,
-)
+from scovert.cli import _options as opt
 from scovert.cli._read import check_source, is_table, read
 from scovert.cli._session import (
     Subject,
@@ -29,18 +21,7 @@ from scovert.cli._session import (
     tell,
 )
 from scovert.cli._tables import group_types, read_groups, read_measured, read_sizes
-from scovert.cli._write import (
-    CELLS,
-    TABLES,
-    check_cells,
-    check_model,
-    check_output,
-    check_report,
-    places,
-    save,
-    write,
-    write_table,
-)
+from scovert.cli._write import check_cells, check_places, places, save, write, write_table
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -143,12 +124,12 @@ def deconvolve(  # noqa: PLR0913
     files: Files,
     *,
     labels_key: LabelsKey,
-    output: OutputFile,
+    output: opt.OutputFile,
     table: Table = None,
-    report: ReportFile = None,
+    report: opt.ReportFile = None,
     batch_key: BatchKey = None,
     subject_key: SubjectKey = None,
-    layer: Layer = None,
+    layer: opt.Layer = None,
     bulk_layer: BulkLayer = None,
     gene_column: GeneColumn = None,
     kind: KindOfValues = Kind.auto,
@@ -161,10 +142,10 @@ def deconvolve(  # noqa: PLR0913
     interval: Interval = 0.9,
     n_states: States = 3,
     min_cells_per_type: MinCells = 10,
-    seed: Seed = 0,
-    quiet: Quiet = False,
-    overwrite: Overwrite = False,
-    save_model: SaveModel = None,
+    seed: opt.Seed = 0,
+    quiet: opt.Quiet = False,
+    overwrite: opt.Overwrite = False,
+    save_model: opt.SaveModel = None,
 ) -> None:
     """Find cell types in bulk samples with BulkDeconvolution.
 
@@ -180,8 +161,9 @@ def deconvolve(  # noqa: PLR0913
         tables, groups = _tables(table, interval), read_groups(group)
         _check_files(references, source)
         inputs = [*files, *([measured] if measured else []), Path(cell_size)]
-        _check_outputs(output, tables, inputs, folders.values(), overwrite=overwrite)
-        check_report(report, [output, *tables], inputs, overwrite=overwrite)
+        check_places(
+            [output], tables, report, folders.values(), sources=inputs, overwrite=overwrite
+        )
         options = {
             "layer": bulk_layer,
             "kind": kind.value,
@@ -230,23 +212,6 @@ def _check_files(references: list[Path], source: Path) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"Two references are called {twice!r}. Give them different names.")
-
-
-def _check_outputs(
-    output: Path,
-    tables: list[Path],
-    sources: list[Path],
-    folders: Iterable[Path | None],
-    *,
-    overwrite: bool,
-) -> None:
-    if output.absolute() in [path.absolute() for path in tables]:
-        raise FileExistsError(f"{output} is the output of the samples too. Name another file.")
-    check_output(output, overwrite=overwrite, endings=CELLS, sources=sources)
-    for path in tables:
-        check_output(path, overwrite=overwrite, endings=TABLES, sources=sources)
-    for folder in folders:
-        check_model(folder, [output, *tables], overwrite=overwrite)
 
 
 def _folders(references: list[Path], folder: Path | None) -> dict[Path, Path | None]:

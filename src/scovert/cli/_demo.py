@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from scovert.cli._options import Accelerator, MaxEpochs, Overwrite, Quiet, SaveModel, Seed
+from scovert.cli import _options as opt
 from scovert.cli._session import narrator, session, set_seed
 from scovert.cli._shows import SHOWS, Show
-from scovert.cli._write import check_model, check_output, check_report, save, write
+from scovert.cli._write import check_places, save, write
 
 __all__ = ["demo"]
 
@@ -23,12 +23,12 @@ def demo(
         "scovert-demo"
     ),
     *,
-    seed: Seed = 0,
-    accelerator: Accelerator = "auto",
-    quiet: Quiet = False,
-    overwrite: Overwrite = False,
-    save_model: SaveModel = None,
-    max_epochs: MaxEpochs = None,
+    seed: opt.Seed = 0,
+    accelerator: opt.Accelerator = "auto",
+    quiet: opt.Quiet = False,
+    overwrite: opt.Overwrite = False,
+    save_model: opt.SaveModel = None,
+    max_epochs: opt.MaxEpochs = None,
 ) -> None:
     """Show every model on bundled data, in one report.
 
@@ -39,11 +39,8 @@ def demo(
         page = output / "report.html"
         files = {stem: output / f"{stem}.h5ad" for stem in SHOWS}
         folders = {stem: None if save_model is None else save_model / stem for stem in SHOWS}
-        for file in files.values():
-            check_output(file, overwrite=overwrite)
-        check_report(page, [*files.values()], [], overwrite=overwrite)
-        for folder in folders.values():
-            check_model(folder, [*files.values()], overwrite=overwrite)
+        written = {"cells": [*files.values()], "page": page, "folders": folders.values()}
+        check_places(**written, sources=[], overwrite=overwrite)
         from scovert.core.report import write_reports
 
         say = narrator(context, quiet=quiet)

@@ -8,39 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scovert.cli import _options as opt
 from scovert.cli._distance_files import (
     add_tree,
     is_file_of_distances,
     read_distances,
     read_samples,
 )
-from scovert.cli._options import (
-    Accelerator,
-    Layer,
-    MaxEpochs,
-    OutputFile,
-    Overwrite,
-    Quiet,
-    ReportFile,
-    SaveModel,
-    Seed,
-)
-from scovert.cli._session import narrator, session, set_seed, tell
-from scovert.cli._write import (
-    CELLS,
-    check_cells,
-    check_model,
-    check_output,
-    check_report,
-    places,
-    save,
-    write,
-)
+from scovert.cli._session import fit, narrator, session
+from scovert.cli._write import check_cells, check_places, write_all
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-    from scovert.model import DistanceEmbedding
 
 __all__ = ["embed_distances"]
 
@@ -93,18 +72,18 @@ def embed_distances(  # noqa: PLR0913
     tree: Tree = None,
     split_key: SplitKey = None,
     method: Annotated[Method, typer.Option(help="auto, network or linear.")] = Method.auto,
-    output: OutputFile,
-    report: ReportFile = None,
-    layer: Layer = None,
+    output: opt.OutputFile,
+    report: opt.ReportFile = None,
+    layer: opt.Layer = None,
     write_distances: Annotated[
         bool, typer.Option("--write-distances", help="Write all predicted distances, too.")
     ] = False,
-    seed: Seed = 0,
-    accelerator: Accelerator = "auto",
-    quiet: Quiet = False,
-    overwrite: Overwrite = False,
-    save_model: SaveModel = None,
-    max_epochs: MaxEpochs = None,
+    seed: opt.Seed = 0,
+    accelerator: opt.Accelerator = "auto",
+    quiet: opt.Quiet = False,
+    overwrite: opt.Overwrite = False,
+    save_model: opt.SaveModel = None,
+    max_epochs: opt.MaxEpochs = None,
 ) -> None:
     """Place samples by their distances with DistanceEmbedding.
 
@@ -114,9 +93,9 @@ def embed_distances(  # noqa: PLR0913
     """
     with session(context, quiet=quiet):
         say = narrator(context, quiet=quiet)
-        check_output(output, overwrite=overwrite, endings=CELLS, sources=[file])
-        check_report(report, [output], [file], overwrite=overwrite)
-        check_model(save_model, [output], overwrite=overwrite)
+        check_places(
+            [output], page=report, folders=[save_model], sources=[file], overwrite=overwrite
+        )
         adata = read_samples(file)
         say(f"{file}: {adata.n_obs} samples, {adata.n_vars} taxa or genes.")
         slots = SLOTS if write_distances else SLOTS[:-1]
@@ -133,13 +112,12 @@ def embed_distances(  # noqa: PLR0913
             "accelerator": accelerator,
             "enable_progress_bar": not quiet,
         }
-        set_seed(seed)
-        model = _fit(adata, setup, training)
+        from scovert.model import DistanceEmbedding
+
+        model = fit(DistanceEmbedding, adata, setup, {}, seed=seed, **training)
         model.annotate(write_distances=write_distances, overwrite=overwrite)
-        save(model, save_model, overwrite=overwrite)
-        write(adata, output)
-        tell(model.report(report, overwrite=overwrite), say)
-        say(f"Written to {places(output, report)}.")
+        ending = {"save_model": save_model, "overwrite": overwrite}
+        write_all(model, adata, [output, report], say, **ending)
         say("Next: sc.pp.neighbors(adata, use_rep='X_distance').")
 
 
@@ -159,12 +137,3 @@ def _add_tree(adata: AnnData, tree: Path | None) -> str | None:
         return None
     add_tree(adata, tree)
     return "tree"
-
-
-def _fit(adata: AnnData, setup: dict, training: dict) -> DistanceEmbedding:
-    from scovert.model import DistanceEmbedding
-
-    DistanceEmbedding.setup_anndata(adata, **setup)
-    model = DistanceEmbedding(adata)
-    model.train(**training)
-    return model

@@ -8,38 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scovert.cli._options import (
-    Accelerator,
-    InputFiles,
-    Layer,
-    MaxEpochs,
-    OutputFile,
-    Overwrite,
-    Quiet,
-    ReportFile,
-    SaveModel,
-    Seed,
-)
+from scovert.cli import _options as opt
 from scovert.cli._read import read
-from scovert.cli._session import narrator, session, set_seed, tell
+from scovert.cli._session import fit, narrator, session
 from scovert.cli._several import check_sources, names_of
-from scovert.cli._write import (
-    CELLS,
-    check_cells,
-    check_model,
-    check_output,
-    check_report,
-    places,
-    save,
-    write,
-)
+from scovert.cli._write import check_cells, check_places, write_all
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scovert.model import MaskedImputation
-
-__all__ = ["fit_imputation", "impute"]
+__all__ = ["impute"]
 
 SLOTS = [
     ("obsm", "X_imputation"),
@@ -54,7 +32,7 @@ FILE_KEY, MEASURED_KEY = "file", "measured"
 
 def impute(  # noqa: PLR0913
     context: typer.Context,
-    files: InputFiles,
+    files: opt.InputFiles,
     *,
     batch_key: Annotated[
         str | None,
@@ -67,21 +45,21 @@ def impute(  # noqa: PLR0913
             "without counts in a dataset were not measured there. Of one file."
         ),
     ] = None,
-    output: OutputFile,
-    report: ReportFile = None,
-    layer: Layer = None,
+    output: opt.OutputFile,
+    report: opt.ReportFile = None,
+    layer: opt.Layer = None,
     keep_measured: Annotated[
         bool, typer.Option("--keep-measured", help="Keep counts in the layer where there are any.")
     ] = False,
     write_layer: Annotated[
         bool, typer.Option(help="Write imputed counts, a dense layer of cells x genes.")
     ] = True,
-    seed: Seed = 0,
-    accelerator: Accelerator = "auto",
-    quiet: Quiet = False,
-    overwrite: Overwrite = False,
-    save_model: SaveModel = None,
-    max_epochs: MaxEpochs = None,
+    seed: opt.Seed = 0,
+    accelerator: opt.Accelerator = "auto",
+    quiet: opt.Quiet = False,
+    overwrite: opt.Overwrite = False,
+    save_model: opt.SaveModel = None,
+    max_epochs: opt.MaxEpochs = None,
 ) -> None:
     """Impute unmeasured genes with MaskedImputation.
 
@@ -91,21 +69,22 @@ def impute(  # noqa: PLR0913
     """
     with session(context, quiet=quiet):
         check_sources(files, batch_key, "batch_key")
-        check_output(output, overwrite=overwrite, endings=CELLS, sources=files)
-        check_report(report, [output], files, overwrite=overwrite)
-        check_model(save_model, [output], overwrite=overwrite)
+        check_places(
+            [output], page=report, folders=[save_model], sources=files, overwrite=overwrite
+        )
         say = narrator(context, quiet=quiet)
         setup = {"batch_key": batch_key, "layer": layer, "measured_key": measured_key}
         adata = _joined(files, setup, say) if len(files) > 1 else _one(files[0], say)
         writing = {"write_layer": write_layer, "overwrite": overwrite}
         check_cells(adata, output, "imputation", SLOTS, **writing)
-        options = {"seed": seed, "accelerator": accelerator, "max_epochs": max_epochs}
-        writing["keep_measured"] = keep_measured
-        model = fit_imputation(adata, setup, writing, quiet=quiet, **options)
-        save(model, save_model, overwrite=overwrite)
-        write(adata, output)
-        tell(model.report(report, overwrite=overwrite), say)
-        say(f"Written to {places(output, report)}.")
+        from scovert.model import MaskedImputation
+
+        training = {"accelerator": accelerator, "max_epochs": max_epochs}
+        training["enable_progress_bar"] = not quiet
+        model = fit(MaskedImputation, adata, setup, {}, seed=seed, **training)
+        model.annotate(**writing, keep_measured=keep_measured)
+        ending = {"save_model": save_model, "overwrite": overwrite}
+        write_all(model, adata, [output, report], say, **ending)
         say("Imputed counts are means: make no test of them.")
 
 
@@ -132,36 +111,3 @@ def _joined(files: Sequence[Path], setup: dict[str, str | None], say: Callable) 
     for name, n in lacking[lacking > 0].items():
         say(f"{name} lacks {n} of the {joined.n_vars} genes of all files.")
     return joined
-
-
-def fit_imputation(
-    adata: AnnData,
-    setup: dict,
-    writing: dict,
-    *,
-    quiet: bool,
-    seed: int,
-    accelerator: str,
-    max_epochs: int | None,
-) -> MaskedImputation:
-    """Fit MaskedImputation and annotate the cells.
-
-    Parameters
-    ----------
-    adata
-        The cells.
-    setup, writing
-        Arguments of ``setup_anndata`` and of ``annotate``.
-    quiet
-        Show no progress.
-    seed, accelerator, max_epochs
-        Of the training.
-    """
-    from scovert.model import MaskedImputation
-
-    set_seed(seed)
-    MaskedImputation.setup_anndata(adata, **setup)
-    model = MaskedImputation(adata)
-    model.train(max_epochs, accelerator=accelerator, enable_progress_bar=not quiet)
-    model.annotate(**writing)
-    return model

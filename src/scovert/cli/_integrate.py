@@ -3,39 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from scovert.cli._options import (
-    Accelerator,
-    InputFiles,
-    Layer,
-    MaxEpochs,
-    OutputFile,
-    Overwrite,
-    Quiet,
-    ReportFile,
-    SaveModel,
-    Seed,
-)
-from scovert.cli._session import narrator, session, set_seed, tell
+from scovert.cli import _options as opt
+from scovert.cli._session import fit, narrator, session
 from scovert.cli._several import check_sources, read_cells
-from scovert.cli._write import (
-    CELLS,
-    check_cells,
-    check_model,
-    check_output,
-    check_report,
-    places,
-    save,
-    write,
-)
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-
-    from scovert.model import PairedVAE
+from scovert.cli._write import check_cells, check_places, write_all
 
 __all__ = ["integrate"]
 
@@ -54,7 +29,7 @@ class Alignment(StrEnum):
 
 def integrate(  # noqa: PLR0913
     context: typer.Context,
-    files: InputFiles,
+    files: opt.InputFiles,
     *,
     batch_key: Annotated[
         str | None,
@@ -63,21 +38,21 @@ def integrate(  # noqa: PLR0913
             "name of each)."
         ),
     ] = None,
-    output: OutputFile,
-    report: ReportFile = None,
-    layer: Layer = None,
+    output: opt.OutputFile,
+    report: opt.ReportFile = None,
+    layer: opt.Layer = None,
     alignment: Annotated[
         Alignment, typer.Option(help="How datasets are aligned.")
     ] = Alignment.anchors,
     write_layer: Annotated[
         bool, typer.Option(help="Write corrected counts, a dense layer of cells x genes.")
     ] = True,
-    seed: Seed = 0,
-    accelerator: Accelerator = "auto",
-    quiet: Quiet = False,
-    overwrite: Overwrite = False,
-    save_model: SaveModel = None,
-    max_epochs: MaxEpochs = None,
+    seed: opt.Seed = 0,
+    accelerator: opt.Accelerator = "auto",
+    quiet: opt.Quiet = False,
+    overwrite: opt.Overwrite = False,
+    save_model: opt.SaveModel = None,
+    max_epochs: opt.MaxEpochs = None,
 ) -> None:
     """Integrate datasets with PairedVAE, in one latent space.
 
@@ -88,54 +63,21 @@ def integrate(  # noqa: PLR0913
     """
     with session(context, quiet=quiet):
         check_sources(files, batch_key, "batch_key")
-        check_output(output, overwrite=overwrite, endings=CELLS, sources=files)
-        check_report(report, [output], files, overwrite=overwrite)
-        check_model(save_model, [output], overwrite=overwrite)
+        check_places(
+            [output], page=report, folders=[save_model], sources=files, overwrite=overwrite
+        )
         say = narrator(context, quiet=quiet)
         column = {"key": batch_key, "argument": "batch_key"}
         adata, batch_key = read_cells(context, files, say, layer=layer, **column)
         writing = {"write_layer": write_layer, "overwrite": overwrite}
         check_cells(adata, output, "paired", SLOTS, **writing)
-        options = {"seed": seed, "accelerator": accelerator, "max_epochs": max_epochs}
-        setup = {"batch_key": batch_key, "layer": layer}
-        init = {"alignment": alignment.value}
-        model = _fit(adata, setup, init, writing, quiet=quiet, **options)
-        save(model, save_model, overwrite=overwrite)
-        write(adata, output)
-        tell(model.report(report, overwrite=overwrite), say)
-        say(f"Written to {places(output, report)}.")
+        from scovert.model import PairedVAE
+
+        setup, init = {"batch_key": batch_key, "layer": layer}, {"alignment": alignment.value}
+        training = {"accelerator": accelerator, "max_epochs": max_epochs}
+        training["enable_progress_bar"] = not quiet
+        model = fit(PairedVAE, adata, setup, init, seed=seed, **training)
+        model.annotate(**writing)
+        ending = {"save_model": save_model, "overwrite": overwrite}
+        write_all(model, adata, [output, report], say, **ending)
         say("Next: sc.pp.neighbors(adata, use_rep='X_paired').")
-
-
-def _fit(
-    adata: AnnData,
-    setup: dict,
-    init: dict,
-    writing: dict,
-    *,
-    quiet: bool,
-    seed: int,
-    accelerator: str,
-    max_epochs: int | None,
-) -> PairedVAE:
-    """Fit PairedVAE and annotate the cells.
-
-    Parameters
-    ----------
-    adata
-        The cells.
-    setup, init, writing
-        Arguments of ``setup_anndata``, of the model and of ``annotate``.
-    quiet
-        Show no progress.
-    seed, accelerator, max_epochs
-        Of the training.
-    """
-    from scovert.model import PairedVAE
-
-    set_seed(seed)
-    PairedVAE.setup_anndata(adata, **setup)
-    model = PairedVAE(adata, **init)
-    model.train(max_epochs, accelerator=accelerator, enable_progress_bar=not quiet)
-    model.annotate(**writing)
-    return model

@@ -9,36 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scovert.cli._options import (
-    Accelerator,
-    InputFiles,
-    Layer,
-    MaxEpochs,
-    OutputFile,
-    Overwrite,
-    Quiet,
-    ReportFile,
-    SaveModel,
-    Seed,
-)
+from scovert.cli import _options as opt
 from scovert.cli._read import read
-from scovert.cli._session import narrator, session, set_seed, tell
+from scovert.cli._session import fit, narrator, session
 from scovert.cli._several import check_sources, read_cells
-from scovert.cli._write import (
-    CELLS,
-    check_cells,
-    check_model,
-    check_output,
-    check_report,
-    places,
-    save,
-    write,
-)
+from scovert.cli._write import check_cells, check_places, write_all
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-    from scovert.model import NicheVAE
 
 __all__ = ["niches"]
 
@@ -77,7 +55,7 @@ WriteLayer = Annotated[
 
 def niches(  # noqa: PLR0913
     context: typer.Context,
-    files: InputFiles,
+    files: opt.InputFiles,
     *,
     likelihood: Annotated[
         Likelihood, typer.Option(help="nb for raw counts, gaussian for intensities.")
@@ -91,16 +69,16 @@ def niches(  # noqa: PLR0913
     n_states: Annotated[
         int, typer.Option(min=2, help="Cell states, at most a tenth of the cells.")
     ] = 32,
-    output: OutputFile,
-    report: ReportFile = None,
-    layer: Layer = None,
+    output: opt.OutputFile,
+    report: opt.ReportFile = None,
+    layer: opt.Layer = None,
     write_layer: WriteLayer = True,
-    seed: Seed = 0,
-    accelerator: Accelerator = "auto",
-    quiet: Quiet = False,
-    overwrite: Overwrite = False,
-    save_model: SaveModel = None,
-    max_epochs: MaxEpochs = None,
+    seed: opt.Seed = 0,
+    accelerator: opt.Accelerator = "auto",
+    quiet: opt.Quiet = False,
+    overwrite: opt.Overwrite = False,
+    save_model: opt.SaveModel = None,
+    max_epochs: opt.MaxEpochs = None,
 ) -> None:
     """Find niches with NicheVAE: what surrounds each cell.
 
@@ -112,9 +90,9 @@ def niches(  # noqa: PLR0913
     with session(context, quiet=quiet):
         say = narrator(context, quiet=quiet)
         files = [table_of(file) for file in files]
-        check_output(output, overwrite=overwrite, endings=CELLS, sources=files)
-        check_report(report, [output], files, overwrite=overwrite)
-        check_model(save_model, [output], overwrite=overwrite)
+        check_places(
+            [output], page=report, folders=[save_model], sources=files, overwrite=overwrite
+        )
         adata, sample_key = _read(context, files, say, sample_key, layer)
         writing = {"write_layer": write_layer, "overwrite": overwrite}
         check_cells(adata, output, "niche", SLOTS, **writing)
@@ -126,15 +104,15 @@ def niches(  # noqa: PLR0913
             "batch_key": batch_key,
             "labels_key": labels_key,
         }
-        options = {"accelerator": accelerator, "max_epochs": max_epochs}
-        set_seed(seed)
+        from scovert.model import NicheVAE
+
         init = {"n_neighbors": n_neighbors, "n_states": n_states}
-        model = _fit(adata, setup, init, quiet=quiet, **options)
+        training = {"accelerator": accelerator, "max_epochs": max_epochs}
+        training["enable_progress_bar"] = not quiet
+        model = fit(NicheVAE, adata, setup, init, seed=seed, **training)
         model.annotate(n_niches=n_niches, **writing)
-        save(model, save_model, overwrite=overwrite)
-        write(adata, output)
-        tell(model.report(report, n_niches=n_niches, overwrite=overwrite), say)
-        say(f"Written to {places(output, report)}.")
+        ending = {"save_model": save_model, "overwrite": overwrite, "n_niches": n_niches}
+        write_all(model, adata, [output, report], say, **ending)
         say("Next: sc.pl.embedding(adata, 'spatial', color='niche').")
 
 
@@ -173,20 +151,3 @@ def _read(
         return adata, None
     check_sources(files, sample_key, "sample_key")
     return read_cells(context, files, say, key=sample_key, argument="sample_key", layer=layer)
-
-
-def _fit(
-    adata: AnnData,
-    setup: dict,
-    init: dict,
-    *,
-    quiet: bool,
-    accelerator: str,
-    max_epochs: int | None,
-) -> NicheVAE:
-    from scovert.model import NicheVAE
-
-    NicheVAE.setup_anndata(adata, **setup)
-    model = NicheVAE(adata, **init)
-    model.train(max_epochs, accelerator=accelerator, enable_progress_bar=not quiet)
-    return model

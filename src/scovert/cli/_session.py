@@ -12,17 +12,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 import typer
 
 from scovert._settings import settings
 
 if TYPE_CHECKING:
+    from anndata import AnnData
+
     from scovert.core.report import Report
 
 __all__ = [
     "Subject",
+    "fit",
     "narrator",
     "session",
     "set_seed",
@@ -30,6 +33,8 @@ __all__ = [
     "tell",
     "warn",
 ]
+
+Model = TypeVar("Model")
 
 ARGUMENT = r"`(?P<name>\w+)(\[(?P<key>[^`]*)\])?(=(?P<value>[^`]*))?`"
 SLOT = r"`(?:adata|bulk)\.((?:X|raw\.X|layers|obs|var|obs_names|var_names)(?:\[[^`]*\])?)`"
@@ -131,6 +136,29 @@ def warn(text: str) -> None:
     from scovert.core._checks import caller_level
 
     warnings.warn(text, UserWarning, stacklevel=caller_level())
+
+
+def fit(
+    cls: type[Model], adata: AnnData, setup: dict, init: dict, *, seed: int, **training: object
+) -> Model:
+    """Fit a model to cells.
+
+    Parameters
+    ----------
+    cls, adata
+        Class of the model, and the cells.
+    setup, init
+        Arguments of ``setup_anndata`` and of the model.
+    seed
+        Seed of every random number.
+    **training
+        Arguments of ``train``; what is `None` is left to the model.
+    """
+    set_seed(seed)
+    cls.setup_anndata(adata, **setup)
+    model = cls(adata, **init)
+    model.train(**{name: value for name, value in training.items() if value is not None})
+    return model
 
 
 def set_seed(seed: int) -> None:

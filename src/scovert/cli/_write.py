@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from scovert.cli._session import tell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,16 +18,13 @@ if TYPE_CHECKING:
     from scovert.core._save_load import SaveLoadMixin
 
 __all__ = [
-    "CELLS",
-    "TABLES",
     "check_cells",
-    "check_model",
-    "check_output",
-    "check_report",
+    "check_places",
+    "places",
     "save",
     "write",
+    "write_all",
     "write_table",
-    "places",
 ]
 
 CELLS, PAGES = (".h5ad",), (".html", ".htm")
@@ -42,7 +41,7 @@ SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 TABLES = (*SEPARATORS, *(f"{ending}.gz" for ending in SEPARATORS))
 
 
-def check_output(
+def _check_output(
     path: Path,
     *,
     overwrite: bool,
@@ -76,25 +75,44 @@ def check_output(
     _check_folder(path.absolute().parent, path)
 
 
-def check_report(
-    page: Path | None, outputs: Sequence[Path], sources: Sequence[Path], *, overwrite: bool
+def check_places(
+    cells: Sequence[Path],
+    tables: Sequence[Path] = (),
+    page: Path | None = None,
+    folders: Iterable[Path | None] = (),
+    *,
+    sources: Sequence[Path],
+    overwrite: bool,
 ) -> None:
-    """Refuse a place for a report that is another output, is taken or cannot be written to."""
-    if page is None:
-        return
-    if page.absolute() in [path.absolute() for path in outputs]:
-        raise FileExistsError(f"{page} is another output too. Name another file for the report.")
-    check_output(page, overwrite=overwrite, endings=PAGES, sources=sources)
+    """Refuse places for all that a command writes, one by one, or named twice.
+
+    Parameters
+    ----------
+    cells, tables, page, folders
+        Files of cells or samples and of tables, the report, and folders of models.
+    sources
+        Files of the input.
+    overwrite
+        Whether files that are there may be replaced.
+    """
+    known: set[Path] = set()
+    places = [(cells, CELLS), (tables, TABLES), ([] if page is None else [page], PAGES)]
+    for path, endings in ((path, endings) for paths, endings in places for path in paths):
+        if path.absolute() in known:
+            raise FileExistsError(f"{path} is another output too. Name another file.")
+        known.add(path.absolute())
+        _check_output(path, overwrite=overwrite, endings=endings, sources=sources)
+    for folder in folders:
+        if folder is not None:
+            _check_model(folder, known, overwrite=overwrite)
 
 
-def check_model(folder: Path | None, outputs: Sequence[Path], *, overwrite: bool) -> None:
+def _check_model(folder: Path, outputs: Collection[Path], *, overwrite: bool) -> None:
     """Refuse a folder for a model that is an output too, is taken or cannot be written to."""
-    if folder is None:
-        return
-    if folder.absolute() in [path.absolute() for path in outputs]:
-        raise FileExistsError(f"{folder} is the output too. Name a folder for the model.")
     from scovert.core._saving import check_place
 
+    if folder.absolute() in outputs:
+        raise FileExistsError(f"{folder} is the output too. Name a folder for the model.")
     check_place(folder, overwrite=overwrite)
     _check_folder(folder.absolute(), folder)
 
@@ -203,6 +221,39 @@ def write_table(table: pd.DataFrame, file: Path) -> None:
     separator = next(s for ending, s in SEPARATORS.items() if ending in file.suffixes[-2:])
     file.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(file, sep=separator)
+
+
+def write_all(
+    model: SaveLoadMixin,
+    adata: AnnData,
+    files: Sequence[Path | None],
+    say: Callable[[str], None],
+    *,
+    save_model: Path | None,
+    overwrite: bool,
+    **of_report: object,
+) -> None:
+    """Write a model, if it has a place, its cells and its report, and print that.
+
+    Parameters
+    ----------
+    model, adata
+        Trained model, and its cells, which are annotated.
+    files
+        That of the cells first, that of the report last; between them what was written before.
+    say
+        Prints a line.
+    save_model
+        Folder of the model.
+    overwrite
+        Whether files may be replaced.
+    **of_report
+        Options of ``model.report``.
+    """
+    save(model, save_model, overwrite=overwrite)
+    write(adata, files[0])
+    tell(model.report(files[-1], overwrite=overwrite, **of_report), say)
+    say(f"Written to {places(*files)}.")
 
 
 def places(*files: Path | None) -> str:
