@@ -11,31 +11,14 @@ line.
 from __future__ import annotations
 
 import argparse
-from functools import partial
 
-import pandas as pd
-
-from benchmarks.data import first_missing, is_missing
+from benchmarks.comparison import Comparison
 from benchmarks.distance.fits import OURS, score
 from benchmarks.distance.goals import GOALS
 from benchmarks.distance.peers import ONLY_SIMULATED, PEERS
 from benchmarks.distance.sets import SETS
-from benchmarks.goals import goal_lines
-from benchmarks.runs import (
-    Task,
-    benchmark_parser,
-    finish,
-    header,
-    in_words,
-    markdown,
-    method_table,
-    not_stored,
-    parsed,
-    run_facts,
-    run_tasks,
-)
+from benchmarks.runs import Group, Task
 
-METHODS = [*OURS, *PEERS]
 COLUMNS = {  # heading and digits
     "r2": ("R2", 3),
     "r": ("r", 3),
@@ -60,48 +43,34 @@ the cohort. Gower's formula needs the true distances of the new samples. Peers a
 lines each."""
 
 
-def run(args: argparse.Namespace) -> int:
-    groups = [
-        [Task(scenario, method, seed)]
-        for scenario in args.scenarios
-        if not is_missing(scenario, SETS[scenario].file)
+def groups(args: argparse.Namespace, sets: list[str]) -> list[Group]:
+    return [
+        [Task(name, method, seed)]
+        for name in sets
         for method in args.methods
-        if not (method in ONLY_SIMULATED and SETS[scenario].n_folds)
-        for seed in args.seeds[: 1 if method in ONLY_SIMULATED else SETS[scenario].n_seeds]
+        if not (method in ONLY_SIMULATED and SETS[name].n_folds)
+        for seed in args.seeds[: 1 if method in ONLY_SIMULATED else SETS[name].n_seeds]
     ]
-    return run_tasks(
-        not_stored(groups, args.results),
-        partial(score, max_epochs=2 if args.quick else None),
-        args,
-        made_with=run_facts("scikit-bio") | {"threads per run": str(args.threads)},
-        summary=lambda result: in_words(result, COLUMNS),
-    )
 
 
-def report(results: list[dict]) -> str:
-    """All tables, in Markdown, with versions and machine in the header."""
-    table = pd.DataFrame(results)
-    if table.empty:
-        return "No results are stored.\n"
-    parts = ["# Distances between samples", header(results), LEGEND]
-    for name, source in SETS.items():
-        rows = table[table["scenario"] == name]
-        if len(rows):
-            parts.append(f"## {name}: {source.about}\n\n{method_table(rows, COLUMNS, METHODS)}")
-        elif reason := first_missing([source.file]):
-            parts.append(f"## {name}: not run, {reason}")
-    parts.append("## Goals\n\n" + markdown(goal_lines(GOALS, table)))
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+COMPARISON = Comparison(
+    name="distance",
+    title="Distances between samples",
+    sets=SETS,
+    methods=[*OURS, *PEERS],
+    columns=COLUMNS,
+    goals=GOALS,
+    legend=lambda _: LEGEND,
+    groups=groups,
+    score=score,
+    seeds=range(3),
+    quick_set="s200, weighted UniFrac",
+    packages=["scikit-bio"],
+)
 
 
 def main() -> None:
-    parser = benchmark_parser(__doc__, "distance", scenarios=SETS, methods=METHODS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
-    parser.add_argument("--quick", action="store_true", help="two epochs of one set, one seed")
-    args = parsed(parser, "distance")
-    if args.quick:
-        args.scenarios, args.seeds = ["s200, weighted UniFrac"], args.seeds[:1]
-    finish(args, report, 0 if args.table else run(args))
+    COMPARISON.main(__doc__)
 
 
 if __name__ == "__main__":

@@ -11,30 +11,13 @@ line.
 from __future__ import annotations
 
 import argparse
-from functools import partial
 
-import pandas as pd
-
-from benchmarks.data import is_missing
-from benchmarks.goals import goal_lines
+from benchmarks.comparison import Comparison
 from benchmarks.imputation.fits import ALL_SEEDS, FEW, score
 from benchmarks.imputation.goals import GOALS
 from benchmarks.imputation.sets import SETS
-from benchmarks.runs import (
-    Task,
-    benchmark_parser,
-    finish,
-    header,
-    in_words,
-    markdown,
-    method_table,
-    not_stored,
-    parsed,
-    run_facts,
-    run_tasks,
-)
+from benchmarks.runs import Group, Task
 
-METHODS = [*ALL_SEEDS, *FEW]
 COLUMNS = {  # heading and digits
     "d2": ("deviance explained", 3),
     "r": ("r", 3),
@@ -60,48 +43,35 @@ counts. gimVI and SCVI on the zero-filled union take minutes: 100 epochs, two se
 without rows of theirs they were not run."""
 
 
-def run(args: argparse.Namespace) -> int:
-    groups = [
+def groups(args: argparse.Namespace, sets: list[str]) -> list[Group]:
+    return [
         [
-            Task(scenario, method, seed)
+            Task(name, method, seed)
             for method in args.methods
-            if method not in FEW or (seed == 0 and scenario in FEW[method])
+            if method not in FEW or (seed == 0 and name in FEW[method])
         ]
         for seed in args.seeds
-        for scenario in args.scenarios
-        if not is_missing(scenario, SETS[scenario].file)
+        for name in sets
     ]
-    return run_tasks(
-        not_stored(groups, args.results),
-        partial(score, max_epochs=2 if args.quick else None),
-        args,
-        made_with=run_facts() | {"threads per run": str(args.threads)},
-        summary=lambda result: in_words(result, COLUMNS),
-    )
 
 
-def report(results: list[dict]) -> str:
-    """All tables, in Markdown, with versions and machine in the header."""
-    table = pd.DataFrame(results)
-    if table.empty:
-        return "No results are stored.\n"
-    parts = ["# Imputation of genes that were not measured", header(results), LEGEND]
-    for name, source in SETS.items():
-        rows = table[table["scenario"] == name]
-        if len(rows):
-            parts.append(f"## {name}: {source.about}\n\n{method_table(rows, COLUMNS, METHODS)}")
-    parts.append("## Goals\n\n" + markdown(goal_lines(GOALS, table)))
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+COMPARISON = Comparison(
+    name="imputation",
+    title="Imputation of genes that were not measured",
+    sets=SETS,
+    methods=[*ALL_SEEDS, *FEW],
+    columns=COLUMNS,
+    goals=GOALS,
+    legend=lambda _: LEGEND,
+    groups=groups,
+    score=score,
+    seeds=range(3),
+    quick_set="osmfish",
+)
 
 
 def main() -> None:
-    parser = benchmark_parser(__doc__, "imputation", scenarios=SETS, methods=METHODS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
-    parser.add_argument("--quick", action="store_true", help="two epochs of one set, one seed")
-    args = parsed(parser, "imputation")
-    if args.quick:
-        args.scenarios, args.seeds = ["osmfish"], args.seeds[:1]
-    finish(args, report, 0 if args.table else run(args))
+    COMPARISON.main(__doc__)
 
 
 if __name__ == "__main__":

@@ -11,32 +11,19 @@ line.
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from importlib.util import find_spec
 
 import pandas as pd
 
-from benchmarks.data import first_missing, is_missing
-from benchmarks.goals import goal_lines
+from benchmarks.comparison import Comparison
 from benchmarks.niche.fits import N_SEEDS, OURS, score
 from benchmarks.niche.goals import GOALS
 from benchmarks.niche.peers import PACKAGE, PEERS
 from benchmarks.niche.sets import SETS
-from benchmarks.runs import (
-    Task,
-    benchmark_parser,
-    finish,
-    header,
-    in_words,
-    markdown,
-    method_table,
-    not_stored,
-    parsed,
-    run_facts,
-    run_tasks,
-)
+from benchmarks.runs import Group, Task
 
 METHODS = [*OURS, *PEERS]
+
 COLUMNS = {  # heading and digits
     "ari": ("ARI", 3),
     "nmi": ("NMI", 3),
@@ -61,22 +48,14 @@ posterior means in place of the map. Peers are written in a few lines each from 
 for the *package* of nichepca, which has its own components, scaling and Harmony."""
 
 
-def run(args: argparse.Namespace) -> int:
-    groups = [
-        [Task(scenario, method, seed)]
-        for scenario in args.scenarios
-        if not is_missing(scenario, SETS[scenario].file)
+def groups(args: argparse.Namespace, sets: list[str]) -> list[Group]:
+    return [
+        [Task(name, method, seed)]
+        for name in sets
         for method in args.methods
         for seed in args.seeds[: N_SEEDS.get(method, 1)]
-        if not lacks(scenario, method)
+        if not lacks(name, method)
     ]
-    return run_tasks(
-        not_stored(groups, args.results),
-        partial(score, max_epochs=2 if args.quick else None),
-        args,
-        made_with=run_facts() | {"threads per run": str(args.threads)},
-        summary=lambda result: in_words(result, COLUMNS),
-    )
 
 
 def lacks(scenario: str, method: str) -> bool:
@@ -86,24 +65,9 @@ def lacks(scenario: str, method: str) -> bool:
     return scenario == "islet" and method in ("composition of given types", "NicheVAE, counts")
 
 
-def report(results: list[dict]) -> str:
-    """All tables, in Markdown, with versions and machine in the header."""
-    table = pd.DataFrame(results)
-    if table.empty:
-        return "No results are stored.\n"
-    said = {
-        "means": _by_set(table, "mean"),
-        "halves": _by_set(table, "labels_halves"),
-    }
-    parts = ["# Niches", header(results), LEGEND.format(**said)]
-    for name, source in SETS.items():
-        rows = table[table["scenario"] == name]
-        if len(rows):
-            parts.append(f"## {name}: {source.about}\n\n{with_means(rows)}")
-        elif reason := first_missing([source.file]):
-            parts.append(f"## {name}: not run, {reason}")
-    parts.append("## Goals\n\n" + markdown(goal_lines(GOALS, table)))
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+def legend(table: pd.DataFrame) -> str:
+    halves = _by_set(table, "labels_halves")
+    return LEGEND.format(means=_by_set(table, "mean"), halves=halves)
 
 
 def _by_set(table: pd.DataFrame, column: str) -> str:
@@ -113,25 +77,35 @@ def _by_set(table: pd.DataFrame, column: str) -> str:
     return ", ".join(f"{name} {value:.2f}" for name, value in values.items())
 
 
-def with_means(rows: pd.DataFrame) -> str:
-    """One line for each method, and one for the posterior means of ours."""
+def with_means(rows: pd.DataFrame) -> pd.DataFrame:
+    """Results, and behind them those of the posterior means of ours."""
     of_z = rows.dropna(subset=["z_ari"]) if "z_ari" in rows else rows[:0]
     kept = ["method", *(c for c in rows if c.startswith(("z_", "unseen_z_")))]
     of_z = of_z[kept].rename(
         columns=lambda c: c.replace("unseen_z_", "unseen_").removeprefix("z_")
     )
-    rows = pd.concat([rows, of_z.assign(method=of_z["method"] + ", z")])
-    return method_table(rows, COLUMNS, [m for name in METHODS for m in (name, f"{name}, z")])
+    return pd.concat([rows, of_z.assign(method=of_z["method"] + ", z")])
+
+
+COMPARISON = Comparison(
+    name="niche",
+    title="Niches",
+    sets=SETS,
+    methods=METHODS,
+    columns=COLUMNS,
+    goals=GOALS,
+    legend=legend,
+    groups=groups,
+    score=score,
+    seeds=range(5),
+    quick_set="simulated",
+    rows_of=with_means,
+    rows=[row for name in METHODS for row in (name, f"{name}, z")],
+)
 
 
 def main() -> None:
-    parser = benchmark_parser(__doc__, "niche", scenarios=SETS, methods=METHODS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="SEED")
-    parser.add_argument("--quick", action="store_true", help="two epochs of one set, one seed")
-    args = parsed(parser, "niche")
-    if args.quick:
-        args.scenarios, args.seeds = ["simulated"], args.seeds[:1]
-    finish(args, report, 0 if args.table else run(args))
+    COMPARISON.main(__doc__)
 
 
 if __name__ == "__main__":
