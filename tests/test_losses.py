@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import special, stats
-from scvi.distributions import NegativeBinomial, ZeroInflatedNegativeBinomial
+from scvi.distributions import NegativeBinomial
 from sklearn.metrics import log_loss
 from torch.distributions import Categorical, Normal, kl_divergence
 
@@ -21,7 +21,6 @@ from scovert.core._losses import (
     negative_binomial,
     negative_binomial_deviance,
     squared_distance,
-    zero_inflated_negative_binomial,
 )
 
 N_CELLS, N_LATENT, N_CLASSES = 67, 3, 5
@@ -260,22 +259,6 @@ def test_likelihood_with_a_dispersion_for_each_cell(rng: torch.Generator) -> Non
     theta = inverse_dispersion * normal(len(x), 1, rng=rng).exp()
     expected = -NegativeBinomial(mu=mean, theta=theta).log_prob(x).sum(-1)
     torch.testing.assert_close(negative_binomial(mean, theta, SparseCounts.of(x)), expected)
-
-
-@pytest.mark.parametrize("theta", [1e-4, 1.0, 1e4])
-def test_zero_inflated_likelihood_is_that_of_scvi_tools(
-    rng: torch.Generator, theta: float
-) -> None:
-    x, mean, inverse_dispersion = count_data(rng, theta=theta)
-    logits = normal(*x.shape, rng=rng)
-    parameters = [t.requires_grad_() for t in (mean, inverse_dispersion, logits)]
-    px = ZeroInflatedNegativeBinomial(mu=mean, theta=inverse_dispersion, zi_logits=logits)
-    found = zero_inflated_negative_binomial(*parameters, SparseCounts.of(x))
-    expected = -px.log_prob(x).sum(-1)
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
-    weights = normal(len(x), rng=rng)
-    gradients = [torch.autograd.grad((weights * v).sum(), parameters) for v in (found, expected)]
-    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-10)
 
 
 def test_counts_survive_their_sparse_form(rng: torch.Generator) -> None:

@@ -22,7 +22,6 @@ __all__ = [
     "negative_binomial",
     "negative_binomial_deviance",
     "squared_distance",
-    "zero_inflated_negative_binomial",
 ]
 
 EPS = 1e-8
@@ -172,48 +171,6 @@ class _SparseNB(torch.autograd.Function):
         d_mean_at = value / (mean_at + EPS) - (value + theta_at) * inverse_at
         d_mean.view(-1).scatter_(0, flat, gradient_at * d_mean_at)
         return d_mean, d_theta, None, None, None, None
-
-
-def zero_inflated_negative_binomial(
-    mean: Tensor, theta: Tensor, zero_logits: Tensor, counts: SparseCounts
-) -> Tensor:
-    r"""Negative log-likelihood of counts of which some are zero for another reason.
-
-    .. math:: p(x) = \pi\, 1[x = 0] + (1 - \pi)\, \mathrm{NB}(x; \mu, \theta), \qquad
-        \pi = \frac{1}{1 + e^{-a}}
-
-    Equals ``-ZeroInflatedNegativeBinomial(mu=mean, theta=theta, zi_logits=zero_logits)``'s
-    ``log_prob(x).sum(-1)`` of scvi-tools; gamma functions are evaluated only where there are
-    counts.
-
-    Parameters
-    ----------
-    mean, zero_logits
-        Mean :math:`\mu` and log-odds :math:`a` of an extra zero, shape ``(n_cells, n_genes)``.
-    theta
-        Inverse dispersion, shape ``(n_genes,)``.
-    counts
-        Raw counts.
-
-    Returns
-    -------
-    One value per cell in nats, shape ``(n_cells,)``.
-    """
-    row, col, value, log_factorial = counts
-    scale = theta + EPS
-    log_ratio = torch.log1p(mean / scale)
-    log_odds = -zero_logits - theta * log_ratio  # of a zero count against an extra zero
-    if_zero = F.softplus(-zero_logits) - F.softplus(log_odds)
-    flat = row * mean.shape[-1] + col
-    odds_at, ratio_at, mean_at = (
-        x.reshape(-1).index_select(0, flat) for x in (log_odds, log_ratio, mean)
-    )
-    log_both = ratio_at + scale.log().index_select(0, col)
-    gammas = torch.lgamma(value + theta.index_select(0, col)) - log_factorial
-    gammas = gammas - torch.lgamma(theta).index_select(0, col)
-    at_counts = value * ((mean_at + EPS).log() - log_both) + gammas
-    more = at_counts + odds_at - F.softplus(odds_at)  # than if it were zero
-    return if_zero.sum(-1).index_add(0, row, more, alpha=-1)
 
 
 def kl_standard_normal(qz: Normal, free_bits: float = 0.0) -> Tensor:
