@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -46,6 +47,25 @@ def make(sizes: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray]
     types = rng.integers(0, 3, len(batch))
     logs = rng.normal(0, 1, (3, N_GENES))[types] + rng.normal(0, 0.5, (len(sizes), N_GENES))[batch]
     return rng.poisson(3 * np.exp(logs)), batch
+
+
+@cache
+def found_of(
+    sizes: tuple[int, ...], space: str | Callable = "classes", everything: bool = True
+) -> Anchors:
+    """Find the anchors of such cells once for all tests; of all or of most of them."""
+    counts, batch = make(sizes)
+    return find_anchors(counts, batch, train=training(sizes, everything), space=space)
+
+
+def training(sizes: tuple[int, ...], everything: bool) -> np.ndarray:
+    return (np.random.default_rng(1).random(sum(sizes)) < 0.8) | everything
+
+
+@cache
+def classes_of(sizes: tuple[int, ...]) -> Classes:
+    counts, batch = make(sizes)
+    return Classes.fit(components(counts), batch, seed=0)
 
 
 # A dense reimplementation
@@ -96,10 +116,14 @@ def dense_pairs(h: np.ndarray, batch: np.ndarray, train: np.ndarray) -> np.ndarr
 
 
 def dense_support(
-    pairs: np.ndarray, h: np.ndarray, x: np.ndarray, batch: np.ndarray, train: np.ndarray
+    pairs: np.ndarray,
+    h: np.ndarray,
+    x: np.ndarray,
+    batch: np.ndarray,
+    train: np.ndarray,
+    classes: Classes,
 ) -> np.ndarray:
     """Mean over a cell's class of the share of anchored neighbours, by the dataset's own level."""
-    classes = Classes.fit(x, batch, seed=0)
     n_datasets = batch.max() + 1
     support = np.zeros((len(h), n_datasets))
     for b, c in np.ndindex(n_datasets, n_datasets):
@@ -147,15 +171,12 @@ def case(request: pytest.FixtureRequest) -> tuple:
     """Datasets, training cells, positions, pairs, support, anchors; and what was found."""
     sizes, space, everything = request.param
     counts, batch = make(sizes)
-    train = np.random.default_rng(1).random(len(batch)) < 0.8
-    train |= everything
-    asked = centred if space == "centred" else space
-    found = find_anchors(counts, batch, train=train, space=asked)
-    x = components(counts)
-    classes = Classes.fit(x, batch, seed=0)
+    train = training(sizes, everything)
+    found = found_of(sizes, centred if space == "centred" else space, everything)
+    x, classes = components(counts), classes_of(sizes)
     h = SPACES[space](classes, x, batch)
     pairs = dense_pairs(h, batch, train)
-    support = dense_support(pairs, h, x, batch, train)
+    support = dense_support(pairs, h, x, batch, train, classes)
     return batch, train, h, support, dense_anchors(pairs, support, batch), found
 
 
@@ -199,7 +220,7 @@ def test_more_cells_are_searched_deeper(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_guard_trusts_types_and_not_noise() -> None:
     counts, batch = make((150, 110))
-    found = find_anchors(counts, batch)
+    found = found_of((150, 110))
     assert found.are_trusted
     noise = np.random.default_rng(0).poisson(3, counts.shape)
     untrusted = find_anchors(noise, batch)
@@ -210,11 +231,11 @@ def test_guard_trusts_types_and_not_noise() -> None:
 
 def test_anchors_join_the_same_type() -> None:
     rng = np.random.default_rng(0)
-    counts, batch = make((150, 110))
+    _, batch = make((150, 110))
     types = np.random.default_rng(0)  # the draws of `make`
     types.permutation(len(batch))
     types = types.integers(0, 3, len(batch))
-    pairs = find_anchors(counts, batch).pairs
+    pairs = found_of((150, 110)).pairs
     right = (types[pairs[:, 0]] == types[pairs[:, 1]]).mean()
     chance = (rng.permutation(types)[pairs[:, 0]] == types[pairs[:, 1]]).mean()
     assert right > 0.95
@@ -237,8 +258,8 @@ def test_the_storage_does_not_matter(form: Callable) -> None:
     counts, batch = make(SIZES["two"])
     given = form(counts)
     before = given.copy()
-    found, expected = (find_anchors(x, batch, space=centred) for x in (given, counts))
-    np.testing.assert_array_equal(found.pairs, expected.pairs)
+    found = find_anchors(given, batch, space=centred)
+    np.testing.assert_array_equal(found.pairs, found_of(SIZES["two"], centred).pairs)
     assert abs(given - before).max() == 0
 
 
@@ -318,7 +339,7 @@ def test_cells_that_are_all_alike() -> None:
 def test_rounding_decides_nothing_among_equal_cells(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counts, batch = make((140, 90))
+    counts, batch = make((70, 45))
     if kind == "copies":
         rows = np.repeat(np.arange(len(batch)), np.where(np.arange(len(batch)) % 3, 1, 20))
         counts, batch = counts[rows], batch[rows]
@@ -481,7 +502,7 @@ def test_scores_do_not_depend_on_the_block(
 ) -> None:
     for sizes in SIZES.values():
         counts, batch = make(sizes)
-        expected = find_anchors(counts, batch, space=centred)
+        expected = found_of(sizes, centred)
         with monkeypatch.context() as patch:
             patch.setattr(_match, "PAIRS_AT_ONCE", pairs_at_once)
             found = find_anchors(counts, batch, space=centred)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import lightning.pytorch as pl
@@ -45,6 +47,29 @@ class Watch(pl.Callback):
         return np.array([step[name] for step in self.steps])
 
 
+class WatchSteps(pl.Callback):
+    """Record before each step which optimiser is at it, all parameters and what is frozen."""
+
+    def __init__(self) -> None:
+        self.optimised: list[set[str]] = []
+        self.values: list[dict[str, torch.Tensor]] = []
+        self.frozen: list[set[str]] = []
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, plan: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        named = dict(plan.module.named_parameters())
+        ids = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        self.optimised.append({name for name, p in named.items() if id(p) in ids})
+        self.values.append({name: p.detach().clone() for name, p in named.items()})
+        self.frozen.append({name for name, p in named.items() if not p.requires_grad})
+
+    def changed(self) -> list[set[str]]:
+        """Return what each step changed."""
+        pairs = zip(self.values[:-1], self.values[1:], strict=True)
+        return [{n for n in a if not torch.equal(a[n], b[n])} for a, b in pairs]
+
+
 class SetFooled(pl.Callback):
     """Say from a given step on, or up to it, that the discriminator is fooled."""
 
@@ -75,6 +100,39 @@ def train(model: PairedVAE, *callbacks: pl.Callback, **options: object) -> Watch
     return watch
 
 
+@dataclass
+class Usual:
+    """A model trained with the defaults of `train`, what was seen of it, and its history."""
+
+    model: PairedVAE
+    watch: Watch
+    steps: WatchSteps
+
+    @cached_property
+    def history(self) -> dict[str, np.ndarray]:
+        return history_of(self.model)
+
+
+@pytest.fixture(scope="module")
+def usual(make_toy: Callable[[int], AnnData]) -> Callable[[str], Usual]:
+    """Train once with each alignment, for all tests that only look at what comes out.
+
+    No discriminator counts as fooled, so that all weights rise.
+    """
+
+    @cache
+    def fit(alignment: str) -> Usual:
+        adata, steps = make_toy(2), WatchSteps()
+        PairedVAE.setup_anndata(adata, batch_key="batch")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(plan_file, "FOOLED", math.inf)
+            patch.setattr(scvi.settings, "seed", 0)
+            model = PairedVAE(adata, n_latent=3, n_hidden=7, alignment=alignment)
+            return Usual(model, train(model, steps), steps)
+
+    return fit
+
+
 def catch_length(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let models note how long they would train, and do nothing."""
     chosen = []
@@ -103,11 +161,9 @@ def never_fooled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_file, "FOOLED", math.inf)
 
 
-@pytest.mark.usefixtures("never_fooled")
 @pytest.mark.parametrize("alignment", MODES)
-def test_weights_rise_with_the_share_of_training_done(make: Callable, alignment: str) -> None:
-    model = make(alignment)
-    watch = train(model)
+def test_weights_rise_with_the_share_of_training_done(usual: Callable, alignment: str) -> None:
+    model, watch = usual(alignment).model, usual(alignment).watch
     n_steps = len(watch.steps) // MAX_EPOCHS
     assert n_steps > 2
     t = np.arange(len(watch.steps)) / n_steps / MAX_EPOCHS
@@ -136,11 +192,8 @@ def test_ramps_can_be_chosen(make: Callable, alignment: str) -> None:
     np.testing.assert_allclose(watch.of("kl_weight"), 0.8 * rise(t, 0, 0.5))
 
 
-@pytest.mark.usefixtures("never_fooled")
-def test_the_ramps_are_in_the_history(make: Callable) -> None:
-    model = make("grl")
-    watch = train(model)
-    history = history_of(model)
+def test_the_ramps_are_in_the_history(usual: Callable) -> None:
+    watch, history = usual("grl").watch, usual("grl").history
     last = watch.of("kl_weight").reshape(MAX_EPOCHS, -1)[:, -1]
     np.testing.assert_allclose(history["kl_weight"], last, rtol=1e-5)
     last = watch.of("alignment_weight").reshape(MAX_EPOCHS, -1)[:, -1]
@@ -177,13 +230,12 @@ def test_the_weight_is_not_raised_while_the_discriminator_is_fooled(
 
 
 @pytest.mark.parametrize("alignment", ["adversarial", "grl"])
-@pytest.mark.parametrize(("fooled_at", "last"), [(0.0, 0.0), (math.inf, 30.0)])
 def test_the_last_epoch_says_whether_it_is_fooled(
-    make: Callable, monkeypatch: pytest.MonkeyPatch, alignment: str, fooled_at: float, last: float
+    make: Callable, usual: Callable, monkeypatch: pytest.MonkeyPatch, alignment: str
 ) -> None:
-    monkeypatch.setattr(plan_file, "FOOLED", fooled_at)
-    watch = train(make(alignment))
-    assert watch.steps[-1]["alignment_weight"] == pytest.approx(last)
+    assert usual(alignment).watch.steps[-1]["alignment_weight"] == pytest.approx(30)
+    monkeypatch.setattr(plan_file, "FOOLED", 0.0)
+    assert train(make(alignment)).steps[-1]["alignment_weight"] == 0
 
 
 @pytest.mark.parametrize("factor", [0.999, 1.001])
@@ -208,29 +260,6 @@ def test_a_discriminator_is_fooled_from_a_share_of_chance(
     assert fooled == [factor < 1]
 
 
-class WatchSteps(pl.Callback):
-    """Record before each step which optimiser is at it, all parameters and what is frozen."""
-
-    def __init__(self) -> None:
-        self.optimised: list[set[str]] = []
-        self.values: list[dict[str, torch.Tensor]] = []
-        self.frozen: list[set[str]] = []
-
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, plan: pl.LightningModule, optimizer: torch.optim.Optimizer
-    ) -> None:
-        named = dict(plan.module.named_parameters())
-        ids = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        self.optimised.append({name for name, p in named.items() if id(p) in ids})
-        self.values.append({name: p.detach().clone() for name, p in named.items()})
-        self.frozen.append({name for name, p in named.items() if not p.requires_grad})
-
-    def changed(self) -> list[set[str]]:
-        """Return what each step changed."""
-        pairs = zip(self.values[:-1], self.values[1:], strict=True)
-        return [{n for n in a if not torch.equal(a[n], b[n])} for a, b in pairs]
-
-
 def of_discriminator(model: PairedVAE) -> tuple[set[str], set[str]]:
     names = {name for name, _ in model.module.named_parameters()}
     own = {name for name in names if name.startswith("classifier")}
@@ -244,7 +273,7 @@ def test_discriminator_and_the_rest_learn_in_turn(
     make: Callable, d_steps: int, encoder: str
 ) -> None:
     model, watch = make("adversarial", encoder=encoder), WatchSteps()
-    train(model, watch, plan_kwargs={"d_steps": d_steps})
+    train(model, watch, plan_kwargs={"d_steps": d_steps}, max_epochs=4)
     own, rest = of_discriminator(model)
     turn = [own] * d_steps + [rest]
     assert watch.optimised == turn * (len(watch.optimised) // len(turn))
@@ -256,9 +285,8 @@ def test_discriminator_and_the_rest_learn_in_turn(
     assert all(p.requires_grad for p in model.module.parameters())
 
 
-def test_reversal_learns_in_one_step(make: Callable) -> None:
-    model, watch = make("grl"), WatchSteps()
-    train(model, watch)
+def test_reversal_learns_in_one_step(usual: Callable) -> None:
+    model, watch = usual("grl").model, usual("grl").steps
     own, rest = of_discriminator(model)
     assert watch.optimised == [own | rest] * len(watch.optimised)
     assert own <= set.union(*watch.changed())
@@ -376,19 +404,21 @@ def test_stopping_can_be_switched_off(make: Callable) -> None:
     assert len(model.history["train_loss"]) == 20
 
 
-@pytest.mark.parametrize("early_stopping", [True, False])
 @pytest.mark.parametrize(("alignment", "first"), [("anchors", 3), ("adversarial", 6), ("grl", 6)])
 def test_the_best_state_after_the_ramps_is_restored(
-    make: Callable, alignment: str, first: int, early_stopping: bool
+    make: Callable, usual: Callable, alignment: str, first: int
 ) -> None:
-    for lr in (1e-3, 0.3):
+    found = [(usual(alignment).model, usual(alignment).watch)]
+    for early_stopping in (True, False):  # at a rate at which the last epoch is not the best
         model = make(alignment)
-        watch = train(model, plan_kwargs={"lr": lr}, early_stopping=early_stopping)
+        watch = train(model, plan_kwargs={"lr": 0.3}, early_stopping=early_stopping)
+        found.append((model, watch))
+    for i, (model, watch) in enumerate(found):
         loss = history_of(model)["elbo_validation"]
         best = first + int(loss[first:].argmin())
         restored = model.module.state_dict()
         for name, value in watch.states[best].items():
-            assert torch.equal(restored[name], value), f"{name}, lr {lr}"
+            assert torch.equal(restored[name], value), f"{name}, fit {i}"
 
 
 def test_a_worse_last_epoch_is_undone(make: Callable) -> None:
@@ -401,10 +431,8 @@ def test_a_worse_last_epoch_is_undone(make: Callable) -> None:
 
 
 @pytest.mark.parametrize("alignment", MODES)
-def test_what_is_watched_holds_no_alignment(make: Callable, alignment: str) -> None:
-    model = make(alignment)
-    train(model)
-    history = history_of(model)
+def test_what_is_watched_holds_no_alignment(usual: Callable, alignment: str) -> None:
+    history = usual(alignment).history
     elbo = history["reconstruction_loss_validation"] + history["kl_local_validation"]
     np.testing.assert_allclose(history["elbo_validation"], elbo, rtol=1e-5)
 
@@ -432,7 +460,7 @@ def test_ten_epochs_are_the_least(make: Callable, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("alignment", MODES)
 def test_all_cells_can_be_trained_on(make: Callable, alignment: str) -> None:
     model = make(alignment)
-    train(model, train_size=1.0)
+    train(model, train_size=1.0, max_epochs=2)
     assert not [name for name in model.history if "validation" in name]
     assert np.isfinite(model.get_latent_representation()).all()
     assert (model.train_indices == np.arange(67)).all()
@@ -456,9 +484,8 @@ EXTRA = {
 
 
 @pytest.mark.parametrize("alignment", MODES)
-def test_history_has_every_term_of_both_halves(make: Callable, alignment: str) -> None:
-    model = make(alignment)
-    train(model, early_stopping=False)
+def test_history_has_every_term_of_both_halves(usual: Callable, alignment: str) -> None:
+    model = usual(alignment).model
     terms = [*TERMS, *EXTRA[alignment]]
     names = {f"{term}_{half}" for term in terms for half in ("train", "validation")}
     names |= {"train_loss", "validation_loss", "kl_weight", "alignment_strength"}
@@ -469,7 +496,7 @@ def test_history_has_every_term_of_both_halves(make: Callable, alignment: str) -
 
 def test_history_of_separate_networks_has_the_cross_reconstruction(make: Callable) -> None:
     model = make("anchors", encoder="per_dataset")
-    train(model)
+    train(model, max_epochs=1)
     assert {"cross_reconstruction_train", "cross_reconstruction_validation"} <= set(model.history)
 
 
@@ -517,11 +544,11 @@ def test_a_loss_that_is_no_number_stops_training(
 @pytest.mark.parametrize("alignment", ["anchors", "adversarial"])
 def test_training_on_learns_as_before(make: Callable, alignment: str) -> None:
     model = make(alignment)
-    train(model)
+    train(model, max_epochs=3)
     model.get_latent_representation()
-    watch = train(model)
+    watch = train(model, max_epochs=3)
     assert watch.of("training").all(), "dropout and batch normalisation are switched off"
-    assert len(model.history["train_loss"]) == 2 * MAX_EPOCHS
+    assert len(model.history["train_loss"]) == 2 * 3
     assert not model.module.training
 
 
@@ -537,7 +564,8 @@ def test_the_learning_rate_can_fall(make: Callable, alignment: str) -> None:
 @pytest.mark.parametrize("alignment", ["anchors", "adversarial", "grl"])
 def test_another_optimiser_can_be_chosen(make: Callable, alignment: str) -> None:
     model = make(alignment)
-    train(model, plan_kwargs={"optimizer": "AdamW", "lr": 1e-2, "weight_decay": 0.1})
+    plan_kwargs = {"optimizer": "AdamW", "lr": 1e-2, "weight_decay": 0.1}
+    train(model, plan_kwargs=plan_kwargs, max_epochs=1)
     (group, *_) = model.trainer.optimizers[0].param_groups
     assert isinstance(model.trainer.optimizers[0], torch.optim.AdamW)
     assert (group["lr"], group["weight_decay"], group["eps"]) == (1e-2, 0.1, 0.01)
