@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import anndata as ad
@@ -309,6 +310,8 @@ class Fit:
     model: Any
     before: AnnData
     query: AnnData | None
+    with_gradient: set[int]  # parameters that had one, by their `id`
+    again: Any = None
 
     def ask(
         self, name: str, model: Any = None, about: AnnData | None = None, **options: object
@@ -335,6 +338,25 @@ class Fit:
     def annotate(self, adata: AnnData, **options: object) -> None:
         return self.model.annotate(adata, **self.case.options, **options)
 
+    @cached_property
+    def annotated(self) -> AnnData:
+        """The cells with all that `annotate` writes; tests that change it copy it."""
+        adata = self.target()
+        assert self.annotate(adata) is None
+        return adata
+
+    def load(self, folder: Path) -> Any:
+        """Save the model and load it."""
+        self.model.save(folder / "model")
+        return self.case.cls.load(folder / "model", self.before.copy())
+
+    def trained_on(self, folder: Path) -> Any:
+        """Return a model that was saved, loaded and trained once more, the same for all tests."""
+        if self.again is None:
+            self.again = self.load(folder)
+            self.again.train(**self.case.train)
+        return self.again
+
     def target(self) -> AnnData:
         """Copy what annotate writes to."""
         return (self.before if self.query is None else self.query).copy()
@@ -344,12 +366,26 @@ class Fit:
         return {tuple(s.format(key).split("/")): name for s, name in self.case.slots.items()}
 
 
-def fit(case: Case, adata: AnnData, query: AnnData | None, *, seed: int = 0, **more: Any) -> Fit:
+class WatchGradients(pl.Callback):
+    """Collect the parameters that any optimiser steps on with a gradient."""
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        for group in optimizer.param_groups:
+            self.seen |= {id(p) for p in group["params"] if p.grad is not None and p.grad.any()}
+
+
+def fit(case: Case, adata: AnnData, query: AnnData | None, *, seed: int = 0) -> Fit:
     scvi.settings.seed = seed
-    before = adata.copy()
+    before, watch = adata.copy(), WatchGradients()
     model = case.make(adata)
-    model.train(**case.train, **more)
-    return Fit(case, model, before, query)
+    has_minibatches = "test_every_parameter_gets_a_gradient" not in case.exempt
+    model.train(**case.train, **({"callbacks": [watch]} if has_minibatches else {}))
+    return Fit(case, model, before, query, watch.seen)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -402,19 +438,6 @@ def test_what_a_model_is_exempt_from_is_a_law() -> None:
 # Training
 
 
-class WatchGradients(pl.Callback):
-    """Collect the parameters that any optimiser steps on with a gradient."""
-
-    def __init__(self) -> None:
-        self.seen: set[int] = set()
-
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
-    ) -> None:
-        for group in optimizer.param_groups:
-            self.seen |= {id(p) for p in group["params"] if p.grad is not None and p.grad.any()}
-
-
 def test_every_parameter_and_number_of_a_short_fit_is_finite(fits: Fit) -> None:
     for name, value in fits.model.module.state_dict().items():
         assert value.isfinite().all(), name
@@ -426,10 +449,8 @@ def test_every_parameter_and_number_of_a_short_fit_is_finite(fits: Fit) -> None:
 
 
 def test_every_parameter_gets_a_gradient(fits: Fit) -> None:
-    watch = WatchGradients()
-    model = fit(fits.case, fits.before.copy(), None, callbacks=[watch]).model
-    named = dict(model.module.named_parameters())
-    assert [n for n, p in named.items() if id(p) not in watch.seen] == []
+    named = dict(fits.model.module.named_parameters())
+    assert [n for n, p in named.items() if id(p) not in fits.with_gradient] == []
 
 
 def test_history_has_a_row_for_every_epoch(fits: Fit) -> None:
@@ -531,7 +552,7 @@ def test_check_finds_nothing_broken(fits: Fit) -> None:
 
 
 def test_check_sees_a_history_that_is_broken(fits: Fit, tmp_path) -> None:
-    loaded = saved_and_loaded(fits, tmp_path)
+    loaded = fits.load(tmp_path)
     loaded.history[fits.case.objective[1]].iloc[-1] = np.nan
     row = loaded.check().loc["finite loss terms"]
     assert row["value"] < 1
@@ -575,13 +596,8 @@ def test_missing_genes_are_refused(fits: Fit) -> None:
 # Files
 
 
-def saved_and_loaded(fits: Fit, tmp_path: Any) -> Any:
-    fits.model.save(tmp_path / "model")
-    return fits.case.cls.load(tmp_path / "model", fits.before.copy())
-
-
 def test_save_and_load_give_the_same(fits: Fit, tmp_path) -> None:
-    loaded = saved_and_loaded(fits, tmp_path)
+    loaded = fits.load(tmp_path)
     for name, value in fits.answers(loaded).items():
         np.testing.assert_array_equal(value, fits.expected[name])
     pd.testing.assert_frame_equal(loaded.check(), fits.model.check())
@@ -604,15 +620,13 @@ def test_load_matches_genes_by_name(fits: Fit, tmp_path) -> None:
 
 
 def test_a_loaded_model_trains_on(fits: Fit, tmp_path) -> None:
-    loaded = saved_and_loaded(fits, tmp_path)
-    loaded.train(**fits.case.train)
+    loaded = fits.trained_on(tmp_path)
     for name, value in fits.answers(loaded).items():
         assert np.isfinite(value).all(), name
 
 
 def test_training_on_continues_the_history(fits: Fit, tmp_path) -> None:
-    loaded = saved_and_loaded(fits, tmp_path)
-    loaded.train(**fits.case.train)
+    loaded = fits.trained_on(tmp_path)
     history, first = fits.history(loaded), fits.history()
     assert len(history) == 2 * len(first)
     pd.testing.assert_frame_equal(history[: len(first)].astype(float), first.astype(float))
@@ -744,7 +758,7 @@ def test_what_changed_after_training_is_refused_or_changes_nothing(typical: Fit,
 
 
 def test_what_is_not_read_may_change(typical: Fit, tmp_path) -> None:
-    loaded = saved_and_loaded(typical, tmp_path)
+    loaded = typical.load(tmp_path)
     adata, layer = loaded.adata, typical.case.setup.get("layer")
     if layer is None:
         adata.X = np.asarray(adata.X.todense()).astype(np.int64)  # the same counts
@@ -826,8 +840,7 @@ def without_slots_of_scvi(adata: AnnData) -> AnnData:
 
 
 def test_annotate_writes_what_get_returns(fits: Fit) -> None:
-    adata, stem = fits.target(), fits.case.stem
-    assert fits.annotate(adata) is None
+    adata, stem = fits.annotated, fits.case.stem
     for (container, slot), name in fits.slots(stem).items():
         written = getattr(adata, container)[slot]
         if name is not None:
@@ -840,8 +853,7 @@ def test_annotate_writes_what_get_returns(fits: Fit) -> None:
 
 
 def test_annotate_leaves_the_rest_alone(fits: Fit) -> None:
-    adata = fits.target()
-    fits.annotate(adata)
+    adata = fits.annotated.copy()
     for slot in adata.uns.pop(fits.case.stem)["slots"]:
         container, name = slot.split("/")
         del getattr(adata, container)[name]
@@ -849,8 +861,7 @@ def test_annotate_leaves_the_rest_alone(fits: Fit) -> None:
 
 
 def test_an_annotated_anndata_survives_a_file(fits: Fit, tmp_path) -> None:
-    adata, stem = fits.target(), fits.case.stem
-    fits.annotate(adata)
+    adata, stem = fits.annotated.copy(), fits.case.stem
     adata.write_h5ad(tmp_path / "annotated.h5ad")
     read = ad.read_h5ad(tmp_path / "annotated.h5ad")
     for slot in adata.uns[stem]["slots"]:
@@ -865,10 +876,8 @@ def test_an_annotated_anndata_survives_a_file(fits: Fit, tmp_path) -> None:
 
 
 def test_annotate_overwrites_only_its_own(typical: Fit) -> None:
-    adata, stem = typical.target(), typical.case.stem
-    typical.annotate(adata)
-    expected = adata.copy()
-    typical.annotate(adata)
+    expected, stem = typical.annotated, typical.case.stem
+    typical.annotate(expected.copy())
     for container, slot in typical.slots(stem):
         foreign = typical.target()
         getattr(foreign, container)[slot] = np.ones((foreign.n_obs, foreign.n_vars))
