@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scovert.pl._input import PANEL, axes_or_new, finish, fit_figure
+from scovert.pl._input import PANEL, axes_or_new, check_frame, finish, fit_figure
 from scovert.pl._marks import MARKERS, OKABE_ITO
 
 if TYPE_CHECKING:
@@ -83,17 +83,7 @@ def imputation_agreement(
 
 def _held_back(genes: pd.DataFrame) -> pd.DataFrame:
     """Return the rows to draw, once the table was checked."""
-    if not isinstance(genes, pd.DataFrame):
-        raise TypeError(
-            f"`genes` is a {type(genes).__name__}. Pass the DataFrame that "
-            "`model.get_gene_agreement()` returns."
-        )
-    missing = [column for column in _COLUMNS if column not in genes]
-    if missing:
-        raise KeyError(
-            f"`genes` has no columns {missing} (columns: {list(genes.columns)}). Pass the "
-            "DataFrame that `model.get_gene_agreement()` returns."
-        )
+    check_frame("genes", genes, _COLUMNS, "get_gene_agreement")
     drawn = genes[genes["kind"] == "imputed"]
     if len(drawn) == 0:
         raise ValueError(

@@ -23,6 +23,7 @@ __all__ = [
     "as_vectors",
     "axes_or_new",
     "check_effects",
+    "check_frame",
     "describe_left_out",
     "finish",
     "fit_figure",
@@ -133,19 +134,36 @@ def _as_finite(arrays: dict[str, ArrayLike], *, columns: bool) -> dict[str, NDAr
     return numbers
 
 
-def check_effects(effects: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Refuse what is not a table of the effects of one arm with these columns."""
-    if not isinstance(effects, pd.DataFrame):
+def check_frame(name: str, table: pd.DataFrame, columns: Sequence[str], method: str) -> None:
+    """Refuse what is not a table that a method of a model returned, with these columns.
+
+    Parameters
+    ----------
+    name
+        Of the argument.
+    table
+        What was passed.
+    columns
+        That it must have.
+    method
+        Of the model, for the message.
+    """
+    if not isinstance(table, pd.DataFrame):
         raise TypeError(
-            f"`effects` is a {type(effects).__name__}. Pass the DataFrame that "
-            "`model.get_treatment_effects()` returns."
+            f"`{name}` is a {type(table).__name__}. Pass the DataFrame that `model.{method}()` "
+            "returns."
         )
-    missing = [column for column in columns if column not in effects]
+    missing = [column for column in columns if column not in table]
     if missing:
         raise KeyError(
-            f"`effects` has no columns {missing} (columns: {list(effects.columns)}). Pass the "
-            "DataFrame that `model.get_treatment_effects()` returns."
+            f"`{name}` has no columns {missing} (columns: {list(table.columns)}). Pass the "
+            f"DataFrame that `model.{method}()` returns."
         )
+
+
+def check_effects(effects: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Refuse what is not a table of the effects of one arm with these columns."""
+    check_frame("effects", effects, columns, "get_treatment_effects")
     if effects.index.nlevels > 1:
         arms = list(effects.index.unique(0))
         raise ValueError(
