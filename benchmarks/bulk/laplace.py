@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.func import grad, hessian, jacfwd, vmap
 
 from scovert.model.bulk._bootstrap import FLOOR
-from scovert.model.bulk._joint_fit import MEAN_SD, SCALE_SD, Cohort, JointFit
+from scovert.model.bulk._cohort import Cohort, JointFit
+from scovert.model.bulk._joint_fit import MEAN_SD, SCALE_SD
 from scovert.model.bulk._residual import DF
 from scovert.model.bulk._signature import OFFSET
 

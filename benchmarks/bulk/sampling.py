@@ -30,8 +30,9 @@ from scovert.model.bulk._bootstrap import (
     widen,
 )
 from scovert.model.bulk._budget import BulkBudget
+from scovert.model.bulk._cohort import Cohort, JointFit
 from scovert.model.bulk._deconvolve import N_DRAWS
-from scovert.model.bulk._joint_fit import Cohort, JointFit, fit_cohort
+from scovert.model.bulk._joint_fit import fit_cohort
 from scovert.model.bulk._rna_per_cell import RnaPerCell
 from scovert.model.bulk._samples import Samples
 from scovert.model.bulk._signature import sum_states

@@ -14,14 +14,8 @@ from pyro.infer import SVI, JitTrace_ELBO, Predictive
 from pyro.infer.autoguide import AutoLowRankMultivariateNormal, AutoNormal, init_to_value
 
 from benchmarks.bulk.laplace import N_DRAWS, Density, t_loss
-from scovert.model.bulk._joint_fit import (
-    MEAN_SD,
-    PRIOR_SD,
-    SCALE_SD,
-    SPREAD_RANGE,
-    Cohort,
-    JointFit,
-)
+from scovert.model.bulk._cohort import Cohort, JointFit
+from scovert.model.bulk._joint_fit import MEAN_SD, PRIOR_SD, SCALE_SD, SPREAD_RANGE
 from scovert.model.bulk._residual import DF
 from scovert.model.bulk._signature import OFFSET
 

@@ -8,7 +8,8 @@ import torch
 from scipy.optimize import nnls
 
 from scovert.core._losses import dirichlet
-from scovert.model.bulk._joint_fit import Cohort, fit_cohort
+from scovert.model.bulk._cohort import Cohort
+from scovert.model.bulk._joint_fit import fit_cohort
 from scovert.model.bulk._signature import Signature
 from scovert.model.bulk._states import find_states
 from scovert.model.bulk.variants import _network as network

@@ -23,7 +23,8 @@ from scovert.model.bulk._bootstrap import (
     simulate_cohort,
     widen,
 )
-from scovert.model.bulk._joint_fit import Cohort, JointFit, Mixture, fit_cohort, refit_cohort
+from scovert.model.bulk._cohort import Cohort, JointFit
+from scovert.model.bulk._joint_fit import Mixture, fit_cohort, refit_cohort
 from scovert.model.bulk._measured import Measured
 from scovert.model.bulk._residual import robust_residual
 from scovert.model.bulk._rna_per_cell import RNA_PER_CELL, RnaPerCell

@@ -15,7 +15,8 @@ from sklearn.utils import gen_batches
 from torch import Tensor
 
 from scovert.model.bulk._budget import BulkBudget
-from scovert.model.bulk._joint_fit import Cohort, JointFit, fit_cohort, refit_cohort
+from scovert.model.bulk._cohort import Cohort, JointFit
+from scovert.model.bulk._joint_fit import fit_cohort, refit_cohort
 from scovert.model.bulk._residual import DF
 from scovert.model.bulk._signature import OFFSET, sum_states
 

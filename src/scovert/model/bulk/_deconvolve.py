@@ -19,7 +19,8 @@ from scovert.model.bulk._bootstrap import (
     draw_rna_fractions,
 )
 from scovert.model.bulk._budget import BulkBudget
-from scovert.model.bulk._joint_fit import Cohort, JointFit, fit_cohort
+from scovert.model.bulk._cohort import Cohort, JointFit
+from scovert.model.bulk._joint_fit import fit_cohort
 from scovert.model.bulk._measured import Measured
 from scovert.model.bulk._result import BulkResult, Fit
 from scovert.model.bulk._rna_per_cell import RnaPerCell

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from scovert.core._diagnostics import HealthRow, row
 from scovert.model.bulk._gene_checks import FEW_GENES
-from scovert.model.bulk._signature import OFFSET
+from scovert.model.bulk._signature import OFFSET, Signature
 
-__all__ = ["reference_rows"]
+__all__ = ["diagnose", "reference_rows"]
 
 FEW_CELLS = 50
 """Cells of a type below which its profile is said to rest on few: it then has one state only."""
@@ -17,6 +17,17 @@ FEW_GENES_OF_TYPE = 10
 """Genes that are highest in a type, below which it is said to be hard to tell."""
 ALIKE = 0.95
 """Correlation of log expression from which two types are said to be alike."""
+
+
+def diagnose(signatures: dict[str, Signature], n_genes_per_type: int | str) -> list[HealthRow]:
+    """Return the rows of the signatures of all studies, by their names."""
+    rows = []
+    for name, signature in signatures.items():
+        profiles = signature.restricted(signature.genes, n_genes_per_type)
+        n_cells = dict(zip(signature.types, map(int, signature.n_cells), strict=True))
+        at = profiles.informative
+        rows += reference_rows(name, n_cells, len(at), profiles.type_shares[:, at])
+    return rows
 
 
 def reference_rows(

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
-from scovert.model.bulk._joint_fit import MILLIONS_OF_READS, UNKNOWN_SD, JointFit
+from scovert.model.bulk._cohort import MILLIONS_OF_READS, JointFit
+from scovert.model.bulk._joint_fit import UNKNOWN_SD
 from scovert.model.bulk._residual import DF
 from scovert.model.bulk._signature import OFFSET, Profiles, sum_states
 

@@ -28,12 +28,14 @@ from scovert.core._compat import TRAINER_OPTIONS
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
 from scovert.core._diagnostics import check_table
+from scovert.core._docstrings import shares_paragraphs
 from scovert.core._minibatch import check_trained, genes_of
 from scovert.core._registering import check_set_up, check_unchanged, facts_of, register
 from scovert.core._save_load import SaveLoadMixin
 from scovert.core.genes import GeneNames, has_left_out_prefix
 from scovert.core.report import Report, written
 from scovert.core.training._checkpoint import Resumable
+from scovert.model.bulk._annotation import REMEDY, Writing, check_same_samples
 from scovert.model.bulk._budget import BulkBudget, check_budget
 from scovert.model.bulk._checks import (
     check_cell_size,
@@ -48,14 +50,14 @@ from scovert.model.bulk._checks import (
     warn_about_unknown,
 )
 from scovert.model.bulk._deconvolve import Options, deconvolve_all
-from scovert.model.bulk._diagnostics import reference_rows
+from scovert.model.bulk._diagnostics import diagnose
 from scovert.model.bulk._expression import TypeExpression, find_expression, layer_names, types_of
 from scovert.model.bulk._gene_checks import warn_about_dates, warn_about_housekeeping
 from scovert.model.bulk._measured_checks import check_measured
 from scovert.model.bulk._module import BulkModule
 from scovert.model.bulk._reference import Learning, find_signatures, restored, stored
 from scovert.model.bulk._report import report_of
-from scovert.model.bulk._result import BulkResult, in_slot
+from scovert.model.bulk._result import BulkResult
 from scovert.model.bulk._sample_checks import check_kind_name
 from scovert.model.bulk._samples import Samples
 from scovert.model.bulk._signature import Signature
@@ -67,6 +69,7 @@ ONE_THREAD = 1
 
 
 @knows_its_arguments(options="deconvolve")
+@shares_paragraphs
 class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
     """Cell types in bulk RNA-seq, with intervals, from an annotated single-cell reference.
 
@@ -228,18 +231,12 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         check_unchanged(self, every_value=True)
         self.seed_ = settings.seed or 0
         resumable = Resumable.open(checkpoint_dir, self.seed_, facts_of(self), trainer_kwargs)
-        learning = Learning(
-            self.n_states,
-            self.signature,
-            self.min_cells_per_type,
-            self.seed_,
-            resumable,
-            trainer_kwargs,
-        )
-        setup = self.registry["setup_args"]
         names = GeneNames.of(self.adata.var)
         is_kept = ~names.is_housekeeping()
         warn_about_housekeeping(int((~is_kept).sum()), names.names, has_symbols=names.has_symbols)
+        arguments = (self.n_states, self.signature, self.min_cells_per_type)
+        learning = Learning(*arguments, self.seed_, resumable, trainer_kwargs)
+        setup = self.registry["setup_args"]
         with threadpool_limits(ONE_THREAD):
             signatures, self.history_ = find_signatures(self.adata, is_kept, setup, learning)
         self.gene_names_, self.is_kept_ = names.stored(), is_kept
@@ -463,7 +460,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         key_added
             Replaces ``bulk`` in the names.
         overwrite
-            Replace slots that something else wrote.
+            {overwrite}
         result
             What to write; `None` calls :meth:`deconvolve`.
         write_layer
@@ -485,44 +482,28 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         """
         check_trained(self)
         check_layer(bulk, options.get("layer"), "bulk")
-        has_interval = options.get("interval", 0.9) is not None
-        if result is not None:
-            has_interval = result.lower is not None
-            check_no_options(options)
-            if not result.proportions.index.equals(bulk.obs_names):
-                raise ValueError(
-                    "`result` is of other samples than those of `bulk`. Pass the bulk that was "
-                    "deconvolved, with its samples in the same order."
-                )
-        names = ["proportions", *(("lower", "upper") if has_interval else ()), "mrna_fractions"]
-        slots = {name: ("obsm", f"{key_added}_{name}") for name in names}
-        layers: dict[str, str] = {}
         check_condition(bulk.obs, condition_key)
-        if write_layer:
-            layers = layer_names(self.types if result is None else types_of(result), key_added)
+        types, has_interval = self.types, options.get("interval", 0.9) is not None
+        if result is not None:
+            check_no_options(options)
+            check_same_samples(result, bulk)
+            types, has_interval = types_of(result), result.lower is not None
+        layers = layer_names(types, key_added) if write_layer else {}
+        writing = Writing(key_added, condition_key, layers)
 
         def compute() -> tuple[dict[Slot, object], dict]:
             found = self.deconvolve(bulk, **options) if result is None else result
-            values = {slot: in_slot(getattr(found, name)) for name, slot in slots.items()}
-            if not write_layer:
-                return values, found.record()
-            expression = find_expression(replace(found, obs=bulk.obs), condition_key)
-            written = expression.layers(bulk.var_names, key_added)
-            is_known = bulk.var_names.isin(expression.expression.columns)
-            about = {"layers": layers, "n_genes_without_profile": int((~is_known).sum())}
-            values |= {("layers", name): table for name, table in written.items()}
-            return values, found.record() | about
+            return writing.values(found, bulk)
 
         annotate(
             self,
             bulk,
             key_added,
-            [*slots.values(), *(("layers", name) for name in layers)],
+            writing.slots(has_interval=has_interval),
             compute,
             options={k: v for k, v in options.items() if isinstance(v, (str, int, float))},
             overwrite=overwrite,
-            remedy="Pass `write_layer=False`: `get_cell_type_expression` returns one profile per "
-            "condition.",
+            remedy=REMEDY,
         )
 
     def check(self) -> pd.DataFrame:
@@ -530,17 +511,10 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
 
         Returns
         -------
-        DataFrame with a row for each quantity: ``value``, ``verdict`` (``"ok"`` or ``"look"``) and
-        ``advice``.
+        {check}
         """
         check_trained(self)
-        rows = []
-        for name, signature in self._signatures.items():
-            profiles = signature.restricted(signature.genes, self.n_genes_per_type)
-            n_cells = dict(zip(signature.types, map(int, signature.n_cells), strict=True))
-            at = profiles.informative
-            rows += reference_rows(name, n_cells, len(at), profiles.type_shares[:, at])
-        return check_table(rows)
+        return check_table(diagnose(self._signatures, self.n_genes_per_type))
 
     def report(
         self,
@@ -554,21 +528,15 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         Parameters
         ----------
         path
-            The file, ending in ``.html``; `None` writes none. It holds its figures, needs no
-            network, and runs no script.
+            {page}
         result
             What :meth:`deconvolve` returned; of several references their average.
         overwrite
-            Replace a file that is there.
+            {overwrite_page}
 
         Returns
         -------
-        :class:`Report`, which prints as a summary of a few lines.
-
-        Raises
-        ------
-        FileExistsError
-            If there is a file and `overwrite` is not set.
+        {report}
         TypeError
             If `result` is no :class:`BulkResult`.
         """

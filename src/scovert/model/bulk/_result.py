@@ -20,7 +20,7 @@ from scovert.model.bulk._average import (
     ordered_types,
     pooled_draws,
 )
-from scovert.model.bulk._joint_fit import JointFit
+from scovert.model.bulk._cohort import JointFit
 from scovert.model.bulk._rna_per_cell import OF_UNKNOWN
 from scovert.model.bulk._signature import Profiles
 

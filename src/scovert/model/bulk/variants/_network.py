@@ -29,7 +29,7 @@ from scovert.core.training._checkpoint import Resumable
 from scovert.core.training._plan import Plan
 from scovert.core.training._run import Networks, run
 from scovert.model.bulk._budget import BulkBudget
-from scovert.model.bulk._joint_fit import Cohort
+from scovert.model.bulk._cohort import Cohort
 from scovert.model.bulk._signature import OFFSET
 
 __all__ = ["NetworkFit", "ShareNetwork", "fit_network"]
