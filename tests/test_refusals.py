@@ -29,7 +29,7 @@ from _every_model import (
 )
 from _input import at, changed, column, with_names_twice, with_value
 from scovert.cli import app
-from scovert.model import BulkDeconvolution, LatentConfounder, PairedVAE
+from scovert.model import BulkDeconvolution, LatentConfounder, MaskedImputation, PairedVAE
 
 pytestmark = [
     pytest.mark.usefixtures("seed"),
@@ -353,6 +353,25 @@ def test_cells_without_a_category_are_named(cls: type, argument: str) -> None:
             ValueError, match="'mine'.*no value in 1 cells, such as 'cell 7'.*notna"
         ):
             cls.setup_anndata(adata, **with_key(cls, argument, "mine"))
+
+
+@of_categories
+def test_missing_values_that_became_text_are_told(cls: type, argument: str) -> None:
+    adata = make()
+    adata.obs["mine"] = np.resize(["a", "b", "c"], N_CELLS).astype(object)
+    adata.obs.loc[adata.obs["mine"] == "c", "mine"] = np.nan
+    adata.obs["mine"] = adata.obs["mine"].astype(str)
+    if cls is MaskedImputation:
+        adata.X = adata.X.multiply(adata.varm["measured"]["b"].to_numpy()).tocsr()
+        adata.varm["measured"]["nan"] = adata.varm["measured"]["b"]
+    setup = with_key(cls, argument, "mine")
+    if argument == "treatment_key":
+        setup["reference"] = "a"
+    match = r"'mine'.*text 'nan' in 50 cells.*\['mine'\] != 'nan'"
+    if (cls, argument) == (BulkDeconvolution, "labels_key"):
+        match = "'nan' of the reference look like no type"
+    with pytest.warns(UserWarning, match=match):
+        cls.setup_anndata(adata, **setup)
 
 
 @of_numbers

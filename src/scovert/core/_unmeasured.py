@@ -29,6 +29,8 @@ EXPECTED = 20.0
 MANY = 0.05
 """Share of the genes of which that is worth a word. Of real datasets that measured the same genes
 it is below 0.3 %, of purified cell types and genes that vary between them up to 2.5 %."""
+FEWEST = 5
+"""Genes at least: a few may be silent."""
 WHY = "were not measured there and filled with zeros (`anndata.concat(join='outer')`)"
 
 
@@ -66,7 +68,7 @@ def warn_about_unmeasured(adata: AnnData, layer: str | None, key: str) -> None:
     found = [
         f"{int(lacking.sum())} in {name!r}, such as {some_of(adata.var_names[lacking])}"
         for name, lacking in zip(group.categories, is_lacking, strict=True)
-        if lacking.sum() > MANY * (totals.sum(0) > 0).sum()
+        if lacking.sum() > max(FEWEST, MANY * (totals.sum(0) > 0).sum())
     ]
     if found:
         _warn(
@@ -135,7 +137,7 @@ def warn_about_padding(adata: AnnData, registry: dict) -> None:
     totals = pd.Series(_totals(adata, registry["setup_args"]["layer"]), adata.var_names)[genes]
     shares = np.asarray(fields[SHARES]["state_registry"][SHARES])
     lacking = genes[(totals == 0) & (shares * totals.sum() >= EXPECTED)]
-    if len(lacking) > MANY * (shares > 0).sum():
+    if len(lacking) > max(FEWEST, MANY * (shares > 0).sum()):
         _warn(
             f"{len(lacking)} of the {len(genes)} genes of the model have no count in `adata`, "
             f"such as {some_of(lacking)}, where {EXPECTED:.0f} or more were to be expected. If "
