@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -90,7 +91,7 @@ REFUSED = {
     "text": (with_values(lambda x: x.astype(str)), TypeError, "holds text .*astype"),
     "objects": (with_values(lambda x: x.astype(object)), TypeError, "holds Python objects"),
     "complex": (with_values(lambda x: x + 0j), TypeError, "holds complex numbers"),
-    "nan": (changed(with_value(np.nan)), ValueError, rf"`adata.X` holds nan {PLACE}; 1 such"),
+    "nan": (changed(with_value(np.nan)), ValueError, rf"holds nan {PLACE}; 1 such.*join='inner'"),
     "infinite": (changed(with_value(np.inf)), ValueError, rf"holds inf {PLACE}.*NaN or Inf"),
     "negative": (changed(with_value(-1)), ValueError, rf"holds -1 {PLACE}.*scaled"),
     "a fraction": (changed(with_value(0.5)), ValueError, rf"holds 0.5 {PLACE}.*raw counts"),
@@ -311,6 +312,23 @@ def test_counts_that_became_no_numbers_are_named(cls: type) -> None:
             ValueError, match="is not as it was set up: `adata.X` holds (text|Py|comp)"
         ):
             cls(adata)
+
+
+@of_every_model
+def test_a_gene_without_a_name_is_refused(cls: type) -> None:
+    adata = make()
+    adata.var.index = [*adata.var_names[:5], np.nan, *adata.var_names[6:]]
+    with pytest.raises(ValueError, match="lacks the names of 1 genes, such as .* column 5"):
+        cls.setup_anndata(adata, **SETUPS[cls])
+
+
+@of_every_model
+def test_a_part_of_a_file_is_to_be_loaded(cls: type, tmp_path: Path) -> None:
+    make().write_h5ad(tmp_path / "cells.h5ad")
+    part = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")[:140]
+    with pytest.raises(ValueError, match="is a part of the file .*cells.h5ad.*to_memory"):
+        cls.setup_anndata(part, **SETUPS[cls])
+    fitted(cls, part.to_memory())
 
 
 # Columns

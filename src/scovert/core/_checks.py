@@ -171,7 +171,14 @@ def _check_raw(adata: AnnData, name: str) -> str:
 
 
 def check_genes(adata: AnnData, genes: pd.Index | None = None, *, name: str = "adata") -> None:
-    """Refuse duplicated gene names, and genes of the model that are missing from `adata`."""
+    """Refuse gene names that lack or occur twice, and genes that are missing from `adata`."""
+    n_unnamed = int(adata.var_names.isna().sum())
+    if n_unnamed:
+        raise ValueError(
+            f"`{name}.var_names` lacks the names of {n_unnamed} genes, such as that in column "
+            f"{int(adata.var_names.isna().argmax())}. Genes are matched by name: name them, or "
+            f"keep `{name}[:, {name}.var_names.notna()].copy()`."
+        )
     twice = adata.var_names[adata.var_names.duplicated()].unique()
     if len(twice):
         raise ValueError(

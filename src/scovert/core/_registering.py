@@ -53,6 +53,11 @@ def give_identity(cls: type[BaseModelClass], adata: AnnData) -> None:
     scvi-tools tells AnnData apart by an identifier in ``uns``, which a copy shares.
     """
     if adata.is_view:
+        if adata.isbacked:
+            raise ValueError(
+                f"The AnnData is a part of the file {adata.filename}, and what is set up must be "
+                "all of a file, or in memory. Load the part: `adata = adata.to_memory()`."
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             adata.obs = adata.obs.copy()
