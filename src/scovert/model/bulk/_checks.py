@@ -42,7 +42,7 @@ LARGE_UNKNOWN = 0.25
 
 def check_types(adata: AnnData, key: str, min_cells: int) -> None:
     """Refuse a reference with one cell type, or with types of too few cells."""
-    check_categorical(adata, key, "labels_key")
+    check_categorical(adata, key, "labels_key", warn_about_nan=False)  # as of other non-types
     sizes = adata.obs[key].value_counts()
     sizes = sizes[sizes > 0]
     if len(sizes) < 2:

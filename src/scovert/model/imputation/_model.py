@@ -43,6 +43,7 @@ from scovert.core._diagnostics import (
 from scovert.core._minibatch import check_trained, genes_of, over_minibatches, read_query
 from scovert.core._registering import check_set_up, check_unchanged, facts_of, register
 from scovert.core._save_load import SaveLoadMixin
+from scovert.core._unmeasured import count_by_group
 from scovert.core.dataloaders._cells import Cells
 from scovert.core.dataloaders._shuffled import ShuffledData, split_cells
 from scovert.core.report import Report, written
@@ -83,7 +84,6 @@ from scovert.model.imputation._nearest import nearest_totals
 from scovert.model.imputation._panels import (
     MeasuredField,
     Panels,
-    count_by_dataset,
     log_mean_shares,
     make_panels,
     measured_of,
@@ -179,7 +179,7 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         check_number("calibration", calibration, 0, 0.5)
         check_number("dropout_rate", dropout_rate, 0, 0.99)
         cells, measured = self._read(), measured_of(self.registry)
-        totals = count_by_dataset(cells.blocks(), cells.batch, measured.shape)
+        totals = count_by_group(cells.blocks(), cells.batch, measured.shape)
         rng = np.random.default_rng(settings.seed)
         panels = make_panels(cells, totals, measured, encoder=encoder, share=calibration, rng=rng)
         self.module = ImputationModule(
