@@ -32,6 +32,7 @@ __all__ = [
     "check_states",
     "positions_of",
     "samples_of",
+    "warn_about_own_niches",
     "warn_about_positions",
     "warn_about_samples",
 ]
@@ -113,6 +114,15 @@ def warn_about_samples(adata: AnnData, key: str | None, n_neighbors: int) -> Non
             f"{some_of([*few.index])}; {int(few.sum())} cells): these cells have fewer neighbours "
             f"than `n_neighbors={n_neighbors}`."
         )
+
+
+def warn_about_own_niches() -> None:
+    """Warn that niches of these cells are numbered for themselves."""
+    _warn(
+        "The model was loaded without its cells, so niches are found among the cells of `adata` "
+        "alone: niche '0' here is not niche '0' of another slide. To compare slides, load the "
+        "model with its cells, `NicheVAE.load(path, adata)`."
+    )
 
 
 def warn_about_positions(adata: AnnData, spatial_key: str, sample_key: str | None) -> None:
