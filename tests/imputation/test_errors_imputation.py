@@ -106,7 +106,7 @@ REFUSED = {
         table(lambda t: t.assign(batch_0=t["batch_1"])),
         {},
         ValueError,
-        "25 genes were measured by no dataset, such as 'gene_100'.*Leave them out",
+        "No dataset measured 25 genes, such as 'gene_100'.*Leave them out",
     ),
     "counts where nothing was measured": (
         with_count,
