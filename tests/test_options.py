@@ -80,7 +80,11 @@ REFUSED_AT_TRAIN = {
         ({"max_epochs": 2.0}, TypeError, "`max_epochs=2.0` is a float"),
         ({"train_size": 0}, ValueError, "`train_size=0` is out of range"),
         ({"train_size": 1.2}, ValueError, "`train_size=1.2` is out of range"),
-        ({"train_size": 0.9, "validation_size": 0.2}, ValueError, "`validation_size=0.2`"),
+        (
+            {"train_size": 0.9, "validation_size": 0.2},
+            ValueError,
+            "validation_size=0.2` are more",
+        ),
         ({"validation_size": -0.1}, ValueError, "`validation_size=-0.1`"),
         ({"batch_size": 2}, ValueError, "`batch_size=2` is out of range"),
         ({"plan_kwargs": {"n_epochs_kl_warmup": 5}}, TypeError, "n_epochs_kl_warmup.*`kl_ramp`"),

@@ -22,6 +22,7 @@ from scovert.cli._session import (
 )
 from scovert.cli._tables import group_types, read_groups, read_measured, read_sizes
 from scovert.cli._write import check_cells, check_places, places, save, write, write_table
+from scovert.core._words import counted
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -256,7 +257,7 @@ def _read_bulk(
     genes = {gene: None for own in names for gene in own.known()}
     bulk = read_bulk(source, genes, gene_column=gene_column)
     if source.suffix.lower() == ".h5ad":
-        say(f"{source}: {bulk.n_obs} samples, {bulk.n_vars} genes.")
+        say(f"{source}: {counted(bulk.n_obs, 'sample')}, {bulk.n_vars} genes.")
     else:
         say(f"{source}{bulk.uns['source'].removeprefix(source.name)}.")
     return bulk

@@ -9,6 +9,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scovert.core._checks import check_genes
+from scovert.core._words import a_kind_of
 
 __all__ = ["concat_measured"]
 
@@ -56,7 +57,7 @@ def concat_measured(
         isinstance(adata, AnnData) for adata in datasets.values()
     ):
         raise TypeError(
-            f"`datasets` is a {type(datasets).__name__}. Pass a dict from names to AnnData: "
+            f"`datasets` is {a_kind_of(datasets)}. Pass a dict from names to AnnData: "
             "`{'atlas': atlas, 'panel': panel}`."
         )
     if len(datasets) < 2:

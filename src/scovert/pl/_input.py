@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from scovert.core._labelled import by_name
+from scovert.core._words import a_kind_of, counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,7 +129,8 @@ def _as_finite(arrays: dict[str, ArrayLike], *, columns: bool) -> dict[str, NDAr
         n_bad = (~np.isfinite(values)).sum()
         if n_bad:
             raise ValueError(
-                f"`{name}` has {n_bad} values that are not finite. Finite numbers are accepted: "
+                f"`{name}` has {counted(n_bad, 'value')} that are not finite. Finite numbers "
+                "are accepted: "
                 "leave these cells out."
             )
     return numbers
@@ -150,8 +152,7 @@ def check_frame(name: str, table: pd.DataFrame, columns: Sequence[str], method: 
     """
     if not isinstance(table, pd.DataFrame):
         raise TypeError(
-            f"`{name}` is a {type(table).__name__}. Pass the DataFrame that `model.{method}()` "
-            "returns."
+            f"`{name}` is {a_kind_of(table)}. Pass the DataFrame that `model.{method}()` returns."
         )
     missing = [column for column in columns if column not in table]
     if missing:

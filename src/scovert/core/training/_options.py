@@ -27,7 +27,13 @@ def check_split(train_size: float, validation_size: float | None, batch_size: in
     """Refuse shares of the cells that are none, and minibatches without a statistic."""
     check_number("train_size", train_size, 0.01, 1.0)
     if validation_size is not None:
-        check_number("validation_size", validation_size, 0.0, round(1 - train_size, 9))
+        check_number("validation_size", validation_size, 0.0, 1.0)
+        most = round(1 - train_size, 9)
+        if validation_size > most:
+            raise ValueError(
+                f"`train_size={train_size}` and `validation_size={validation_size}` are more than "
+                f"all cells. Pass a `validation_size` in [0, {most}], or a smaller `train_size`."
+            )
     check_number("batch_size", batch_size, 3, whole=True)
 
 

@@ -32,6 +32,8 @@ from scovert.core._docstrings import shares_paragraphs
 from scovert.core._minibatch import check_trained, genes_of
 from scovert.core._registering import check_set_up, check_unchanged, facts_of, register
 from scovert.core._save_load import SaveLoadMixin
+from scovert.core._unmeasured import warn_about_unmeasured
+from scovert.core._words import a_kind_of
 from scovert.core.genes import GeneNames, has_left_out_prefix
 from scovert.core.report import Report, written
 from scovert.core.training._checkpoint import Resumable
@@ -188,6 +190,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             warn_about_cells(reference, totals)
             warn_about_dates(reference.var_names, "reference")
             warn_about_types(reference.obs, labels_key)
+            if batch_key is not None:
+                warn_about_unmeasured(reference, layer, batch_key)
             for key in (labels_key, batch_key, subject_key):
                 warn_about_spelling(reference.obs, key)
         register(
@@ -543,8 +547,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         check_trained(self)
         if not isinstance(result, BulkResult):
             raise TypeError(
-                f"`result` is a {type(result).__name__}. Pass what `model.deconvolve(bulk)` "
-                "returns."
+                f"`result` is {a_kind_of(result)}. Pass what `model.deconvolve(bulk)` returns."
             )
         return written(report_of(self, result), path, overwrite=overwrite)
 

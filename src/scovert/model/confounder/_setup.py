@@ -15,6 +15,7 @@ from scovert.core._checks import (
 )
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
+from scovert.core._unmeasured import warn_about_unmeasured
 from scovert.model.confounder._checks import (
     check_clusters,
     check_size_factors,
@@ -59,6 +60,7 @@ def checked(adata: AnnData, arguments: dict, *, is_new: bool) -> dict:
     if is_new:
         warn_about_cells(adata, totals)
         warn_about_arms(adata, treatment)
+        warn_about_unmeasured(adata, layer, treatment)
         warn_about_overlap(adata, treatment, levels, *covariates)
         warn_about_file(adata, layer)
         if clusters is None:

@@ -11,6 +11,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scovert.core._checks import caller_level, check_categorical
+from scovert.core._words import SAMPLES, a_kind_of
 
 __all__ = [
     "SMALL",
@@ -58,7 +59,7 @@ def groups_of(adata: AnnData, split_key: str | None) -> NDArray:
     """Return the number of the group of each sample; refuse fewer groups than there are folds."""
     if split_key is None:
         return np.arange(adata.n_obs)
-    check_categorical(adata, split_key, "split_key")
+    check_categorical(adata, split_key, "split_key", SAMPLES)
     groups = pd.factorize(adata.obs[split_key])[0]
     n_groups = groups.max() + 1
     if n_groups < MIN_GROUPS:
@@ -73,7 +74,7 @@ def check_distances(adata: AnnData, key: str) -> None:
     """Refuse what is no matrix of distances between different samples."""
     if not isinstance(key, str):
         raise TypeError(
-            f"`distances_key` is a {type(key).__name__}. Pass the name of a slot of `adata.obsp`; "
+            f"`distances_key` is {a_kind_of(key)}. Pass the name of a slot of `adata.obsp`; "
             "`scovert.pp.distances(adata, matrix, key_added=...)` puts a matrix there."
         )
     if key not in adata.obsp:
@@ -96,8 +97,21 @@ def check_distances(adata: AnnData, key: str) -> None:
             f"`adata` has {len(matrix)} samples, and an embedding needs at least {FEWEST}. Add "
             "samples, or look at the principal coordinates alone."
         )
+    _check_halves(matrix, where)
     _check_values(matrix, where, adata)
     _check_form(matrix, where, adata)
+
+
+def _check_halves(matrix: NDArray, where: str) -> None:
+    """Refuse a matrix of which half is empty, as mothur and R write distances."""
+    row, column = np.tril_indices(len(matrix), -1)
+    halves = [matrix[row, column], matrix[column, row]]
+    is_empty = [bool((np.isnan(half) | (half == 0)).all()) for half in halves]
+    if is_empty[0] != is_empty[1]:
+        raise ValueError(
+            f"{where} holds the distances {'above' if is_empty[0] else 'below'} its diagonal, and "
+            "nothing on the other side. Fill in both: `d = np.nan_to_num(d)`, then `d + d.T`."
+        )
 
 
 def _check_values(matrix: NDArray, where: str, adata: AnnData) -> None:

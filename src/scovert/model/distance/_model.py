@@ -24,6 +24,7 @@ from scovert.core._docstrings import shares_paragraphs
 from scovert.core._minibatch import check_trained
 from scovert.core._registering import check_set_up, check_unchanged, register
 from scovert.core._save_load import SaveLoadMixin
+from scovert.core._words import SAMPLES
 from scovert.core.report import Report, written
 from scovert.core.trees import check_branches, read_branches
 from scovert.model.distance._checks import (
@@ -135,7 +136,7 @@ class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
         self.facts_: dict[str, float] = {}
         self.method_: str | None = None
         self._model_summary_string = (
-            f"DistanceEmbedding of {adata.n_obs} cells (samples), {adata.n_vars} taxa or genes: "
+            f"DistanceEmbedding of {adata.n_obs} samples, {adata.n_vars} taxa or genes: "
             f"{', '.join(f'{name}={size}' for name, size in sizes.items())}, "
             f"features={features!r}, dropout_rate={dropout_rate}"
         )
@@ -179,12 +180,13 @@ class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
             occur twice.
         """
         where = check_layer(adata, layer)
-        check_genes(adata)
-        totals = check_counts(get_counts(adata, layer), where, adata, may_be_zero=True)
+        check_genes(adata, words=SAMPLES)
+        counts = get_counts(adata, layer)
+        totals = check_counts(counts, where, adata, may_be_zero=True, words=SAMPLES)
         if _registry is None:
             check_distances(adata, distances_key)
             if not totals.any():
-                check_counts(get_counts(adata, layer), where, adata)
+                check_counts(counts, where, adata, words=SAMPLES)
             if tree_key is not None:
                 check_branches(adata, tree_key)
             warn_about_distances(adata, distances_key)

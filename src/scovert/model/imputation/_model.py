@@ -35,6 +35,7 @@ from scovert.core._docstrings import shares_paragraphs
 from scovert.core._minibatch import cells_of, genes_of, over_minibatches
 from scovert.core._registering import check_set_up, check_unchanged, register
 from scovert.core._save_load import SaveLoadMixin
+from scovert.core._unmeasured import count_by_group
 from scovert.core.dataloaders._shuffled import ShuffledData, split_cells
 from scovert.core.report import Report, written
 from scovert.core.training._options import (
@@ -60,7 +61,6 @@ from scovert.model.imputation._groups import expression_of_groups
 from scovert.model.imputation._module import ImputationModule
 from scovert.model.imputation._panels import (
     MeasuredField,
-    count_by_dataset,
     datasets_of,
     log_mean_shares,
     make_panels,
@@ -141,7 +141,7 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         check_number("calibration", calibration, 0, 0.5)
         check_number("dropout_rate", dropout_rate, 0, 0.99)
         cells, measured = cells_of(self), measured_of(self.registry)
-        totals = count_by_dataset(cells.blocks(), cells.batch, measured.shape)
+        totals = count_by_group(cells.blocks(), cells.batch, measured.shape)
         rng = np.random.default_rng(settings.seed)
         panels = make_panels(cells, totals, measured, encoder=encoder, share=calibration, rng=rng)
         self.module = ImputationModule(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import pandas as pd
 from anndata import AnnData
 from scvi.model.base import BaseModelClass
 
 from scovert.core._annotating import Slot
-from scovert.model.niche._clusters import find_niches
 from scovert.model.niche._composition import composition_of, states_of_cells
 from scovert.model.niche._expression import mean_expression
 from scovert.model.niche._neighborhood import ask_about, decode, encode
-from scovert.model.niche._places import places_of
+from scovert.model.niche._places import niches_of, places_of
 
 __all__ = ["slots", "values"]
 
@@ -41,17 +39,15 @@ def values(
     """
     asked = ask_about(model, adata)
     z = encode(model, asked)[0]
-    if model.module.matching is not None:
-        return dict(zip(places, [z, find_niches(z, **options, seed=0)], strict=True)), {}
-    pi = decode(model, z)
-    at = places_of(model, pi)
-    labels_key = model.registry["setup_args"]["labels_key"]
-    found: list[object] = [
-        at,
-        find_niches(at, **options, seed=0),
-        composition_of(model, asked, pi, labels_key),
-        states_of_cells(model, asked, pi)["state"].to_numpy(),
-    ]
+    at, pi = z, None
+    if model.module.matching is None:
+        pi = decode(model, z)
+        at = places_of(model, pi)
+    found: list[object] = [at, niches_of(model, adata, at, **options, seed=0)]
+    if pi is not None:
+        labels_key = model.registry["setup_args"]["labels_key"]
+        found.append(composition_of(model, asked, pi, labels_key))
+        found.append(states_of_cells(model, asked, pi)["state"].to_numpy())
     if len(places) > len(found):
-        found.append(mean_expression(model, pi, pd.Index(adata.var_names)))
+        found.append(mean_expression(model, pi, adata.var_names))
     return dict(zip(places, found, strict=True)), {}

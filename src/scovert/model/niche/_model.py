@@ -42,7 +42,6 @@ from scovert.model.niche._checks import (
     warn_about_positions,
     warn_about_samples,
 )
-from scovert.model.niche._clusters import find_niches
 from scovert.model.niche._composition import (
     composition_of,
     labels_column,
@@ -59,9 +58,14 @@ from scovert.model.niche._neighborhood import (
     labels_around,
     shares_of_states,
 )
-from scovert.model.niche._places import find_places, keep_details
+from scovert.model.niche._places import find_places, keep_details, niches_of
 from scovert.model.niche._report import report_of
-from scovert.model.niche._samples import column_of_samples, compare_conditions, shares_by_group
+from scovert.model.niche._samples import (
+    column_of_samples,
+    compare_conditions,
+    in_order,
+    shares_by_group,
+)
 from scovert.model.niche._training import (
     GRADIENT_NORM,
     default_epochs,
@@ -523,7 +527,8 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         Parameters
         ----------
         adata
-            As in :meth:`get_latent_representation`.
+            As in :meth:`get_latent_representation`. Cells of new slides are given to the niches of
+            the cells of the model, so that niche ``"3"`` is the same everywhere.
         n_niches
             Number of niches, by k-means; `None` takes Leiden :cite:p:`Traag19`.
         resolution
@@ -533,14 +538,20 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
 
         Returns
         -------
-        Categorical Series ``"0"``, ``"1"``, ..., the largest niche first.
+        Categorical Series ``"0"``, ``"1"``, ..., the niche with most cells of the model first.
+
+        Notes
+        -----
+        A model that was loaded without its cells has no niches: those of `adata` are found among
+        its own cells, with a warning.
         """
         if n_niches is not None:
             check_number("n_niches", n_niches, 2, whole=True)
         check_number("resolution", resolution, 0)
         places = self.get_latent_representation(adata)
         names = (self.adata if adata is None else adata).obs_names
-        return pd.Series(find_niches(places, n_niches, resolution=resolution, seed=seed), names)
+        options = {"n_niches": n_niches, "resolution": resolution, "seed": seed}
+        return pd.Series(niches_of(self, adata, places, **options), names)
 
     def get_sample_composition(
         self,
@@ -619,7 +630,8 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
             return self.get_neighborhood_composition(adata, labels_key=labels_key)
         check_column(adata, niche_key, "niche_key")
         check_categorical(adata, niche_key, "niche_key")
-        return pd.get_dummies(adata.obs[niche_key].astype(str), dtype=float)
+        shares = pd.get_dummies(in_order(adata.obs[niche_key]), dtype=float)
+        return shares.set_axis(adata.obs_names).set_axis(shares.columns.astype(str), axis=1)
 
     def annotate(
         self,

@@ -6,12 +6,17 @@ Details are what a mixture of states drops of the mean around a cell, as more ax
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import torch
+from anndata import AnnData
 from numpy.typing import NDArray
 from scvi.model.base import BaseModelClass
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from scovert.core._registering import is_own
+from scovert.model.niche._checks import warn_about_own_niches
+from scovert.model.niche._clusters import find_niches
 from scovert.model.niche._energy import energy_map
 from scovert.model.niche._expression import map_centers
 from scovert.model.niche._module import NicheModule
@@ -26,7 +31,7 @@ from scovert.model.niche._neighborhood import (
     shares_of_states,
 )
 
-__all__ = ["find_places", "keep_details", "places_of"]
+__all__ = ["find_places", "keep_details", "niches_of", "places_of"]
 
 SHARE = 0.36
 """Variance of the details by that of the energy map. On osmFISH it brings F1 of the regions by 15
@@ -52,6 +57,18 @@ def find_places(model: BaseModelClass, asked: Asked, representation: str | None)
 def places_of(model: BaseModelClass, pi: NDArray) -> NDArray:
     """Return places on the energy map by shares of states, float32, ``(n_cells, n_axes)``."""
     return (pi @ energy_map(map_centers(model.module))).astype(np.float32)
+
+
+def niches_of(
+    model: BaseModelClass, adata: AnnData | None, places: NDArray, **options: object
+) -> pd.Categorical:
+    """Return the niches of cells at some places, by the names that they have in the model."""
+    if is_own(model, adata):
+        return find_niches(places, **options)
+    if not model._has_cells:
+        warn_about_own_niches()
+        return find_niches(places, **options)
+    return find_niches(model.get_latent_representation(), **options, new=places)
 
 
 def keep_details(model: BaseModelClass, seed: int) -> None:
