@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from numpy.typing import NDArray
-from scvi import REGISTRY_KEYS, settings
+from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 from scvi.module.base import BaseModuleClass, LossOutput
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch.distributions import Normal
 
 from scovert.core._annotating import annotate, find_target
 from scovert.core._arguments import knows_its_arguments
+from scovert.core._beginning import begin_training
 from scovert.core._checks import check_gene_list, check_genes, check_layer
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
@@ -24,11 +25,10 @@ from scovert.core._diagnostics import check_table, dispersion_row, finite_row
 from scovert.core._losses import kl_standard_normal, negative_binomial
 from scovert.core._minibatch import check_trained, genes_of, over_minibatches, read_query
 from scovert.core._nn import CellEncoder
-from scovert.core._registering import check_set_up, check_unchanged, facts_of, register
+from scovert.core._registering import check_set_up, register
 from scovert.core._save_load import SaveLoadMixin
 from scovert.core.dataloaders._cells import COUNTS_KEY
 from scovert.core.dataloaders._shuffled import ShuffledData, split_rows
-from scovert.core.training._checkpoint import Resumable
 from scovert.core.training._plan import Plan
 from scovert.core.training._run import run
 
@@ -105,9 +105,8 @@ class CountAutoencoder(SaveLoadMixin, BaseModelClass):
     def train(
         self, max_epochs: int = 20, *, batch_size: int = 32, checkpoint_dir=None, **trainer_kwargs
     ) -> None:
-        check_unchanged(self, every_value=True)
-        asked = facts_of(self) | {"max_epochs": max_epochs, "batch_size": batch_size}
-        resumable = Resumable.open(checkpoint_dir, settings.seed, asked, trainer_kwargs)
+        asked = {"max_epochs": max_epochs, "batch_size": batch_size}
+        resumable = begin_training(self, checkpoint_dir, trainer_kwargs, None, **asked)
         cells = read_query(self, None)[1]
         rows = split_rows(len(cells), 0.1, np.random.default_rng(resumable.seed))
         data, plan = ShuffledData(cells, *rows, batch_size=batch_size), Plan(self.module)
