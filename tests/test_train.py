@@ -301,7 +301,7 @@ def test_discriminator_learns_to_tell_the_datasets_apart(
     counts[np.ix_(first, range(4))] += 90
     toy.X = counts
     model = make(alignment, support_weighted=False)
-    train(model, max_epochs=60, plan_kwargs={"adversarial_weight": 0.0, "lr": 0.0})
+    train(model, max_epochs=40, plan_kwargs={"adversarial_weight": 0.0, "lr": 0.0})
     history = history_of(model)
     np.testing.assert_allclose(history["discriminator_chance_train"], math.log(2), rtol=1e-5)
     entropy = history["discriminator_train"]
@@ -348,10 +348,10 @@ def gradient_norms() -> Iterator[list[float]]:
 def test_gradients_are_clipped_in_every_mode(
     make: Callable, gradient_norms: list[float], alignment: str
 ) -> None:
-    train(make(alignment), max_epochs=3)
+    train(make(alignment), max_epochs=1)
     without = list(gradient_norms)
     gradient_norms.clear()
-    train(make(alignment), max_epochs=3, gradient_clip_val=0.01)
+    train(make(alignment), max_epochs=1, gradient_clip_val=0.01)
     assert min(without) > 0.01
     np.testing.assert_array_less(gradient_norms, 0.01 * 1.001)
     assert len(gradient_norms) == len(without)
@@ -363,7 +363,7 @@ def test_gradients_can_be_clipped_by_value(
 ) -> None:
     options = {"gradient_clip_val": 1e-3, "gradient_clip_algorithm": "value"}
     model = make(alignment)
-    train(model, max_epochs=3, **options)
+    train(model, max_epochs=1, **options)
     n_values = sum(p.numel() for p in model.module.parameters())
     np.testing.assert_array_less(gradient_norms, 1e-3 * math.sqrt(n_values) * 1.001)
 
@@ -387,8 +387,8 @@ def test_stopping_counts_only_from_the_end_of_the_ramps(
 ) -> None:
     model = make(alignment)
     never_better = {"early_stopping_min_delta": 1e9, "early_stopping_patience": 2}
-    train(model, max_epochs=20, plan_kwargs=plan_kwargs, **never_better)
-    first = math.ceil(20 * full)
+    train(model, plan_kwargs=plan_kwargs, **never_better)
+    first = math.ceil(MAX_EPOCHS * full)
     assert len(model.history["train_loss"]) == first + 1 + 2
 
 

@@ -60,6 +60,7 @@ def test_guides_and_donors_are_treated_as_a_whole(model: LatentConfounder) -> No
     del model.adata.obs["guide"]
 
 
+@pytest.mark.slow
 def test_donors_that_differ_make_p_values_too_small_unless_they_are_named() -> None:
     """Whole donors are treated: cells count as independent, and as their donors do."""
     cells = simulated(2, types=0.2)

@@ -158,7 +158,10 @@ def test_sections_mix_and_a_new_one_needs_no_fit(model: NicheVAE) -> None:
     assert nearest.tolist() == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("options", [{"n_niches": 4}, {"n_niches": None, "resolution": 0.02}])
+LEIDEN = pytest.param({"n_niches": None, "resolution": 0.02}, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("options", [{"n_niches": 4}, LEIDEN])
 def test_a_niche_has_the_same_name_on_a_new_slide(model: NicheVAE, options: dict) -> None:
     """Regions of the new slide are in the niches that they are in on those of the model."""
     adata, niches = model.adata, model.get_niches(**options)
@@ -174,7 +177,7 @@ def test_a_niche_has_the_same_name_on_a_new_slide(model: NicheVAE, options: dict
 
 
 def test_of_shuffled_positions_there_is_nothing_to_tell() -> None:
-    adata = niche(600, 2)
+    adata = niche(1000, 2)
     rng = np.random.default_rng(0)
     for s in adata.obs["sample"].cat.categories:
         own = np.flatnonzero(adata.obs["sample"] == s)
