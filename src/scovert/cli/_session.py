@@ -143,16 +143,7 @@ def fit(
 ) -> Model:
     """Fit a model to cells.
 
-    Parameters
-    ----------
-    cls, adata
-        Class of the model, and the cells.
-    setup, init
-        Arguments of ``setup_anndata`` and of the model.
-    seed
-        Seed of every random number.
-    **training
-        Arguments of ``train``; what is `None` is left to the model.
+    Arguments of ``train`` that are `None` are left to the model.
     """
     set_seed(seed)
     cls.setup_anndata(adata, **setup)

@@ -137,19 +137,7 @@ def _as_finite(arrays: dict[str, ArrayLike], *, columns: bool) -> dict[str, NDAr
 
 
 def check_frame(name: str, table: pd.DataFrame, columns: Sequence[str], method: str) -> None:
-    """Refuse what is not a table that a method of a model returned, with these columns.
-
-    Parameters
-    ----------
-    name
-        Of the argument.
-    table
-        What was passed.
-    columns
-        That it must have.
-    method
-        Of the model, for the message.
-    """
+    """Refuse what is not a table that a method of a model returned, with these columns."""
     if not isinstance(table, pd.DataFrame):
         raise TypeError(
             f"`{name}` is {a_kind_of(table)}. Pass the DataFrame that `model.{method}()` returns."

@@ -60,14 +60,7 @@ def read_samples(
 ) -> Samples:
     """Read the samples of a model.
 
-    Parameters
-    ----------
-    model
-        The model.
-    kinds
-        Sets of blocks of features that may be needed.
-    split_key
-        Column of ``obs`` with the groups; `None` takes each sample as one.
+    Features of all `kinds` are computed; without a `split_key` each sample is a group.
     """
     adata, cells = model.adata, cells_of(model)
     used = list(dict.fromkeys(kind for some in kinds for kind in some))

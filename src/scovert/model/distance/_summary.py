@@ -105,17 +105,7 @@ def summarise(fits: list[Fit], method: str, distances: NDArray) -> Summary:
 
 
 def keep(model: BaseModelClass, found: Summary, samples: Samples, rows: NDArray) -> None:
-    """Keep what held-out samples tell in a model, and where the training samples are.
-
-    Parameters
-    ----------
-    model
-        Model whose module is trained.
-    found
-        What to keep.
-    samples, rows
-        All samples, and the rows that were trained on.
-    """
+    """Keep in a model what held-out samples tell, and where the `rows` it was trained on are."""
     own, module = samples.part(rows), model.module
     empty = own.totals == 0
     module.eval()

@@ -55,17 +55,7 @@ def _bounds(moments: Moments, panels: Panels) -> tuple[NDArray, NDArray]:
 
 
 def agreement_of(model: BaseModelClass, moments: Moments, batch: NDArray) -> pd.DataFrame:
-    """Return the table of ``get_agreement``.
-
-    Parameters
-    ----------
-    model
-        Calibrated model.
-    moments
-        Of its cells.
-    batch
-        Dataset of each of them.
-    """
+    """Return the table of ``get_agreement``, by moments and dataset of the cells of a model."""
     panels, datasets = panels_of(model), datasets_of(model)
     table = _summary(moments, panels, datasets)
     for b, name in enumerate(datasets):

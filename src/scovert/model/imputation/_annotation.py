@@ -26,17 +26,7 @@ def slots(key: str, *, write_layer: bool) -> list[Slot]:
 def values(
     model: BaseModelClass, adata: AnnData, places: list[Slot], *, keep_measured: bool
 ) -> tuple[dict[Slot, object], dict]:
-    """Return the values of slots, and what the record tells of errors.
-
-    Parameters
-    ----------
-    model, adata
-        Calibrated model, and the cells.
-    places
-        As `slots` returns them.
-    keep_measured
-        Put counts into the layer where a gene was measured.
-    """
+    """Return the values of slots, and what the record tells of errors."""
     genes, names = genes_of(model.registry), datasets_of(model).astype(str)
     measured = pd.DataFrame(panels_of(model).measured.T, genes, names)
     explained = pd.DataFrame(model.explained_.T, genes, names)

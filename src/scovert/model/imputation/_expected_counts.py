@@ -46,14 +46,7 @@ def with_bounds(
 ) -> pd.DataFrame:
     """Return expected counts and bounds of counts, which are found dataset by dataset.
 
-    Parameters
-    ----------
-    model
-        Calibrated model.
-    genes, adata, indices, batch_size
-        As for `expected_counts`.
-    level
-        Probability that a count lies between its bounds.
+    A count lies between its bounds with a probability of `level`.
     """
     at = _columns(model, genes)
     compute = partial(model.module.imputed_moments, genes=at)

@@ -21,17 +21,7 @@ UNEXPLAINED = 0.02
 
 
 def expression_of_groups(model: BaseModelClass, labels: NDArray, level: float) -> pd.DataFrame:
-    """Return the table of ``get_group_expression``.
-
-    Parameters
-    ----------
-    model
-        Calibrated model.
-    labels
-        Group of each of its cells.
-    level
-        Of the intervals.
-    """
+    """Return the table of ``get_group_expression``, by the group of each cell of a model."""
     pairs = pd.MultiIndex.from_arrays([cells_of(model).batch, labels])
     codes, groups = pd.factorize(pairs, sort=True)
     totals = totals_by_group(model, codes, len(groups))

@@ -26,17 +26,7 @@ def slots(key: str, *, has_states: bool, write_layer: bool) -> list[Slot]:
 def values(
     model: BaseModelClass, adata: AnnData, places: list[Slot], options: dict
 ) -> tuple[dict[Slot, object], dict]:
-    """Return the values of slots, what is around cells found once; nothing for the record.
-
-    Parameters
-    ----------
-    model, adata
-        Trained model, and the cells.
-    places
-        As `slots` returns them.
-    options
-        Of :func:`scovert.model.niche._clusters.find_niches`.
-    """
+    """Return the values of slots, what is around cells found once; nothing for the record."""
     asked = ask_about(model, adata)
     z = encode(model, asked)[0]
     at, pi = z, None

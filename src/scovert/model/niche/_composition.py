@@ -19,18 +19,9 @@ RARE = 1e-6
 def composition_of(
     model: BaseModelClass, asked: Asked, pi: NDArray, labels_key: str | None
 ) -> pd.DataFrame:
-    """Return what is around cells, in states, or in the labels that these have.
+    """Return what is around cells: shares of states, or of labels that the cells of these have.
 
-    Parameters
-    ----------
-    model
-        Trained model.
-    asked
-        The cells.
-    pi
-        Shares of the states around them, shape ``(n_asked, n_states)``.
-    labels_key
-        Column of ``obs`` of the cells of the model; `None` for states.
+    The labels are those of the cells of the model.
     """
     names = asked.adata.obs_names[asked.rows]
     if labels_key is None:
@@ -48,15 +39,7 @@ def states_of_cells(model: BaseModelClass, asked: Asked, pi: NDArray) -> pd.Data
 
 
 def labels_of_states(model: BaseModelClass, labels_key: str | None) -> pd.DataFrame:
-    """Return shares of the labels of the cells of each state, states x labels.
-
-    Parameters
-    ----------
-    model
-        Trained model, whose cells have the labels.
-    labels_key
-        Column of ``obs``; `None` takes that of the set-up.
-    """
+    """Return shares of the labels of the cells of each state, states x labels."""
     asked = ask_about(model)
     key = labels_column(model, labels_key)
     check_categorical(model.adata, key, "labels_key")

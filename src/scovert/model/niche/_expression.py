@@ -71,18 +71,9 @@ def state_expression(module: NicheModule, batches: Sequence[int]) -> NDArray:
 def mean_expression(
     model: BaseModelClass, pi: NDArray, genes: pd.Index, transform_batch: str | None = None
 ) -> NDArray:
-    """Return the mean expression around cells, ``(n_cells, n_genes)``.
+    """Return the mean expression around cells, ``(n_cells, n_genes)``, by shares of states.
 
-    Parameters
-    ----------
-    model
-        Trained model.
-    pi
-        Shares of the states around cells, shape ``(n_cells, n_states)``.
-    genes
-        Genes of the model.
-    transform_batch
-        Batch to decode as; `None` averages over all.
+    Decoded as one batch, or the average over all.
     """
     known = batch_names(model.registry)
     batches = range(len(known))

@@ -74,12 +74,7 @@ def niches_of(
 def keep_details(model: BaseModelClass, seed: int) -> None:
     """Learn the axes of the details: principal components of means over cells and neighbours.
 
-    Parameters
-    ----------
-    model
-        Trained model, whose module keeps them.
-    seed
-        Of the cells that are looked at.
+    Of some cells, drawn by the seed; the module keeps them.
     """
     order = np.random.default_rng(seed).permutation(model.adata.n_obs)
     asked = ask_about(model, indices=np.sort(order[:N_MEANS]))

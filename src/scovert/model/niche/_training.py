@@ -144,17 +144,7 @@ def held_out_gain(module: NicheModule, data: NicheData) -> float | None:
 
 
 def read_data(model: BaseModelClass, train_size: float, batch_size: int, seed: int) -> NicheData:
-    """Return minibatches of the cells of a model.
-
-    Parameters
-    ----------
-    model
-        The model.
-    train_size, batch_size
-        Arguments of ``train``.
-    seed
-        Of the split.
-    """
+    """Return minibatches of the cells of a model, split as arguments and seed of ``train`` say."""
     adata, registry = model.adata, model.registry
     setup, counted = registry["setup_args"], model.likelihood == "nb"
     positions = positions_of(adata, setup["spatial_key"])
