@@ -76,11 +76,10 @@ from scovert.model.imputation._intervals import (
     TotalErrors,
     count_interval,
     coverage,
-    levels,
     spread_of,
 )
+from scovert.model.imputation._levels import levels, nearest_totals
 from scovert.model.imputation._module import ImputationModule
-from scovert.model.imputation._nearest import nearest_totals
 from scovert.model.imputation._panels import (
     MeasuredField,
     Panels,
