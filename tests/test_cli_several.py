@@ -190,7 +190,7 @@ REFUSED: dict[str, tuple[dict[str, AnnData], dict, str]] = {
     "gene twice": (
         {"s.h5ad": make("ab"), "t.h5ad": with_twice(make("ab"))},
         {},
-        "holds 1 names more than once",
+        "holds 1 name more than once",
     ),
 }
 

@@ -388,6 +388,8 @@ def test_niches_of_new_slides_need_no_old_ones(
     for get in ("get_latent_representation", "get_neighborhood_composition", "get_cell_states"):
         expected = getattr(model, get)(new)
         np.testing.assert_array_equal(getattr(bare, get)(new), expected)
+    with pytest.warns(UserWarning, match="niche '0' here is not niche '0' of another slide"):
+        bare.get_niches(new, n_niches=2)
     for call in (bare.get_niches, bare.get_state_labels, bare.sample_neighborhood, bare.report):
         with pytest.raises(RuntimeError, match="loaded without its cells"):
             call()

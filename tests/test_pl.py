@@ -315,7 +315,7 @@ def test_batch_mixing_leaves_the_data_alone(cells: AnnData) -> None:
         ({"n_neighbors": 2.5}, TypeError, "Pass a whole number"),
         ({"n_neighbors": 189}, ValueError, r"in \[1, 188\]"),
         ({"batch_key": "one"}, ValueError, r"`batch` holds \['1'\]"),
-        ({"labels_key": "holes"}, ValueError, "has no value in 1 cells"),
+        ({"labels_key": "holes"}, ValueError, "has no value in 1 cell,"),
         ({"labels_key": "unique"}, ValueError, "No type has 5 cells in every batch"),
     ],
 )

@@ -166,14 +166,14 @@ def test_it_is_shown_in_a_few_lines(
     brief_result: BulkResult, singles: list[BulkResult], data: Data
 ) -> None:
     shown = repr(brief_result).splitlines()
-    assert shown[0] == "BulkResult: 7 sample(s), 5 types, 1 reference(s)"
+    assert shown[0] == "BulkResult: 7 samples, 5 types, 1 reference"
     assert shown[1].strip() == "types: B, DC, Mono/cyte, NK, T"
     assert "90% intervals; method='joint', kind='counts', cell_size='reference'" in shown[2]
     residual = brief_result.quality["residual_sd"].mean()
     assert shown[3].strip() == f"mean residual sd {residual:.2f}"
     assert shown[4].strip() == "next: .proportions, .lower and .upper, .quality"
     average = BulkResult.average(singles)
-    assert "2 reference(s)" in repr(average)
+    assert "2 references" in repr(average)
     assert f"disagreement {average.quality['disagreement'].mean():.0%}" in repr(average)
     assert len(repr(average)) < 300
     plain = repr(replace(brief_result, lower=None, upper=None, draws=None, interval=None))
@@ -897,7 +897,7 @@ def test_fractions_of_rna_are_not_averaged_with_those_of_cells(singles: list[Bul
 def test_a_large_unknown_component_is_said() -> None:
     from scovert.model.bulk._checks import warn_about_unknown
 
-    with pytest.warns(UserWarning, match="73% of sample 'b' .above 25% in 1 samples"):
+    with pytest.warns(UserWarning, match="73% of sample 'b' .above 25% in 1 sample"):
         warn_about_unknown(pd.Series([0.02, 0.73], ["a", "b"]))
     warn_about_unknown(pd.Series([0.02, 0.2], ["a", "b"]))
 

@@ -454,7 +454,7 @@ def test_without_a_condition_all_samples_have_one_profile(study: Study) -> None:
             {"dose": [np.nan, *range(15)]},
             "dose",
             ValueError,
-            "no value in 1 samples, such as 's0'",
+            "no value in 1 sample, such as 's0'",
         ),
     ],
 )

@@ -707,7 +707,7 @@ def test_a_budget_that_is_none(model: BulkDeconvolution, bulk: AnnData) -> None:
         BulkBudget(n_bootstrap=2.5)
     with pytest.raises(TypeError, match="`steps`. Did you mean `n_steps`"):
         BulkBudget(steps=20)
-    with pytest.raises(TypeError, match="`budget` is a int. Pass a `scovert.model.BulkBudget`"):
+    with pytest.raises(TypeError, match="`budget` is an int. Pass a `scovert.model.BulkBudget`"):
         model.deconvolve(bulk, **QUIET | {"budget": 20})
 
 

@@ -240,7 +240,7 @@ def test_htseq_writes_one_sample(name: str, genes: list[str], tmp_path: Path) ->
     assert_holds(file, table, genes=genes)
     assert_holds(file, table, genes=None)
     assert read_bulk(file, genes).uns["source"] == (
-        f"{name}: 24 genes in rows, 1 samples in columns; no first row of names, so the sample is "
+        f"{name}: 24 genes in rows, 1 sample in columns; no first row of names, so the sample is "
         "called like the file; reads outside of genes left out (__no_feature, __ambiguous, "
         "__not_aligned)"
     )

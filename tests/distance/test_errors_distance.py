@@ -59,6 +59,10 @@ def twice(adata: AnnData) -> None:
     adata.var_names = ["a", "a", *map(str, range(29))]
 
 
+def halved(adata: AnnData) -> None:
+    adata.X[3, 0] = 0.5
+
+
 def nothing(adata: AnnData) -> None:
     """Change nothing."""
 
@@ -115,7 +119,13 @@ REFUSED = {
         ValueError,
         r"shape \(59,\).*60 branch",
     ),
-    "taxa twice": (twice, {}, ValueError, "1 names more than once, such as 'a'"),
+    "taxa twice": (twice, {}, ValueError, "1 name more than once, .*'a'. Taxa or genes are mat"),
+    "no counts": (
+        halved,
+        {},
+        ValueError,
+        "sample 'sample_3', taxon or gene 'taxon_0'; 1 such",
+    ),
 }
 
 

@@ -92,7 +92,7 @@ REFUSED = {
         nothing,
         {"measured_key": 3},
         TypeError,
-        "`measured_key` is a int",
+        "`measured_key` is an int",
     ),
     "an array": (table(lambda t: t.to_numpy()), {}, TypeError, "ndarray.*DataFrame.*'batch_1'"),
     "no column": (
@@ -106,7 +106,7 @@ REFUSED = {
         table(lambda t: t.assign(batch_0=t["batch_1"])),
         {},
         ValueError,
-        "25 genes were measured by no dataset, such as 'gene_100'.*Leave them out",
+        "No dataset measured 25 genes, such as 'gene_100'.*Leave them out",
     ),
     "counts where nothing was measured": (
         with_count,

@@ -81,8 +81,8 @@ REFUSED = {
     "no sample": (nothing, {"sample_key": "slide"}, KeyError, "sample_key='slide'.*columns"),
     "no batch": (nothing, {"batch_key": "lot"}, KeyError, "batch_key='lot'"),
     "no labels": (nothing, {"labels_key": "kind"}, KeyError, "labels_key='kind'"),
-    "label missing": (no_region, {"labels_key": "region"}, ValueError, "no value in 1 cells"),
-    "names twice": (twice, {}, ValueError, "names more than once.*'CD3'"),
+    "label missing": (no_region, {"labels_key": "region"}, ValueError, "no value in 1 cell,"),
+    "names twice": (twice, {}, ValueError, "1 name more than once.*'CD3'"),
     "one cell each": (alone, {}, ValueError, "No sample has two cells.*sample_key"),
     "no counts": (values(lambda x: x + 0.5), {}, ValueError, "raw counts.*likelihood='gaussian'"),
     "labels": (values(labels), {}, ValueError, "single 1 in every cell.*labels_key"),
@@ -145,7 +145,7 @@ WARNED = {
         r"levels of `adata.obs\['FOV_id'\]` lie on one another",
     ),
     "spots": (positions(grid), {"sample_key": None}, "spots rather than cells"),
-    "constant": (values(put((slice(None), 3), 2)), {}, "1 genes or channels.*'gene_3'"),
+    "constant": (values(put((slice(None), 3), 2)), {}, "1 gene or channel.*'gene_3'"),
     "whole intensities": (
         values(lambda x: x * 100),
         {"likelihood": "gaussian"},
@@ -184,7 +184,7 @@ def test_few_cells_of_a_batch_or_sample_are_named() -> None:
         NicheVAE.setup_anndata(adata, **NB, batch_key="lot")
     adata.obs["slide"] = ["a"] * 105 + ["b"] * 15
     NicheVAE.setup_anndata(adata, likelihood="nb", sample_key="slide")
-    with pytest.warns(UserWarning, match="1 samples have fewer than 21 cells.*'b'.*15 cells"):
+    with pytest.warns(UserWarning, match="Fewer than 21 cells in 1 sample.*'b'.*15 cells"):
         NicheVAE(adata, n_states=4)
 
 

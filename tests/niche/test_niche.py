@@ -158,6 +158,21 @@ def test_sections_mix_and_a_new_one_needs_no_fit(model: NicheVAE) -> None:
     assert nearest.tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("options", [{"n_niches": 4}, {"n_niches": None, "resolution": 0.02}])
+def test_a_niche_has_the_same_name_on_a_new_slide(model: NicheVAE, options: dict) -> None:
+    """Regions of the new slide are in the niches that they are in on those of the model."""
+    adata, niches = model.adata, model.get_niches(**options)
+    again = model.get_niches(adata.copy(), **options)
+    pd.testing.assert_series_equal(again, niches)
+    new = niche(1500, 4)[4500:].copy()
+    found = model.get_niches(new, **options)
+    named = pd.crosstab(adata.obs["truth_region"], niches).idxmax(axis=1)
+    share = (found == named[new.obs["truth_region"]].astype(str).to_numpy()).mean()
+    assert share > 0.7
+    model.annotate(new, write_layer=False, **options)
+    np.testing.assert_array_equal(new.obs["niche"], found)
+
+
 def test_of_shuffled_positions_there_is_nothing_to_tell() -> None:
     adata = niche(1000, 2)
     rng = np.random.default_rng(0)
@@ -308,6 +323,20 @@ def test_samples_are_described_by_their_cells(short: NicheVAE) -> None:
     shares = short.get_sample_composition(adata, niche_key="niche")
     expected = pd.crosstab(adata.obs["sample"], adata.obs["niche"], normalize="index")
     np.testing.assert_allclose(shares, expected)
+
+
+def test_the_tenth_niche_is_not_listed_before_the_second(short: NicheVAE) -> None:
+    adata, names = short.adata.copy(), [str(i) for i in range(12)]
+    adata.obs["niche"] = short.get_niches(n_niches=12)
+    assert short.get_sample_composition(adata, "niche").index.tolist() == names
+    shares = short.get_sample_composition(adata, niche_key="niche")
+    assert shares.columns.tolist() == names
+    adata.obs["donor"] = np.char.add("d", (np.arange(600) % 4).astype(str))
+    adata.obs["stage"] = np.where(np.arange(600) % 2, "old", "young")
+    found = short.get_composition_differences(
+        "stage", adata, reference="young", subject_key="donor", niche_key="niche"
+    )
+    assert found.index.get_level_values("niche").tolist() == names
 
 
 def test_conditions_are_compared_over_subjects() -> None:

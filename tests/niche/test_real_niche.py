@@ -58,7 +58,7 @@ def test_layers_of_three_sections(read_shared: Callable[[str], AnnData]) -> None
     assert shares.shape == (3, 32)
 
 
-@pytest.mark.filterwarnings("ignore:.*fewer than 21 cells")
+@pytest.mark.filterwarnings("ignore:.*Fewer than 21 cells")
 def test_images_of_one_hot_types_are_refused(read_shared: Callable[[str], AnnData]) -> None:
     adata = read_shared("spatial_imc_t1d_celltypes")
     with pytest.raises(ValueError, match="single 1 in every cell: labels"):

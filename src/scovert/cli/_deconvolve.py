@@ -41,6 +41,7 @@ from scovert.cli._write import (
     write,
     write_table,
 )
+from scovert.core._words import counted
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -291,7 +292,7 @@ def _read_bulk(
     genes = {gene: None for own in names for gene in own.known()}
     bulk = read_bulk(source, genes, gene_column=gene_column)
     if source.suffix.lower() == ".h5ad":
-        say(f"{source}: {bulk.n_obs} samples, {bulk.n_vars} genes.")
+        say(f"{source}: {counted(bulk.n_obs, 'sample')}, {bulk.n_vars} genes.")
     else:
         say(f"{source}{bulk.uns['source'].removeprefix(source.name)}.")
     return bulk

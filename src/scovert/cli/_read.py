@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from scovert.cli._session import warn
 from scovert.cli._tenx import MATRIX, genes_of_10x, read_10x_folder, read_10x_h5
+from scovert.core._words import counted
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -46,7 +47,8 @@ def read(file: Path) -> AnnData:
         ) from error
     if 0 in adata.shape:
         raise ValueError(
-            f"{file} holds {adata.n_obs} cells and {adata.n_vars} genes. Name a file with both."
+            f"{file} holds {counted(adata.n_obs, 'cell')} and {counted(adata.n_vars, 'gene')}. "
+            "Name a file with both."
         )
     return adata
 

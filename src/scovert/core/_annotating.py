@@ -11,6 +11,7 @@ from scovert.core._checks import check_layer
 from scovert.core._minibatch import check_new_genes, check_trained, genes_of
 from scovert.core._registering import check_unchanged, is_own
 from scovert.core._slots import check_free, check_genes_known, check_memory, write_slots
+from scovert.core._words import words_of
 
 __all__ = ["Slot", "annotate", "find_target"]
 
@@ -40,8 +41,9 @@ def find_target(model: BaseModelClass, adata: AnnData | None, layer: str | None 
         check_unchanged(model)
         adata = model.adata
     else:
-        check_layer(adata, model.registry["setup_args"]["layer"])
-        check_new_genes(adata, genes)
+        setup = model.registry["setup_args"]
+        check_layer(adata, setup["layer"])
+        check_new_genes(adata, genes, words_of(setup))
     if layer is not None:
         check_genes_known(adata, genes, layer)
     return adata

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scovert.core._arguments import nearest
 from scovert.core._count_checks import SAME_TOTAL
 from scovert.core._counts import RAW
-from scovert.core.genes import advice_on_duplicates, advice_on_names
+from scovert.core._words import CELLS, Words, a_kind_of, counted
+from scovert.core.genes import SAME_NAMES, advice_on_duplicates, advice_on_names
 
 __all__ = [
     "UNKNOWN",
@@ -74,7 +75,7 @@ def check_number(
     kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
     kind = "whole number" if whole else "number"
     if isinstance(value, bool) or not isinstance(value, kinds):
-        raise TypeError(f"`{name}={value!r}` is a {type(value).__name__}. Pass a {kind}.")
+        raise TypeError(f"`{name}={value!r}` is {a_kind_of(value)}. Pass a {kind}.")
     if not low <= value <= high:
         raise ValueError(f"`{name}={value!r}` is out of range. Pass a {kind} in [{low}, {high}].")
 
@@ -82,7 +83,7 @@ def check_number(
 def check_mapping(name: str, value: object) -> None:
     """Refuse what is neither a mapping nor `None`."""
     if value is not None and not isinstance(value, Mapping):
-        raise TypeError(f"`{name}={value!r}` is a {type(value).__name__}. Pass a dict.")
+        raise TypeError(f"`{name}={value!r}` is {a_kind_of(value)}. Pass a dict.")
 
 
 def check_distributed(
@@ -109,7 +110,7 @@ def check_layer(adata: AnnData, layer: str | None, name: str = "adata") -> str:
     _check_table(adata, name)
     what = "raw counts" if name == "adata" else "counts or TPM"
     if layer is not None and not isinstance(layer, str):
-        raise TypeError(f"`layer` is a {type(layer).__name__}. Pass the name of a layer.")
+        raise TypeError(f"`layer` is {a_kind_of(layer)}. Pass the name of a layer.")
     if layer is None:
         if adata.X is None:
             raise ValueError(f"`{name}.X` is empty. Put {what} there, or name a `layer`.")
@@ -136,9 +137,10 @@ _INSIDE = {
 def check_anndata(adata: object, name: str) -> None:
     """Refuse what is no AnnData, and say where it is in what holds one."""
     if not isinstance(adata, AnnData):
-        kind = type(adata).__name__
-        where = f": {_INSIDE[kind]}" if kind in _INSIDE else ""
-        raise TypeError(f"`{name}` is a {kind}. Pass an AnnData{where}.")
+        where = _INSIDE.get(type(adata).__name__)
+        raise TypeError(
+            f"`{name}` is {a_kind_of(adata)}. Pass an AnnData{f': {where}' if where else ''}."
+        )
 
 
 def _check_table(adata: object, name: str) -> None:
@@ -146,15 +148,15 @@ def _check_table(adata: object, name: str) -> None:
     check_anndata(adata, name)
     if not isinstance(adata.obs, pd.DataFrame):
         raise TypeError(
-            f"`{name}.obs` is a {type(adata.obs).__name__}, which is not in memory. Read it, "
+            f"`{name}.obs` is {a_kind_of(adata.obs)}, which is not in memory. Read it, "
             f"`{name}.obs = {name}.obs.to_memory()`, and `{name}.var` alike: the counts may stay "
             "where they are."
         )
     if 0 in adata.shape:
-        rows = "samples" if name == "bulk" else "cells"
+        row = "sample" if name == "bulk" else "cell"
         raise ValueError(
-            f"`{name}` has {adata.n_obs} {rows} and {adata.n_vars} genes. Both are needed: look "
-            "at the filters that it went through."
+            f"`{name}` has {counted(adata.n_obs, row)} and {counted(adata.n_vars, 'gene')}. Both "
+            "are needed: look at the filters that it went through."
         )
 
 
@@ -170,27 +172,36 @@ def _check_raw(adata: AnnData, name: str) -> str:
     return f"`{name}.raw.X`"
 
 
-def check_genes(adata: AnnData, genes: pd.Index | None = None, *, name: str = "adata") -> None:
+def check_genes(
+    adata: AnnData,
+    genes: pd.Index | None = None,
+    *,
+    name: str = "adata",
+    words: Words = CELLS,
+) -> None:
     """Refuse gene names that lack or occur twice, and genes that are missing from `adata`."""
     n_unnamed = int(adata.var_names.isna().sum())
     if n_unnamed:
         raise ValueError(
-            f"`{name}.var_names` lacks the names of {n_unnamed} genes, such as that in column "
-            f"{int(adata.var_names.isna().argmax())}. Genes are matched by name: name them, or "
-            f"keep `{name}[:, {name}.var_names.notna()].copy()`."
+            f"`{name}.var_names` lacks {counted(n_unnamed, 'name')}, such as that "
+            f"in column {int(adata.var_names.isna().argmax())}. {words.columns.capitalize()} are "
+            f"matched by name: name them, or keep `{name}[:, {name}.var_names.notna()].copy()`."
         )
     twice = adata.var_names[adata.var_names.duplicated()].unique()
     if len(twice):
         raise ValueError(
-            f"`{name}.var_names` holds {len(twice)} names more than once, such as "
-            f"{some_of(twice)}. Genes are matched by name, so names must be unique: "
-            f"{advice_on_duplicates(adata.var, name)}."
+            f"`{name}.var_names` holds {counted(len(twice), 'name')} more than once, such as "
+            f"{some_of(twice)}. {words.columns.capitalize()} are matched by name, so names must "
+            f"be unique: {advice_on_duplicates(adata.var, name, words.column)}."
         )
     missing = pd.Index([]) if genes is None else genes.difference(adata.var_names, sort=False)
     if len(missing):
+        advice = advice_on_names(adata.var, genes, name)
+        if words != CELLS:
+            advice = f"`{name}.var_names` are such as {some_of(adata.var_names, 2)}. {SAME_NAMES}"
         raise ValueError(
-            f"`{name}` lacks {len(missing)} of the {len(genes)} genes of the model, such as "
-            f"{some_of(missing)}. {advice_on_names(adata.var, genes, name)}"
+            f"`{name}` lacks {len(missing)} of the {len(genes)} {words.columns} of the model, "
+            f"such as {some_of(missing)}. {advice}"
         )
 
 
@@ -214,7 +225,7 @@ def check_column(adata: AnnData, key: str, argument: str) -> None:
     """Refuse a key that is not a column of ``adata.obs``, or the name of two."""
     if key is not None and not isinstance(key, str):
         raise TypeError(
-            f"`{argument}` is a {type(key).__name__}. Pass the name of a column of `adata.obs`."
+            f"`{argument}` is {a_kind_of(key)}. Pass the name of a column of `adata.obs`."
         )
     if (adata.obs.columns == key).sum() > 1:
         raise ValueError(f"`adata.obs` has several columns {key!r}. Rename all but one.")
@@ -228,7 +239,12 @@ def check_column(adata: AnnData, key: str, argument: str) -> None:
 
 
 def check_categorical(
-    adata: AnnData, key: str, argument: str, *, warn_about_nan: bool = True
+    adata: AnnData,
+    key: str,
+    argument: str,
+    words: Words = CELLS,
+    *,
+    warn_about_nan: bool = True,
 ) -> None:
     """Refuse a missing column, missing values, and what is neither text, numbers nor bool.
 
@@ -238,8 +254,8 @@ def check_categorical(
     missing = np.flatnonzero(adata.obs[key].isna())
     if len(missing):
         raise ValueError(
-            f"`adata.obs[{key!r}]` has no value in {len(missing)} cells, such as "
-            f"{adata.obs_names[missing[0]]!r}. Every cell needs one: fill them in, or keep "
+            f"`adata.obs[{key!r}]` has no value in {counted(len(missing), words.row)}, such as "
+            f"{adata.obs_names[missing[0]]!r}. Each needs one: fill them in, or keep "
             f"`adata[adata.obs[{key!r}].notna()]`."
         )
     categories = adata.obs[key].astype("category").cat.categories
@@ -280,7 +296,7 @@ def check_continuous(adata: AnnData, key: str) -> None:
     if len(bad):
         raise ValueError(
             f"`adata.obs[{key!r}]` is {column.iloc[bad[0]]} in cell "
-            f"{adata.obs_names[bad[0]]!r} (and not finite in {len(bad)} cells). Continuous "
+            f"{adata.obs_names[bad[0]]!r} (not finite in {counted(len(bad), 'cell')}). Continuous "
             "covariates must be finite: fill them in, or leave these cells out."
         )
 
@@ -320,7 +336,8 @@ def check_batches(adata: AnnData, key: str) -> None:
     small = sizes[sizes < FEW_CELLS]
     if sizes.min() < 3:
         raise ValueError(
-            f"Dataset {sizes.idxmin()!r} of `adata.obs[{key!r}]` has {sizes.min()} cells. A "
+            f"Dataset {sizes.idxmin()!r} of `adata.obs[{key!r}]` has "
+            f"{counted(sizes.min(), 'cell')}. A "
             "dataset needs at least 3: leave it out, or merge it with another."
         )
     if len(small):
@@ -337,8 +354,9 @@ def warn_about_cells(adata: AnnData, totals: NDArray) -> None:
     n_empty = int((totals == 0).sum())
     if n_empty:
         warnings.warn(
-            f"{n_empty} cells have no counts. They are kept, and what the model says of them "
-            "comes from its prior. `sc.pp.filter_cells(adata, min_counts=1)` removes them.",
+            f"{counted(n_empty, 'cell')} {'has' if n_empty == 1 else 'have'} no counts. Such "
+            "cells are kept, and what the model says of them comes from its prior. "
+            "`sc.pp.filter_cells(adata, min_counts=1)` removes them.",
             UserWarning,
             stacklevel=caller_level(),
         )

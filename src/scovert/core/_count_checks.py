@@ -10,6 +10,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scovert.core._counts import RAW, find_matrix, get_counts, row_blocks
+from scovert.core._words import CELLS, Words, counted
 
 __all__ = ["NUMBERS", "SAME_TOTAL", "check_counts", "counts_elsewhere"]
 
@@ -36,7 +37,12 @@ NEAR_A_COUNT = 0.15
 
 
 def check_counts(
-    counts: object, where: str, adata: AnnData, *, may_be_zero: bool = False
+    counts: object,
+    where: str,
+    adata: AnnData,
+    *,
+    may_be_zero: bool = False,
+    words: Words = CELLS,
 ) -> NDArray:
     """Refuse values that are not counts, with the first cell and gene.
 
@@ -50,6 +56,8 @@ def check_counts(
         What it belongs to.
     may_be_zero
         Accept a matrix without any count.
+    words
+        What rows and columns are called.
 
     Returns
     -------
@@ -72,9 +80,9 @@ def check_counts(
         cell, gene, value = first
         cause = _likely_cause(value, counts[_spaced(has_bad)], where, adata)
         raise ValueError(
-            f"{where} holds {value:.6g} (cell {adata.obs_names[cell]!r}, gene "
-            f"{adata.var_names[gene]!r}; {n_bad} such values). scovert models raw counts, "
-            f"non-negative whole numbers. {cause}{_others(has_bad, totals)}"
+            f"{where} holds {value:.6g} ({words.row} {adata.obs_names[cell]!r}, {words.column} "
+            f"{adata.var_names[gene]!r}; {counted(n_bad, 'such value')}). scovert models raw "
+            f"counts, non-negative whole numbers. {cause}{_others(has_bad, totals, words)}"
         )
     if not may_be_zero and not totals.any():
         found = counts_elsewhere(where, adata)
@@ -109,14 +117,14 @@ def _rows_of(block: NDArray | sp.csr_matrix, at: NDArray) -> NDArray:
     return at // block.shape[1]
 
 
-def _others(has_bad: NDArray, totals: NDArray) -> str:
+def _others(has_bad: NDArray, totals: NDArray, words: Words) -> str:
     """Say how many cells hold counts, if a good part of them does."""
     n = int((~has_bad & (totals > 0)).sum())
     if n < MIN_PART * len(has_bad):
         return ""
     return (
-        f" {n} of {len(has_bad)} cells hold counts and the others do not, as after joining data "
-        "of two kinds: look at each."
+        f" {n} of {len(has_bad)} {words.rows} hold counts and the others do not, as after joining "
+        "data of two kinds: look at each."
     )
 
 

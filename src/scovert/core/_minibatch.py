@@ -26,6 +26,7 @@ from scovert.core._registered import columns_of
 from scovert.core._registering import check_unchanged, is_own
 from scovert.core._unmeasured import warn_about_padding
 from scovert.core._value_checks import are_counts, check_values
+from scovert.core._words import CELLS, Words, words_of
 from scovert.core.dataloaders._cells import Cells, CellTensors
 from scovert.core.genes import are_positions
 
@@ -51,16 +52,16 @@ def genes_of(registry: dict) -> pd.Index:
     return pd.Index(registry["field_registries"]["X"]["state_registry"]["column_names"])
 
 
-def check_new_genes(adata: AnnData, genes: pd.Index) -> None:
+def check_new_genes(adata: AnnData, genes: pd.Index, words: Words = CELLS) -> None:
     """Refuse new cells that lack genes of the model, and genes whose names only count them."""
-    check_genes(adata, genes)
+    check_genes(adata, genes, words=words)
     if are_positions(genes):
         raise ValueError(
-            f"The genes of the model are called {genes[0]!r}, {genes[1]!r}, ..., by their place, "
-            "and new cells are matched by name: gene 5 of one AnnData need not be gene 5 of "
-            "another. Give the cells that the model was fitted on names of genes, for example "
-            "`adata.var_names = names`, set them up and fit again; for some of the fitted cells "
-            "pass `indices`."
+            f"The {words.columns} of the model are called {genes[0]!r}, {genes[1]!r}, ..., by "
+            f"their place, and new {words.rows} are matched by name: number 5 of one AnnData need "
+            f"not be number 5 of another. Give the {words.rows} that the model was fitted on "
+            f"names of {words.columns}, for example `adata.var_names = names`, set them up and "
+            f"fit again; for some of the fitted {words.rows} pass `indices`."
         )
 
 
@@ -86,7 +87,7 @@ def check_query(adata: AnnData, registry: dict) -> None:
     setup = registry["setup_args"]
     where = check_layer(adata, setup["layer"])
     _check_columns(adata, registry)
-    check_new_genes(adata, genes_of(registry))
+    check_new_genes(adata, genes_of(registry), words_of(setup))
     check_values(setup, get_counts(adata, setup["layer"]), where, adata, may_be_zero=True)
     warn_about_padding(adata, registry)
 

@@ -7,6 +7,8 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
+from scovert.core._words import counted
+
 __all__ = ["categories_of", "check_registered", "check_seen", "codes_of", "columns_of"]
 
 
@@ -95,7 +97,8 @@ def check_seen(column: pd.Series, key: str, categories: object) -> None:
     if any(pd.isna(value) for value in unknown):
         cell = column.index[int(np.argmax(column.isna()))]
         raise ValueError(
-            f"`adata.obs[{key!r}]` has no value in {int(column.isna().sum())} cells, such as "
+            f"`adata.obs[{key!r}]` has no value in {counted(column.isna().sum(), 'cell')}, "
+            "such as "
             f"{cell!r}. The model knows {_some(known)}: fill them in, or leave these cells out."
         )
     call = _conversion(f"adata.obs[{key!r}]", known.tolist(), unknown)

@@ -27,6 +27,7 @@ from scovert.core._count_checks import NUMBERS
 from scovert.core._counts import get_counts, some_blocks
 from scovert.core._registered import columns_of
 from scovert.core._value_checks import check_values
+from scovert.core._words import Words, counted, words_of
 
 __all__ = [
     "CountsField",
@@ -188,10 +189,15 @@ def check_set_up(cls: type[BaseModelClass], adata: AnnData, name: str = "adata")
         raise ValueError(f"`{name}` is not set up for {cls.__name__}. Call {call} first.")
     if manager.adata is not adata:
         raise ValueError(
-            f"`{name}` ({adata.n_obs} cells, {adata.n_vars} genes) is a copy or a part of the "
-            f"AnnData that was set up ({manager.adata.n_obs} cells, {manager.adata.n_vars} "
-            f"genes). Pass that one, or call {call} with this one."
+            f"`{name}` ({_size(manager, adata)}) is a copy or a part of the AnnData that was set "
+            f"up ({_size(manager, manager.adata)}). Pass that one, or call {call} with this one."
         )
+
+
+def _size(manager: AnnDataManager, adata: AnnData) -> str:
+    words = words_of(manager.registry["setup_args"])
+    rows = counted(adata.n_obs, words.row, words.rows)
+    return f"{rows}, {counted(adata.n_vars, words.column, words.columns)}"
 
 
 def is_own(model: BaseModelClass, adata: AnnData | None) -> bool:
@@ -217,7 +223,7 @@ def check_unchanged(model: BaseModelClass, *, every_value: bool = False) -> None
     adata, setup = model.adata, model.registry["setup_args"]
     layer = setup["layer"]
     state = model.adata_manager.registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]
-    found = _change_of_shape(adata, state, layer)
+    found = _change_of_shape(adata, state, layer, words_of(setup))
     if found is None:
         found = _change_of_columns(adata, state[COLUMNS])
     if found is None:
@@ -234,12 +240,12 @@ def check_unchanged(model: BaseModelClass, *, every_value: bool = False) -> None
         check_values(setup, get_counts(adata, layer), check_layer(adata, layer), adata)
 
 
-def _change_of_shape(adata: AnnData, state: dict, layer: str | None) -> str | None:
+def _change_of_shape(adata: AnnData, state: dict, layer: str | None, words: Words) -> str | None:
     if adata.n_obs != state["n_obs"]:
-        return f"it had {state['n_obs']} cells and has {adata.n_obs}"
+        return f"it had {counted(state['n_obs'], words.row, words.rows)} and has {adata.n_obs}"
     genes = pd.Index(state["column_names"])
     if not adata.var_names.equals(genes):
-        return _change_of_genes(adata.var_names, genes)
+        return _change_of_genes(adata.var_names, genes, words.columns)
     try:
         check_layer(adata, layer)
     except (KeyError, ValueError) as error:
@@ -247,12 +253,12 @@ def _change_of_shape(adata: AnnData, state: dict, layer: str | None) -> str | No
     return None
 
 
-def _change_of_genes(now: pd.Index, before: pd.Index) -> str:
+def _change_of_genes(now: pd.Index, before: pd.Index, genes: str) -> str:
     lost, new = before.difference(now, sort=False), now.difference(before, sort=False)
     if len(lost) == len(new) == 0:
-        return "its genes are in another order"
+        return f"its {genes} are in another order"
     added = f", and there are {len(new)} others, such as {some_of(new)}" if len(new) else ""
-    return f"{len(lost)} of its {len(before)} genes are gone, such as {some_of(lost)}{added}"
+    return f"{len(lost)} of its {len(before)} {genes} are gone, such as {some_of(lost)}{added}"
 
 
 def _change_of_columns(adata: AnnData, before: dict[str, str]) -> str | None:
@@ -273,7 +279,8 @@ def _change_of_counts(adata: AnnData, before: str, setup: dict[str, object]) -> 
         check_values(setup, counts, where, adata)
     except (ValueError, TypeError) as error:
         return str(error).rstrip(".")
-    return f"{where} holds other counts, or its cells are in another order"
+    rows = words_of(setup).rows
+    return f"{where} holds other counts, or its {rows} are in another order"
 
 
 def _digest_of_counts(counts: object) -> str:

@@ -20,6 +20,7 @@ from scovert.core._registered import check_registered
 from scovert.core._registering import check_unchanged
 from scovert.core._saving import KEPT_ELSEWHERE, SavedModel, load_weights, read_model, write_model
 from scovert.core._stand_in import stand_in
+from scovert.core._words import words_of
 from scovert.core.training._checkpoint import Resumable
 
 __all__ = ["SaveLoadMixin"]
@@ -54,7 +55,7 @@ class SaveLoadMixin:
         check_anndata(adata, "adata")
         genes = genes_of(self.registry)
         if not adata.var_names.equals(genes):
-            check_genes(adata, genes)
+            check_genes(adata, genes, words=words_of(self.registry["setup_args"]))
             raise ValueError(
                 "`adata` has the genes of the model in another order, or others besides. Attach "
                 "`adata[:, model.adata.var_names].copy()`; methods take any order as `adata=`."
@@ -209,13 +210,14 @@ def _check_arguments(cls: type, saved: SavedModel, path: str | os.PathLike) -> N
 
 def _with_genes(adata: AnnData, saved: SavedModel) -> AnnData:
     genes = genes_of(saved.registry)
-    check_genes(adata, genes)
+    words = words_of(saved.registry["setup_args"])
+    check_genes(adata, genes, words=words)
     if adata.var_names.equals(genes):
         return adata
     warnings.warn(
-        "The genes of `adata` differ from those of the model in order or number: a copy with "
-        "those of the model is attached, as `model.adata`. `model.annotate(adata)` writes into "
-        "yours.",
+        f"The {words.columns} of `adata` differ from those of the model in order or number: a "
+        "copy with those of the model is attached, as `model.adata`. `model.annotate(adata)` "
+        "writes into yours.",
         UserWarning,
         stacklevel=caller_level(),
     )

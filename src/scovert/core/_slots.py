@@ -9,6 +9,8 @@ from importlib.metadata import version
 import pandas as pd
 from anndata import AnnData
 
+from scovert.core._words import counted
+
 __all__ = [
     "check_free",
     "check_genes_known",
@@ -101,7 +103,8 @@ def check_genes_known(adata: AnnData, genes: pd.Index, layer: str) -> None:
     extra = adata.var_names.difference(genes)
     if len(extra):
         raise ValueError(
-            f"`adata` has {len(extra)} genes that the model does not know, such as {extra[0]!r}, "
+            f"`adata` has {counted(len(extra), 'gene')} that the model does not know, such as "
+            f"{extra[0]!r}, "
             f"so there are no values for them in `layers[{layer!r}]`. Pass `write_layer=False`, "
             "or annotate `adata[:, model.adata.var_names].copy()`."
         )

@@ -8,6 +8,7 @@ from anndata import AnnData
 
 from scovert.core._count_checks import NUMBERS, check_counts
 from scovert.core._counts import row_blocks
+from scovert.core._words import words_of
 
 __all__ = ["are_counts", "check_values"]
 
@@ -41,7 +42,8 @@ def check_values(
         Accept a matrix without any count.
     """
     if are_counts(setup):
-        check_counts(values, where, adata, may_be_zero=may_be_zero)
+        words = words_of(setup)
+        check_counts(values, where, adata, may_be_zero=may_be_zero, words=words)
     else:
         _check_intensities(values, where, adata)
 

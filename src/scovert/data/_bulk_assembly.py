@@ -13,6 +13,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scovert.core._checks import caller_level, some_of
+from scovert.core._words import counted
 from scovert.core.genes import are_dates
 from scovert.data._bulk_programs import are_no_genes
 
@@ -50,7 +51,8 @@ def assemble(parts: Parts, path: Path, notes: list[str]) -> AnnData:
         parts, note = tidy(parts, path)
         notes = [*notes, *([note] if note else [])]
     source = (
-        f"{path.name}: {len(parts.var)} genes in {parts.axes[0]}, {len(parts.samples)} samples in "
+        f"{path.name}: {counted(len(parts.var), 'gene')} in {parts.axes[0]}, "
+        f"{counted(len(parts.samples), 'sample')} in "
         f"{parts.axes[1]}{''.join(f'; {note}' for note in notes)}"
     )
     logger.info("%s.", source)
@@ -66,7 +68,8 @@ def _check_samples(names: pd.Index, axis: str, path: Path) -> None:
     twice = names[names.duplicated()].unique()
     if len(twice):
         raise ValueError(
-            f"{path} holds {len(twice)} names of {axis} more than once, such as {some_of(twice)}. "
+            f"{path} holds {counted(len(twice), 'name')} of {axis} more than once, such as "
+            f"{some_of(twice)}. "
             "Names of samples must be unique: rename them."
         )
     if "" in names:
@@ -88,7 +91,7 @@ def _without_unnamed(parts: Parts, path: Path) -> tuple[Parts, str]:
     has_name = np.asarray(parts.var.index.str.contains(r"\w"), bool)  # a hyphen is none
     if has_name.all():
         return parts, ""
-    note = f"{(~has_name).sum()} genes without a name left out"
+    note = f"{counted((~has_name).sum(), 'gene')} without a name left out"
     _warn(path, note, "Fill their names in, or choose another `gene_column`.")
     return _selected(parts, has_name), note
 
@@ -98,7 +101,7 @@ def _without_dates(parts: Parts, path: Path) -> tuple[Parts, str]:
     if not is_date.any():
         return parts, ""
     dates = parts.var.index[is_date]
-    note = f"{len(dates)} genes called like a date left out"
+    note = f"{counted(len(dates), 'gene')} called like a date left out"
     cause = "A spreadsheet made these of symbols such as 'MARCH1', and each may be of several."
     _warn(path, f"{note}, such as {some_of(dates)}", f"{cause} Take the table as it was before.")
     return _selected(parts, ~is_date), note
@@ -110,7 +113,7 @@ def _added_up(parts: Parts, path: Path) -> tuple[Parts, str]:
     twice = names[names.duplicated()].unique()
     if not len(twice):
         return parts, ""
-    note = f"{len(twice)} genes that occur more than once added up"
+    note = f"{counted(len(twice), 'gene')} that occur more than once added up"
     _warn(path, f"{note}, such as {some_of(twice)}", "If these are other genes, rename them.")
     codes, unique = pd.factorize(names)
     totals = np.zeros((len(unique), parts.values.shape[1]))

@@ -11,6 +11,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scovert.core._checks import caller_level, check_genes, some_of
+from scovert.core._words import a_kind_of
 from scovert.core.genes import are_alike
 
 __all__ = ["concat_measured"]
@@ -67,7 +68,7 @@ def concat_measured(
         isinstance(adata, AnnData) for adata in datasets.values()
     ):
         raise TypeError(
-            f"`datasets` is a {type(datasets).__name__}. Pass a dict from names to AnnData: "
+            f"`datasets` is {a_kind_of(datasets)}. Pass a dict from names to AnnData: "
             "`{'atlas': atlas, 'panel': panel}`."
         )
     if len(datasets) < 2:

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from scovert.core._words import a_kind_of
 from scovert.pl._composition import as_table, name_samples
 from scovert.pl._input import PANEL, finish, fit_figure, room_for
 from scovert.pl._marks import BLUE, RED, draw_caption
@@ -81,7 +82,7 @@ def residuals(quality: pd.DataFrame, *, show: bool = False) -> NDArray:
 
 def _columns(quality: pd.DataFrame) -> list[str]:
     if not isinstance(quality, pd.DataFrame):
-        raise TypeError(f"`quality` is a {type(quality).__name__}. Pass `result.quality`.")
+        raise TypeError(f"`quality` is {a_kind_of(quality)}. Pass `result.quality`.")
     if "residual_sd" not in quality:
         raise KeyError(
             f"`quality` has no column 'residual_sd' (columns: {list(quality.columns)}). Pass "

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scovert.core._checks import UNKNOWN, some_of
+from scovert.core._words import a_kind_of
 from scovert.pl._marks import OKABE_ITO
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def as_table(name: str, table: pd.DataFrame, *, allow_missing: bool = False) -> 
     """Return a DataFrame of finite numbers (or missing, if so allowed), or refuse what is none."""
     if not isinstance(table, pd.DataFrame):
         raise TypeError(
-            f"`{name}` is a {type(table).__name__}. Pass a DataFrame, samples x types, such as "
+            f"`{name}` is {a_kind_of(table)}. Pass a DataFrame, samples x types, such as "
             "`result.proportions`."
         )
     if 0 in table.shape:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scovert.core._words import a_kind_of
 from scovert.pl._confounder_p_values import draw_band, sorted_p_values
 from scovert.pl._input import axes_or_new, finish
 from scovert.pl._marks import BLUE
@@ -79,8 +80,7 @@ def placebo(found: pd.DataFrame, *, ax: Axes | None = None, show: bool = False) 
 def _p_values(found: pd.DataFrame) -> list[NDArray]:
     if not isinstance(found, pd.DataFrame):
         raise TypeError(
-            f"`found` is a {type(found).__name__}. Pass the DataFrame that `model.placebo()` "
-            "returned."
+            f"`found` is {a_kind_of(found)}. Pass the DataFrame that `model.placebo()` returned."
         )
     each = [np.asarray(p, float) for p in found.attrs.get("p_values", {}).values()]
     each = [p for p in each if len(p)]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from scovert.core._words import a_kind_of
 from scovert.pl._input import axes_or_new, finish
 from scovert.pl._marks import BLUE, ink
 
@@ -78,7 +79,7 @@ def scree(scree: pd.DataFrame, *, ax: Axes | None = None, show: bool = False) ->
 def _check(scree: pd.DataFrame) -> None:
     if not isinstance(scree, pd.DataFrame):
         raise TypeError(
-            f"`scree` is a {type(scree).__name__}. Pass a DataFrame with the columns "
+            f"`scree` is {a_kind_of(scree)}. Pass a DataFrame with the columns "
             "`singular_value` and `threshold`."
         )
     missing = [name for name in ("singular_value", "threshold") if name not in scree]

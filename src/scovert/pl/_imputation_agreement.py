@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from scovert.core._words import a_kind_of
 from scovert.pl._input import PANEL, axes_or_new, finish, fit_figure
 from scovert.pl._marks import MARKERS, OKABE_ITO
 
@@ -85,7 +86,7 @@ def _held_back(genes: pd.DataFrame) -> pd.DataFrame:
     """Return the rows to draw, once the table was checked."""
     if not isinstance(genes, pd.DataFrame):
         raise TypeError(
-            f"`genes` is a {type(genes).__name__}. Pass the DataFrame that "
+            f"`genes` is {a_kind_of(genes)}. Pass the DataFrame that "
             "`model.get_gene_agreement()` returns."
         )
     missing = [column for column in _COLUMNS if column not in genes]

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from scovert.core._labelled import by_name
+from scovert.core._words import a_kind_of, counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,7 +128,8 @@ def _as_finite(arrays: dict[str, ArrayLike], *, columns: bool) -> dict[str, NDAr
         n_bad = (~np.isfinite(values)).sum()
         if n_bad:
             raise ValueError(
-                f"`{name}` has {n_bad} values that are not finite. Finite numbers are accepted: "
+                f"`{name}` has {counted(n_bad, 'value')} that are not finite. Finite numbers "
+                "are accepted: "
                 "leave these cells out."
             )
     return numbers
@@ -137,7 +139,7 @@ def check_effects(effects: pd.DataFrame, columns: Sequence[str]) -> None:
     """Refuse what is not a table of the effects of one arm with these columns."""
     if not isinstance(effects, pd.DataFrame):
         raise TypeError(
-            f"`effects` is a {type(effects).__name__}. Pass the DataFrame that "
+            f"`effects` is {a_kind_of(effects)}. Pass the DataFrame that "
             "`model.get_treatment_effects()` returns."
         )
     missing = [column for column in columns if column not in effects]

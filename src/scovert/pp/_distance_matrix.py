@@ -11,6 +11,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scovert.core._checks import some_of
+from scovert.core._words import counted
 
 if TYPE_CHECKING:
     from skbio import DistanceMatrix
@@ -85,8 +86,9 @@ def _by_name(matrix: pd.DataFrame, names: pd.Index) -> pd.DataFrame:
         twice = labels[labels.duplicated()].union(names[names.duplicated()])
         if len(twice):
             raise ValueError(
-                f"{len(twice)} samples occur more than once in the {axis} of `matrix` or in "
-                f"`adata.obs_names`, such as {some_of(twice)}. Samples are matched by name, so "
+                f"More than once in the {axis} of `matrix` or in "
+                f"`adata.obs_names`: {counted(len(twice), 'sample')}, such as "
+                f"{some_of(twice)}. Samples are matched by name, so "
                 "names must be unique."
             )
     named = matrix.set_axis(matrix.index.astype(str)).set_axis(matrix.columns.astype(str), axis=1)

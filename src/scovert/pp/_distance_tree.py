@@ -10,6 +10,7 @@ from anndata import AnnData
 from scovert.core._checks import check_genes, check_layer
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import as_csr, get_counts
+from scovert.core._words import SAMPLES
 from scovert.core.trees import branches_of, check_branches, read_branches, read_newick
 from scovert.core.trees import unifrac as unifrac_of
 
@@ -51,7 +52,7 @@ def tree(adata: AnnData, tree: str | os.PathLike | TreeNode, *, key_added: str =
     >>> adata.varm["tree"].shape
     (3, 4)
     """
-    check_genes(adata)
+    check_genes(adata, words=SAMPLES)
     branches_of(read_newick(tree), adata.var_names).write(adata, key_added)
 
 
@@ -90,7 +91,7 @@ def unifrac(
     where = check_layer(adata, layer)
     check_branches(adata, tree_key)
     counts = get_counts(adata, layer)
-    check_counts(counts, where, adata)
+    check_counts(counts, where, adata, words=SAMPLES)
     key = key_added or ("weighted_unifrac" if weighted else "unweighted_unifrac")
     branches = read_branches(adata, tree_key)
     adata.obsp[key] = unifrac_of(as_csr(counts), branches, weighted=weighted)

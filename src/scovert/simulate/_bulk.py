@@ -14,6 +14,7 @@ from scipy import sparse
 from scovert.core._checks import check_categorical, check_genes, check_layer, check_number, some_of
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
+from scovert.core._words import a_kind_of, counted
 from scovert.simulate._confounder_effects import random_directions
 
 __all__ = ["Platform", "bulk"]
@@ -211,7 +212,7 @@ def _read(reference: AnnData, labels_key: str) -> tuple[sparse.csr_matrix, pd.Ca
     empty = np.flatnonzero(totals == 0)
     if len(empty):
         raise ValueError(
-            f"{len(empty)} cells of `reference` have no counts, such as "
+            f"No counts in {counted(len(empty), 'cell')} of `reference`, such as "
             f"{reference.obs_names[empty[0]]!r}, and a bulk sample of such cells would be empty. "
             "Leave them out: `sc.pp.filter_cells(reference, min_counts=1)`."
         )
@@ -297,7 +298,7 @@ def _check_factors(name: str, factors: Mapping[str, float], above: float) -> Non
 def _check_options(platform: Platform, *, n_samples: int, n_cells: int) -> None:
     if not isinstance(platform, Platform):
         raise TypeError(
-            f"`platform` is a {type(platform).__name__}. Pass a `scovert.simulate.Platform`, for "
+            f"`platform` is {a_kind_of(platform)}. Pass a `scovert.simulate.Platform`, for "
             "example `Platform(shift_sd=0.8)`."
         )
     check_number("n_samples", n_samples, 1, whole=True)

@@ -14,6 +14,7 @@ from scipy.special import expit, logit
 from scovert.core._checks import check_categorical, check_layer, check_number
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
+from scovert.core._words import counted
 from scovert.simulate._confounder_effects import random_directions, thin_one_arm
 
 __all__ = ["hidden_covariate"]
@@ -149,7 +150,8 @@ def _scores(adata: AnnData, key: str, rng: np.random.Generator) -> NDArray:
 def _standardised(values: NDArray, key: str) -> NDArray:
     if not np.isfinite(values).all():
         raise ValueError(
-            f"`adata.obs[{key!r}]` is infinite in {(~np.isfinite(values)).sum()} cells. Finite "
+            f"`adata.obs[{key!r}]` is infinite in "
+            f"{counted((~np.isfinite(values)).sum(), 'cell')}. Finite "
             "numbers are accepted: leave these cells out."
         )
     if values.min() == values.max():

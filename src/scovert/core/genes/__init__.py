@@ -1,6 +1,6 @@
 """What a gene is called: kinds of names, ribosomal and mitochondrial ones, names that match."""
 
-from scovert.core.genes._advice import advice_on_duplicates, advice_on_names
+from scovert.core.genes._advice import SAME_NAMES, advice_on_duplicates, advice_on_names
 from scovert.core.genes._dates import are_dates
 from scovert.core.genes._housekeeping import has_left_out_prefix, is_housekeeping
 from scovert.core.genes._kinds import NO_NAMES, are_known, are_positions, kind_of_genes, species_of
@@ -9,6 +9,7 @@ from scovert.core.genes._names import GeneNames
 
 __all__ = [
     "NO_NAMES",
+    "SAME_NAMES",
     "GeneNames",
     "Match",
     "advice_on_duplicates",

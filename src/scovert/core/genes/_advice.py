@@ -7,7 +7,10 @@ import pandas as pd
 from scovert.core.genes._kinds import PREFIX, kind_of_genes
 from scovert.core.genes._names import GeneNames
 
-__all__ = ["advice_on_duplicates", "advice_on_names"]
+__all__ = ["SAME_NAMES", "advice_on_duplicates", "advice_on_names"]
+
+SAME_NAMES = "Pass an AnnData with all of them, in any order and named alike."
+"""What to do about names that are of no known kind."""
 
 _CODE = {
     "": "",
@@ -22,7 +25,7 @@ _CODE = {
 """How a user cuts from names what GeneNames does."""
 
 
-def advice_on_duplicates(var: pd.DataFrame, name: str) -> str:
+def advice_on_duplicates(var: pd.DataFrame, name: str, what: str = "gene") -> str:
     """Say how to make names of genes unique; renamed, the counts of all but one would be lost.
 
     Parameters
@@ -31,6 +34,8 @@ def advice_on_duplicates(var: pd.DataFrame, name: str) -> str:
         The ``var`` of the table.
     name
         What the table is called in messages.
+    what
+        What a column is called.
     """
     if name == "bulk":
         sums = "AnnData(bulk.to_df().T.groupby(level=0).sum().T, obs=bulk.obs)"
@@ -42,7 +47,7 @@ def advice_on_duplicates(var: pd.DataFrame, name: str) -> str:
     )
     sums = "scipy.sparse.csr_matrix((np.ones(len(codes), 'f4'), (range(len(codes)), codes)))"
     return (
-        f"{kept}add up the counts of the same gene, "
+        f"{kept}add up the counts of the same {what}, "
         f"`codes, genes = pd.factorize({name}.var_names)` and "
         f"`{name} = AnnData({name}.X @ {sums}, obs={name}.obs, var=pd.DataFrame(index=genes))`"
     )
@@ -83,4 +88,4 @@ def _way_out(own: GeneNames, genes: pd.Index, name: str) -> str:
     upper = genes.str.upper().isin(own.names.str.upper())
     if upper.sum() > n_plain:
         return "Names differ in upper and lower case: are they of the same species?"
-    return "Pass an AnnData with all of them, in any order and named alike."
+    return SAME_NAMES

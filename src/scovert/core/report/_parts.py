@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-__all__ = ["Figure", "Report", "Table", "counted", "parameters_of"]
+__all__ = ["Figure", "Report", "Table", "parameters_of"]
 
 MOST_LINES = 12
 """Rows of the overview in a terminal, and doubts: what stands on a screen with the rest."""
@@ -126,11 +126,6 @@ class Report:
             return f"Nothing in the {n} checks speaks against the result."
         deserve = "deserves" if n_doubts == 1 else "deserve"
         return f"{n_doubts} of {n} checks {deserve} a look before the result is used:"
-
-
-def counted(n: int, what: str) -> str:
-    """Return a number of things in words: ``1 slide``, ``2,000 slides``."""
-    return f"{n:,} {what}{'s' * (n != 1)}"
 
 
 def parameters_of(model: BaseModelClass) -> dict[str, object]:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from scovert.core._checks import caller_level, some_of
+from scovert.core._words import counted
 from scovert.core.trees._branches import Branches
 
 if TYPE_CHECKING:
@@ -148,7 +149,8 @@ def _find(tips: pd.Index, taxa: pd.Index) -> np.ndarray:
     twice = tips[tips.duplicated()].intersection(taxa)
     if len(twice):
         raise ValueError(
-            f"{len(twice)} taxa are tips of the tree more than once, such as {some_of(twice)}. A "
+            f"More than one tip of the tree: {counted(len(twice), 'taxon', 'taxa')}, such as "
+            f"{some_of(twice)}. A "
             "taxon is one tip: rename or prune the others."
         )
     return tips.get_indexer(taxa)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 from scovert.core._arguments import knows_its_arguments
 from scovert.core._checks import check_number
+from scovert.core._words import a_kind_of
 
 __all__ = ["BulkBudget", "check_budget"]
 
@@ -64,7 +65,7 @@ def check_budget(budget: object) -> BulkBudget:
         return BulkBudget()
     if not isinstance(budget, BulkBudget):
         raise TypeError(
-            f"`budget` is a {type(budget).__name__}. Pass a `scovert.model.BulkBudget`, such as "
+            f"`budget` is {a_kind_of(budget)}. Pass a `scovert.model.BulkBudget`, such as "
             "`BulkBudget(n_bootstrap=20)`."
         )
     return budget

@@ -18,6 +18,7 @@ from scovert.core._checks import (
     check_column,
     some_of,
 )
+from scovert.core._words import a_kind_of, counted
 from scovert.model.bulk._type_names import are_no_types, spelt_alike
 
 __all__ = [
@@ -140,7 +141,7 @@ def check_cell_size(cell_size: object, types: Collection[str]) -> str | Mapping[
         return cell_size
     if not isinstance(cell_size, Mapping):
         raise TypeError(
-            f"`cell_size` is a {type(cell_size).__name__}. Pass 'auto', 'table', 'reference', "
+            f"`cell_size` is {a_kind_of(cell_size)}. Pass 'auto', 'table', 'reference', "
             "'none', or a mapping (or a Series) from types to RNA per cell, each type once."
         )
     unknown = [kind for kind in cell_size if kind not in types]
@@ -175,7 +176,7 @@ def check_method(method: str, likelihood: str, unknown: object) -> None:
 def check_unknown(unknown: object, types: Collection[str]) -> None:
     """Refuse an unknown component beside a type of this name."""
     if not isinstance(unknown, bool | np.bool_):
-        raise TypeError(f"`unknown={unknown!r}` is a {type(unknown).__name__}. Pass a bool.")
+        raise TypeError(f"`unknown={unknown!r}` is {a_kind_of(unknown)}. Pass a bool.")
     if unknown and UNKNOWN in types:
         raise ValueError(
             f"The reference has a type {UNKNOWN!r}, which is also the name of the component that "
@@ -197,7 +198,8 @@ def warn_about_unknown(share: pd.Series) -> None:
     if share.max() > LARGE_UNKNOWN:
         warnings.warn(
             f"The unknown component is {share.max():.0%} of sample {share.idxmax()!r} (above "
-            f"{LARGE_UNKNOWN:.0%} in {(share > LARGE_UNKNOWN).sum()} samples). It takes what the "
+            f"{LARGE_UNKNOWN:.0%} in {counted((share > LARGE_UNKNOWN).sum(), 'sample')}). It "
+            "takes what the "
             "types of the reference explain less well, content that they lack or not, and a small "
             "residual proves nothing. Compare with `unknown=False` before you believe it.",
             UserWarning,
@@ -214,7 +216,8 @@ def check_condition(obs: pd.DataFrame, key: str | None) -> None:
     missing = obs.index[obs[key].isna()]
     if len(missing):
         raise ValueError(
-            f"`bulk.obs[{key!r}]` has no value in {len(missing)} samples, such as {missing[0]!r}. "
+            f"`bulk.obs[{key!r}]` has no value in {counted(len(missing), 'sample')}, such as "
+            f"{missing[0]!r}. "
             "Every sample needs a condition."
         )
     warn_about_spelling(obs, key, "bulk")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scovert.core._checks import caller_level, some_of
+from scovert.core._words import a_kind_of
 
 __all__ = ["check_measured"]
 
@@ -33,7 +34,7 @@ def check_measured(
         return None, None
     if not isinstance(measured, pd.DataFrame):
         raise TypeError(
-            f"`measured` is a {type(measured).__name__}. Pass a DataFrame of samples x types with "
+            f"`measured` is {a_kind_of(measured)}. Pass a DataFrame of samples x types with "
             "measured fractions of cells."
         )
     members = {kind: [kind] for kind in types} | _as_lists(groups, types)
@@ -129,14 +130,13 @@ def _as_lists(groups: object, types: Sequence[str]) -> dict[str, list[str]]:
         groups = groups.to_dict()
     if not isinstance(groups, Mapping):
         raise TypeError(
-            f"`groups` is a {type(groups).__name__}. Pass a mapping from a column of `measured` "
+            f"`groups` is {a_kind_of(groups)}. Pass a mapping from a column of `measured` "
             'to types, such as {"T": ["CD4 T", "CD8 T"]}.'
         )
     for name, members in groups.items():
         if isinstance(members, str) or not isinstance(members, Iterable):
             raise TypeError(
-                f"`groups[{name!r}]` is a {type(members).__name__}, {members!r}. Pass a list of "
-                "types."
+                f"`groups[{name!r}]` is {a_kind_of(members)}, {members!r}. Pass a list of types."
             )
     lists = {name: list(members) for name, members in groups.items()}
     _check_groups(lists, types)

@@ -32,6 +32,7 @@ from scovert.core._minibatch import check_trained, genes_of
 from scovert.core._registering import check_set_up, check_unchanged, facts_of, register
 from scovert.core._save_load import SaveLoadMixin
 from scovert.core._unmeasured import warn_about_unmeasured
+from scovert.core._words import a_kind_of
 from scovert.core.genes import GeneNames, has_left_out_prefix
 from scovert.core.report import Report, written
 from scovert.core.training._checkpoint import Resumable
@@ -578,8 +579,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         check_trained(self)
         if not isinstance(result, BulkResult):
             raise TypeError(
-                f"`result` is a {type(result).__name__}. Pass what `model.deconvolve(bulk)` "
-                "returns."
+                f"`result` is {a_kind_of(result)}. Pass what `model.deconvolve(bulk)` returns."
             )
         return written(report_of(self, result), path, overwrite=overwrite)
 

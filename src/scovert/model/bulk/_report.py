@@ -7,7 +7,8 @@ from functools import partial
 import pandas as pd
 from scvi.model.base import BaseModelClass
 
-from scovert.core.report import Figure, Report, Table, counted, parameters_of
+from scovert.core._words import counted
+from scovert.core.report import Figure, Report, Table, parameters_of
 from scovert.model.bulk._result import BulkResult
 
 __all__ = ["report_of"]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from scovert.core._arguments import knows_its_arguments
 from scovert.core._slots import slot_names
+from scovert.core._words import counted
 from scovert.model.bulk._average import (
     check_rna_per_cell,
     check_types_in_common,
@@ -120,7 +121,8 @@ class BulkResult:
         if self.interval is not None:
             interval, ends = f"{self.interval:.0%} intervals", ".lower and .upper, "
         lines = [
-            f"BulkResult: {len(self.obs)} sample(s), {len(names)} types, {n_fits} reference(s)",
+            f"BulkResult: {counted(len(self.obs), 'sample')}, {len(names)} types, "
+            f"{counted(n_fits, 'reference')}",
             f"types: {', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}",
             f"{interval}; {asked}",
             f"mean residual sd {self.quality['residual_sd'].mean():.2f}",

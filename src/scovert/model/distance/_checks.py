@@ -11,6 +11,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scovert.core._checks import caller_level
+from scovert.core._words import a_kind_of
 
 __all__ = [
     "SMALL",
@@ -55,7 +56,7 @@ def check_distances(adata: AnnData, key: str) -> None:
     """Refuse what is no matrix of distances between different samples."""
     if not isinstance(key, str):
         raise TypeError(
-            f"`distances_key` is a {type(key).__name__}. Pass the name of a slot of `adata.obsp`; "
+            f"`distances_key` is {a_kind_of(key)}. Pass the name of a slot of `adata.obsp`; "
             "`scovert.pp.distances(adata, matrix, key_added=...)` puts a matrix there."
         )
     if key not in adata.obsp:

@@ -31,6 +31,7 @@ from scovert.core._diagnostics import check_table, finite_row
 from scovert.core._minibatch import check_trained, genes_of
 from scovert.core._registering import check_set_up, check_unchanged, facts_of, register
 from scovert.core._save_load import SaveLoadMixin
+from scovert.core._words import SAMPLES
 from scovert.core.dataloaders._cells import Cells, CellTensors
 from scovert.core.report import Report, written
 from scovert.core.training._checkpoint import Resumable
@@ -173,7 +174,7 @@ class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
         self.facts_: dict[str, float] = {}
         self.method_: str | None = None
         self._model_summary_string = (
-            f"DistanceEmbedding of {adata.n_obs} cells (samples), {adata.n_vars} taxa or genes: "
+            f"DistanceEmbedding of {adata.n_obs} samples, {adata.n_vars} taxa or genes: "
             f"n_latent={n_latent_used}, n_hidden={n_hidden_used}, n_layers={n_layers}, "
             f"features={features!r}, dropout_rate={dropout_rate}"
         )
@@ -217,12 +218,13 @@ class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
             occur twice.
         """
         where = check_layer(adata, layer)
-        check_genes(adata)
-        totals = check_counts(get_counts(adata, layer), where, adata, may_be_zero=True)
+        check_genes(adata, words=SAMPLES)
+        counts = get_counts(adata, layer)
+        totals = check_counts(counts, where, adata, may_be_zero=True, words=SAMPLES)
         if _registry is None:
             check_distances(adata, distances_key)
             if not totals.any():
-                check_counts(get_counts(adata, layer), where, adata)
+                check_counts(counts, where, adata, words=SAMPLES)
             if tree_key is not None:
                 check_branches(adata, tree_key)
             warn_about_distances(adata, distances_key)
@@ -345,7 +347,7 @@ class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
         """Read what is trained on."""
         groups = np.arange(self.adata.n_obs)
         if split_key is not None:
-            check_categorical(self.adata, split_key, "split_key")
+            check_categorical(self.adata, split_key, "split_key", SAMPLES)
             groups = pd.factorize(self.adata.obs[split_key])[0]
             _check_groups(groups, split_key)
         cells = Cells.read(self.adata, self.registry, genes_of(self.registry))

@@ -6,7 +6,8 @@ from functools import partial
 
 from scvi.model.base import BaseModelClass
 
-from scovert.core.report import Figure, Report, counted, parameters_of
+from scovert.core._words import counted
+from scovert.core.report import Figure, Report, parameters_of
 
 __all__ = ["report_of"]
 

@@ -15,6 +15,7 @@ from scovert.core._checks import caller_level, some_of
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import row_blocks
 from scovert.core._unmeasured import count_by_group
+from scovert.core._words import a_kind_of, counted
 from scovert.model.imputation._panels import MIN_COUNTS, expected_counts
 
 __all__ = ["DETECT", "check_groups", "check_known_counts", "measured_genes", "warn_about_shared"]
@@ -151,7 +152,7 @@ def _read_table(adata: AnnData, datasets: list, measured_key: str) -> NDArray:
     """Read a table of genes x datasets, whose columns are the datasets."""
     if not isinstance(measured_key, str):
         raise TypeError(
-            f"`measured_key` is a {type(measured_key).__name__}. Pass the name of a table in "
+            f"`measured_key` is {a_kind_of(measured_key)}. Pass the name of a table in "
             "`adata.varm`."
         )
     if measured_key not in adata.varm:
@@ -163,7 +164,7 @@ def _read_table(adata: AnnData, datasets: list, measured_key: str) -> NDArray:
     table = adata.varm[measured_key]
     if not isinstance(table, pd.DataFrame):
         raise TypeError(
-            f"`adata.varm[{measured_key!r}]` is a {type(table).__name__}. Make it a DataFrame "
+            f"`adata.varm[{measured_key!r}]` is {a_kind_of(table)}. Make it a DataFrame "
             f"with a column for each dataset: {datasets}."
         )
     names = table.columns.astype(str)
@@ -188,7 +189,7 @@ def _check_table(adata: AnnData, datasets: list, measured: NDArray, totals: NDAr
     nobody = ~measured.any(0)
     if nobody.any():
         raise ValueError(
-            f"{int(nobody.sum())} genes were measured by no dataset, such as "
+            f"No dataset measured {counted(nobody.sum(), 'gene')}, such as "
             f"{some_of(adata.var_names[nobody])}, and nothing tells of them. Leave them out: "
             "`adata[:, adata.varm[measured_key].any(axis=1)].copy()`."
         )

@@ -64,7 +64,7 @@ def _read(cells: Cells, rows: NDArray) -> sp.csr_matrix:
     parts = []
     for start, block in cells.blocks():
         inside = rows[(rows >= start) & (rows < start + block.shape[0])] - start
-        parts.append(sp.csr_matrix(block[inside]))
+        parts.append(sp.csr_matrix(block[inside].astype(np.float32)))
     return sp.vstack(parts, format="csr")
 
 

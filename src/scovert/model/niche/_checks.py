@@ -24,6 +24,7 @@ from scovert.core._checks import (
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts, row_blocks
 from scovert.core._value_checks import check_values
+from scovert.core._words import a_kind_of, counted
 from scovert.model.niche._slides import warn_about_slides
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "check_states",
     "positions_of",
     "samples_of",
+    "warn_about_own_niches",
     "warn_about_positions",
     "warn_about_samples",
 ]
@@ -55,7 +57,7 @@ def check_positions(adata: AnnData, key: str) -> None:
     """Refuse positions that are missing, not finite, or of other than two or three dimensions."""
     if not isinstance(key, str):
         raise TypeError(
-            f"`spatial_key` is a {type(key).__name__}. Pass the name of a slot of `adata.obsm`."
+            f"`spatial_key` is {a_kind_of(key)}. Pass the name of a slot of `adata.obsm`."
         )
     if key not in adata.obsm:
         raise KeyError(
@@ -72,7 +74,8 @@ def check_positions(adata: AnnData, key: str) -> None:
     if len(bad):
         raise ValueError(
             f"`adata.obsm[{key!r}]` is {values[bad[0]].tolist()} in cell "
-            f"{adata.obs_names[bad[0]]!r} (and not finite in {len(bad)} cells). Leave out cells "
+            f"{adata.obs_names[bad[0]]!r} (and not finite in {counted(len(bad), 'cell')}). "
+            "Leave out cells "
             "without a position."
         )
 
@@ -110,10 +113,20 @@ def warn_about_samples(adata: AnnData, key: str | None, n_neighbors: int) -> Non
     few = sizes[sizes <= n_neighbors]
     if len(few):
         _warn(
-            f"{len(few)} samples have fewer than {n_neighbors + 1} cells ("
-            f"{some_of([*few.index])}; {int(few.sum())} cells): these cells have fewer neighbours "
+            f"Fewer than {n_neighbors + 1} cells in {counted(len(few), 'sample')} ("
+            f"{some_of([*few.index])}; {counted(few.sum(), 'cell')}): these cells have fewer "
+            "neighbours "
             f"than `n_neighbors={n_neighbors}`."
         )
+
+
+def warn_about_own_niches() -> None:
+    """Warn that niches of these cells are numbered for themselves."""
+    _warn(
+        "The model was loaded without its cells, so niches are found among the cells of `adata` "
+        "alone: niche '0' here is not niche '0' of another slide. To compare slides, load the "
+        "model with its cells, `NicheVAE.load(path, adata)`."
+    )
 
 
 def warn_about_positions(adata: AnnData, spatial_key: str, sample_key: str | None) -> None:
@@ -209,7 +222,8 @@ def _warn_about_channels(
     constant = adata.var_names[low == high]
     if len(constant) and is_new:
         _warn(
-            f"{len(constant)} genes or channels are the same in all cells, such as "
+            "The same in all cells: "
+            f"{counted(len(constant), 'gene or channel', 'genes or channels')}, such as "
             f"{some_of(constant)}. They tell nothing and are left out of the features."
         )
     is_whole = likelihood == "gaussian" and (head == np.rint(head)).all()

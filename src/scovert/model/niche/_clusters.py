@@ -7,6 +7,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
+from sklearn.neighbors import NearestNeighbors
 
 __all__ = ["find_niches"]
 
@@ -17,7 +18,12 @@ N_NEIGHBORS = 15
 
 
 def find_niches(
-    places: NDArray, n_niches: int | None, *, resolution: float, seed: int
+    places: NDArray,
+    n_niches: int | None,
+    *,
+    resolution: float,
+    seed: int,
+    new: NDArray | None = None,
 ) -> pd.Categorical:
     """Cluster cells by what is around them.
 
@@ -31,17 +37,31 @@ def find_niches(
         Of Leiden, the larger the more niches.
     seed
         Seed of either.
+    new
+        Places of other cells: they go to the cluster with the nearest centre, or of Leiden to
+        that of the nearest cell.
 
     Returns
     -------
-    Names ``"0"``, ``"1"``, ... of the niches, the largest first.
+    Names ``"0"``, ``"1"``, ... of the niches of the cells, or of the new ones if there are any;
+    the niche with most of `places` first.
     """
     if n_niches is None:
         codes = _leiden(places, resolution, seed)
+        of_new = None if new is None else codes[_nearest(places, new)]
     else:
-        codes = KMeans(n_niches, n_init=N_STARTS, random_state=seed).fit_predict(places)
+        clusters = KMeans(n_niches, n_init=N_STARTS, random_state=seed).fit(places)
+        codes = clusters.labels_
+        of_new = None if new is None else clusters.predict(new)
     order = np.argsort(-np.bincount(codes), kind="stable")
-    return pd.Categorical.from_codes(np.argsort(order)[codes], [str(i) for i in range(len(order))])
+    found = np.argsort(order)[codes if of_new is None else of_new]
+    return pd.Categorical.from_codes(found, [str(i) for i in range(len(order))])
+
+
+def _nearest(places: NDArray, new: NDArray) -> NDArray:
+    """Return the row of the nearest of `places` for each new one."""
+    search = NearestNeighbors(n_neighbors=1).fit(places)
+    return search.kneighbors(new, return_distance=False).ravel()
 
 
 def _leiden(places: NDArray, resolution: float, seed: int) -> NDArray:

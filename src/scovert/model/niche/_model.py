@@ -27,7 +27,7 @@ from scovert.core._checks import (
 )
 from scovert.core._diagnostics import HealthRow, check_table, dispersion_row, finite_row
 from scovert.core._minibatch import check_trained, genes_of
-from scovert.core._registering import check_set_up, check_unchanged, facts_of, register
+from scovert.core._registering import check_set_up, check_unchanged, facts_of, is_own, register
 from scovert.core._save_load import SaveLoadMixin
 from scovert.core.dataloaders._cells import Cells
 from scovert.core.report import Report, written
@@ -42,6 +42,7 @@ from scovert.model.niche._checks import (
     check_states,
     positions_of,
     samples_of,
+    warn_about_own_niches,
     warn_about_positions,
     warn_about_samples,
 )
@@ -77,7 +78,7 @@ from scovert.model.niche._neighborhood import (
     own_states,
 )
 from scovert.model.niche._report import report_of
-from scovert.model.niche._samples import compare_conditions, shares_by_group
+from scovert.model.niche._samples import compare_conditions, in_order, shares_by_group
 from scovert.model.niche._training import (
     GRADIENT_NORM,
     default_epochs,
@@ -626,7 +627,8 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         Parameters
         ----------
         adata
-            As in :meth:`get_latent_representation`.
+            As in :meth:`get_latent_representation`. Cells of new slides are given to the niches of
+            the cells of the model, so that niche ``"3"`` is the same everywhere.
         n_niches
             Number of niches, by k-means; `None` takes Leiden :cite:p:`Traag19`.
         resolution
@@ -636,14 +638,29 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
 
         Returns
         -------
-        Categorical Series ``"0"``, ``"1"``, ..., the largest niche first.
+        Categorical Series ``"0"``, ``"1"``, ..., the niche with most cells of the model first.
+
+        Notes
+        -----
+        A model that was loaded without its cells has no niches: those of `adata` are found among
+        its own cells, with a warning.
         """
         if n_niches is not None:
             check_number("n_niches", n_niches, 2, whole=True)
         check_number("resolution", resolution, 0)
         places = self.get_latent_representation(adata)
         names = (self.adata if adata is None else adata).obs_names
-        return pd.Series(find_niches(places, n_niches, resolution=resolution, seed=seed), names)
+        options = {"n_niches": n_niches, "resolution": resolution, "seed": seed}
+        return pd.Series(self._niches(adata, places, **options), names)
+
+    def _niches(self, adata: AnnData | None, places: NDArray, **options: object) -> pd.Categorical:
+        """Return the niches of cells at some places, by the names that they have in the model."""
+        if is_own(self, adata):
+            return find_niches(places, **options)
+        if not self._has_cells:
+            warn_about_own_niches()
+            return find_niches(places, **options)
+        return find_niches(self.get_latent_representation(), **options, new=places)
 
     def get_sample_composition(
         self,
@@ -730,7 +747,8 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
             return self.get_neighborhood_composition(adata, labels_key=labels_key)
         check_column(adata, niche_key, "niche_key")
         check_categorical(adata, niche_key, "niche_key")
-        return pd.get_dummies(adata.obs[niche_key].astype(str), dtype=float)
+        shares = pd.get_dummies(in_order(adata.obs[niche_key]), dtype=float)
+        return shares.set_axis(adata.obs_names).set_axis(shares.columns.astype(str), axis=1)
 
     def annotate(
         self,
@@ -788,7 +806,7 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         has_states = self.module.matching is None
         pi = decode(self, z) if has_states else None
         places = self._places(pi) if has_states else z
-        values = [places, find_niches(places, **options, seed=0)]
+        values = [places, self._niches(adata, places, **options, seed=0)]
         if has_states:
             labels_key = self.registry["setup_args"]["labels_key"]
             values.append(self._composition(asked, pi, labels_key))

@@ -8,7 +8,8 @@ import pandas as pd
 from anndata import AnnData
 from scvi.model.base import BaseModelClass
 
-from scovert.core.report import Figure, Report, Table, counted, parameters_of
+from scovert.core._words import counted
+from scovert.core.report import Figure, Report, Table, parameters_of
 from scovert.model.niche._samples import shares_by_group
 
 __all__ = ["report_of"]

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["compare_conditions", "shares_by_group"]
+__all__ = ["compare_conditions", "in_order", "shares_by_group"]
 
 LEAST_CELLS = 0.5
 """Cells that a donor without any of a niche counts as, so that the logarithm of its share is
@@ -16,8 +16,14 @@ finite."""
 
 def shares_by_group(composition: pd.DataFrame, groups: pd.Series) -> pd.DataFrame:
     """Mean composition over the cells of each group, groups x columns; rows sum to one."""
-    shares = composition.groupby(groups.astype(str).to_numpy()).mean()
-    return shares.rename_axis(index=groups.name)
+    shares = composition.groupby(in_order(groups), observed=True).mean()
+    return shares.set_axis(shares.index.astype(str)).rename_axis(index=groups.name)
+
+
+def in_order(values: pd.Series) -> pd.Categorical:
+    """Return names as text in the order of their categories, in which 10 is not before 2."""
+    names = values.astype("category").cat.remove_unused_categories().cat.categories.astype(str)
+    return pd.Categorical(values.astype(str), names.unique())
 
 
 def compare_conditions(

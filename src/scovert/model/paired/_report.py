@@ -13,7 +13,8 @@ from scvi.model.base import BaseModelClass
 
 from scovert.anchors._find import MIN_SUPPORT
 from scovert.core._checks import check_categorical
-from scovert.core.report import Figure, Report, counted, parameters_of
+from scovert.core._words import counted
+from scovert.core.report import Figure, Report, parameters_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
