@@ -128,6 +128,20 @@ def test_options_of_the_plan_are_sent_there(cls: type) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("cls", [PairedVAE, NicheVAE, MaskedImputation, DistanceEmbedding])
+def test_accelerators_are_known_and_there(cls: type) -> None:
+    adata = make()
+    cls.setup_anndata(adata, **SETUPS[cls])
+    model = cls(adata, n_latent=1)
+    for name in ("gpu", "cuda"):
+        match = f"`accelerator='{name}'`, and there is no (GPU|CUDA).*'cpu' or 'auto'"
+        with pytest.raises(ValueError, match=match):
+            model.train(accelerator=name)
+    with pytest.raises(ValueError, match="`accelerator='cpus'` is not known.*'cpu', 'gpu'"):
+        model.train(accelerator="cpus")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused() -> None:
     adata = make()
     LatentConfounder.setup_anndata(adata, "treatment")
