@@ -21,7 +21,8 @@ ARTIFACT = ".qza"
 """Ending of a file of QIIME 2: a zip with the data in a folder."""
 TABLE, MATRIX, TREE = "feature-table.biom", "distance-matrix.tsv", "tree.nwk"
 """Files in it."""
-SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
+ENDINGS = (".csv", ".tsv", ".txt")
+"""Of tables of distances."""
 
 
 def read_samples(file: Path) -> AnnData:
@@ -59,12 +60,12 @@ def _read_biom(table: Path, named: Path) -> AnnData:
 
 def is_file_of_distances(name: str) -> bool:
     """Whether `name` is a file and no slot: by its ending, or as there is one."""
-    return Path(name).suffix.lower() in (*SEPARATORS, ARTIFACT) or Path(name).is_file()
+    return Path(name).suffix.lower() in (*ENDINGS, ARTIFACT) or Path(name).is_file()
 
 
 def read_distances(file: Path) -> pd.DataFrame:
     """Read a table of distances with names of samples in its first row and column."""
-    import pandas as pd
+    from scovert.pp._distance_matrix import read_distances_of
 
     if not file.is_file():
         raise FileNotFoundError(
@@ -72,18 +73,7 @@ def read_distances(file: Path) -> pd.DataFrame:
             f"{ARTIFACT} of QIIME 2)."
         )
     with _content(file, MATRIX) as table:
-        separator = SEPARATORS.get(table.suffix.lower(), "\t")
-        try:
-            # No `index_col`: pandas would make numbers of names, and sample 1.10 the same as 1.1
-            found = pd.read_csv(table, sep=separator, dtype=str, keep_default_na=False)
-            if isinstance(found.index, pd.RangeIndex):  # else R left out the corner of the table
-                found = found.set_index(found.columns[0])
-            return found.astype(float)
-        except (ValueError, pd.errors.ParserError) as error:
-            raise ValueError(
-                f"{file} is no table of distances: {error}. Its first row and column name the "
-                "samples, and all else is numbers."
-            ) from error
+        return read_distances_of(table, file)
 
 
 def add_tree(adata: AnnData, file: Path) -> None:

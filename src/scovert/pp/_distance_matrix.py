@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -14,7 +17,10 @@ __all__ = ["distances"]
 
 
 def distances(
-    adata: AnnData, matrix: pd.DataFrame | NDArray, *, key_added: str = "distances"
+    adata: AnnData,
+    matrix: pd.DataFrame | NDArray | str | os.PathLike,
+    *,
+    key_added: str = "distances",
 ) -> None:
     """Add a matrix of distances between samples, matched by name.
 
@@ -27,7 +33,8 @@ def distances(
         The samples.
     matrix
         DataFrame with the names of the samples as rows and columns, in any order, with others
-        besides; or an array in the order of the samples.
+        besides; or a table of this form, ``.csv`` or separated by tabs; or an array in the order
+        of the samples.
     key_added
         Slot of ``adata.obsp`` to write.
 
@@ -49,6 +56,8 @@ def distances(
     >>> adata.obsp["distances"].tolist()
     [[0.0, 3.0], [3.0, 0.0]]
     """
+    if isinstance(matrix, str | os.PathLike):
+        matrix = read_distances_of(Path(matrix))
     if isinstance(matrix, pd.DataFrame):
         matrix = _by_name(matrix, adata.obs_names)
     matrix = np.asarray(matrix, float)
@@ -58,6 +67,33 @@ def distances(
             "distance for each pair of them, in their order, or a DataFrame with their names."
         )
     adata.obsp[key_added] = matrix
+
+
+def read_distances_of(table: Path, named: Path | None = None) -> pd.DataFrame:
+    """Read a table with names of samples in its first row and column.
+
+    Parameters
+    ----------
+    table
+        Separated by commas if it is called ``.csv``, by tabs otherwise.
+    named
+        What the user called it; `None` means `table`.
+    """
+    file = named or table
+    if not table.is_file():
+        raise FileNotFoundError(f"{file} is not a file. Name a table of distances (.tsv, .csv).")
+    separator = "," if table.suffix.lower() == ".csv" else "\t"
+    try:
+        # No `index_col`: pandas would make numbers of names, and sample 1.10 the same as 1.1
+        found = pd.read_csv(table, sep=separator, dtype=str, keep_default_na=False)
+        if isinstance(found.index, pd.RangeIndex):  # else R left out the corner of the table
+            found = found.set_index(found.columns[0])
+        return found.astype(float)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise ValueError(
+            f"{file} is no table of distances: {error}. Its first row and column name the "
+            "samples, and all else is numbers."
+        ) from error
 
 
 def _by_name(matrix: pd.DataFrame, names: pd.Index) -> pd.DataFrame:
