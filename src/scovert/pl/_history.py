@@ -87,9 +87,11 @@ def history(model: object, *, show: bool = False) -> np.ndarray:
     table = model if isinstance(model, Mapping) else getattr(model, "history", None)
     panels = _panels(table or {})
     if not panels:
+        is_trained = getattr(model, "is_trained", False)
+        remedy = "Its results may have one, such as `result.history`: pass that."
         raise RuntimeError(
             f"This {type(model).__name__} has no history of training. A trained model or its "
-            "`history` can be drawn. Call `model.train()` first."
+            f"`history` can be drawn. {remedy if is_trained else 'Call `model.train()` first.'}"
         )
     n_columns = min(_MAX_COLUMNS, len(panels))
     n_rows = -(-len(panels) // n_columns)

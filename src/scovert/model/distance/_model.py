@@ -632,8 +632,9 @@ class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
         """
         check_trained(self)
         self._check_ended("check")
-        rows = [finite_row(self.history)]
-        return check_table([*rows, *rows_of(self.facts_, self.agreement_["new-train"])])
+        kinds = self.module.features.kinds
+        rows = rows_of(self.facts_, self.agreement_["new-train"], kinds)
+        return check_table([finite_row(self.history), *rows])
 
     def report(self, path: str | os.PathLike | None = None, *, overwrite: bool = False) -> Report:
         """Write a page that says what was done, whether to trust it, and what it rests on.
