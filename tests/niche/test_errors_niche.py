@@ -82,7 +82,7 @@ REFUSED = {
     "no batch": (nothing, {"batch_key": "lot"}, KeyError, "batch_key='lot'"),
     "no labels": (nothing, {"labels_key": "kind"}, KeyError, "labels_key='kind'"),
     "label missing": (no_region, {"labels_key": "region"}, ValueError, "no value in 1 cell,"),
-    "names twice": (twice, {}, ValueError, "names more than once.*'CD3'"),
+    "names twice": (twice, {}, ValueError, "1 name more than once.*'CD3'"),
     "one cell each": (alone, {}, ValueError, "No sample has two cells.*sample_key"),
     "no counts": (values(lambda x: x + 0.5), {}, ValueError, "raw counts.*likelihood='gaussian'"),
     "labels": (values(labels), {}, ValueError, "single 1 in every cell.*labels_key"),
@@ -131,7 +131,7 @@ WARNED = {
         "50% of the cells lie on the spot.*sample_key` may be 'sample'",
     ),
     "spots": (positions(grid), {"sample_key": None}, "spots rather than cells"),
-    "constant": (values(put((slice(None), 3), 2)), {}, "1 genes or channels.*'gene_3'"),
+    "constant": (values(put((slice(None), 3), 2)), {}, "1 gene or channel, such as 'gene_3'"),
     "whole intensities": (
         values(lambda x: x * 100),
         {"likelihood": "gaussian"},
