@@ -90,6 +90,7 @@ REFUSED = {
     "negative": (TREE.replace("b:2", "b:-2"), "1 branches with a length that is negative.*-2"),
     "tips twice": (TREE.replace("x:1", "a:1"), "one tip of the tree: 1 taxon, such as 'a'"),
     "no Newick": ("(a:1,(b:2);", "cannot be read as Newick"),
+    "Nexus": (f"#NEXUS\nbegin trees;\ntree 1 = {TREE}\nend;", "is a Nexus file.*write.tree"),
     "several": (f"[&R] {TREE}\n{TREE}", "`tree` holds 2 trees.*consensus"),
 }
 

@@ -49,7 +49,7 @@ def warn_about_spelling(obs: pd.DataFrame, key: str | None, table: str) -> None:
     """
     if key is None or pd.api.types.is_numeric_dtype(obs[key]):
         return
-    pairs = spelt_alike(sorted({str(value) for value in obs[key].unique()}))
+    pairs = spelt_alike(sorted({str(value) for value in obs[key].unique() if str(value).strip()}))
     if pairs:
         warnings.warn(
             f"{pairs[0][0]!r} and {pairs[0][1]!r} of `{table}.obs[{key!r}]` look like one that is "
