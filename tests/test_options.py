@@ -128,11 +128,40 @@ def test_options_of_the_plan_are_sent_there(cls: type) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("cls", [PairedVAE, NicheVAE, MaskedImputation, DistanceEmbedding])
+def test_accelerators_are_known_and_there(cls: type) -> None:
+    adata = make()
+    cls.setup_anndata(adata, **SETUPS[cls])
+    model = cls(adata, n_latent=1)
+    for name in ("gpu", "cuda"):
+        match = f"`accelerator='{name}'`, and there is no (GPU|CUDA).*'cpu' or 'auto'"
+        with pytest.raises(ValueError, match=match):
+            model.train(accelerator=name)
+    with pytest.raises(ValueError, match="`accelerator='cpus'` is not known.*'cpu', 'gpu'"):
+        model.train(accelerator="cpus")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused() -> None:
     adata = make()
     LatentConfounder.setup_anndata(adata, "treatment")
     with pytest.raises(ValueError, match="`accelerator='gpu'`.*no CUDA device.*'cpu'"):
         LatentConfounder(adata).train(accelerator="gpu")
+
+
+def test_what_is_missing_or_has_no_name_is_named() -> None:
+    with pytest.raises(TypeError, match="`BulkDeconvolution.report` needs `result`"):
+        BulkDeconvolution.report(None)
+    with pytest.raises(
+        TypeError, match="`NicheVAE.get_composition_differences` needs `reference`"
+    ):
+        NicheVAE.get_composition_differences(None, "stage")
+    with pytest.raises(
+        TypeError, match="2 arguments without a name.*`adata`.*by name: `target`, `source`"
+    ):
+        PairedVAE.translate(None, "a", "b")
+    with pytest.raises(TypeError, match="`PairedVAE.setup_anndata` needs `batch_key`"):
+        PairedVAE.setup_anndata(make())
 
 
 def test_options_are_refused_with_the_nearest_of_all() -> None:

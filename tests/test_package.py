@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = Path(scovert.__file__).parent
 TABLE_HALF = ("anchors", "data", "metrics", "pl", "simulate")
 MODULES = sorted(m.name for m in pkgutil.walk_packages(scovert.__path__, "scovert."))
-OURS = ("scovert.core", "scovert.model.")
+OURS = ("scovert.core", "scovert.mixing", "scovert.model.")
 """Where names without an underscore are for the package alone."""
 PUBLIC = [name for name in MODULES if "._" not in name and not name.startswith(OURS)]
 PRIVATE_SCVI_NAMES = [

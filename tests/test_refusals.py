@@ -376,6 +376,21 @@ def test_cells_without_a_category_are_named(cls: type, argument: str) -> None:
 
 
 @of_categories
+def test_what_is_spelt_in_two_ways_is_told(cls: type, argument: str) -> None:
+    adata = make()
+    adata.obs["mine"] = np.resize(["Lot 1", "lot_1", "lot_2"], N_CELLS)
+    setup = with_key(cls, argument, "mine")
+    if argument == "treatment_key":
+        setup["reference"] = "lot_2"
+    if cls is MaskedImputation:
+        adata.X = adata.X.multiply(adata.varm["measured"]["b"].to_numpy()).tocsr()
+        columns = {"Lot 1": True, "lot_1": True, "lot_2": adata.varm["measured"]["b"]}
+        adata.varm["measured"] = pd.DataFrame(columns, adata.var_names)
+    with pytest.warns(UserWarning, match=r"'Lot 1' and 'lot_1' of `\w+.obs\['mine'\]` look like"):
+        cls.setup_anndata(adata, **setup)
+
+
+@of_categories
 def test_missing_values_that_became_text_are_told(cls: type, argument: str) -> None:
     adata = make()
     adata.obs["mine"] = np.resize(["a", "b", "c"], N_CELLS).astype(object)

@@ -40,6 +40,10 @@ def integrate(  # noqa: PLR0913
     ] = None,
     output: opt.OutputFile,
     report: opt.ReportFile = None,
+    labels_key: Annotated[
+        str | None,
+        typer.Option(help="Column of obs with cell types, for the report; not used in the fit."),
+    ] = None,
     layer: opt.Layer = None,
     alignment: Annotated[
         Alignment, typer.Option(help="How datasets are aligned.")
@@ -71,6 +75,10 @@ def integrate(  # noqa: PLR0913
         adata, batch_key = read_cells(context, files, say, layer=layer, **column)
         writing = {"write_layer": write_layer, "overwrite": overwrite}
         check_cells(adata, output, "paired", SLOTS, **writing)
+        if labels_key is not None:
+            from scovert.core._checks import check_categorical
+
+            check_categorical(adata, labels_key, "labels_key")
         from scovert.model import PairedVAE
 
         setup, init = {"batch_key": batch_key, "layer": layer}, {"alignment": alignment.value}
@@ -78,6 +86,6 @@ def integrate(  # noqa: PLR0913
         training["enable_progress_bar"] = not quiet
         model = fit(PairedVAE, adata, setup, init, seed=seed, **training)
         model.annotate(**writing)
-        ending = {"save_model": save_model, "overwrite": overwrite}
+        ending = {"save_model": save_model, "overwrite": overwrite, "labels_key": labels_key}
         write_all(model, adata, [output, report], say, **ending)
         say("Next: sc.pp.neighbors(adata, use_rep='X_paired').")

@@ -26,6 +26,7 @@ from scovert.core._compat import SCVI_UUID_KEY
 from scovert.core._count_checks import NUMBERS
 from scovert.core._counts import get_counts, some_blocks
 from scovert.core._registered import columns_of
+from scovert.core._spelling import warn_about_spelling
 from scovert.core._value_checks import check_values
 from scovert.core._words import Words, counted, words_of
 
@@ -74,6 +75,7 @@ def register(
     registry: dict | None,
     *,
     layer: str | None,
+    name: str = "adata",
     more_fields: Sequence[BaseAnnDataField] = (),
     **arguments: object,
 ) -> None:
@@ -92,6 +94,8 @@ def register(
         That of a saved model; `None` makes a new one.
     layer
         Layer with the counts; `None` for ``X``, ``"raw"`` also for ``adata.raw``.
+    name
+        What `adata` is called, for messages.
     more_fields
         What else the registry is to keep.
     **arguments
@@ -100,7 +104,10 @@ def register(
         ``categorical_covariate_keys`` and ``continuous_covariate_keys``, if it has these.
     """
     give_identity(cls, adata)
-    fields = [CountsField(adata, layer, list(columns_of(arguments))), *more_fields]
+    columns = list(columns_of(arguments))
+    for key in columns if registry is None else ():
+        warn_about_spelling(adata.obs, key, name)
+    fields = [CountsField(adata, layer, columns), *more_fields]
     fields += [CategoricalObsField(name, key) for name, key in categories.items()]
     covariates = arguments.get(CATEGORICAL)
     if CATEGORICAL in arguments:

@@ -53,6 +53,11 @@ def read_newick(tree: str | os.PathLike | TreeNode) -> TreeNode:
     text = str(tree).strip()
     is_text = text.startswith("(") or text.endswith(";")  # a comment may come first
     text = text if is_text else _text_of(Path(tree))
+    if text.lstrip().upper().startswith("#NEXUS"):
+        raise ValueError(
+            f"`tree={str(tree)[:80]!r}` is a Nexus file. Trees in Newick format are read: export "
+            "it as such, in FigTree or by `ape::write.tree` of R."
+        )
     n_trees = re.sub(_QUOTED, "", text).count(";")
     if n_trees > 1:
         raise ValueError(

@@ -47,7 +47,6 @@ from scovert.model.bulk._checks import (
     check_subjects,
     check_types,
     check_unknown,
-    warn_about_spelling,
     warn_about_types,
     warn_about_unknown,
 )
@@ -192,17 +191,16 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             warn_about_types(reference.obs, labels_key)
             if batch_key is not None:
                 warn_about_unmeasured(reference, layer, batch_key)
-            for key in (labels_key, batch_key, subject_key):
-                warn_about_spelling(reference.obs, key)
         register(
             cls,
             reference,
             {REGISTRY_KEYS.LABELS_KEY: labels_key},
             _registry,
+            layer=layer,
+            name="reference",
             labels_key=labels_key,
             batch_key=batch_key,
             subject_key=subject_key,
-            layer=layer,
         )
 
     def train(

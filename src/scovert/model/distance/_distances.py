@@ -28,7 +28,7 @@ def with_intervals(
     distance = distances_between(model, first, second)
     wide = np.where(same_samples(first, second), 0.0, _half_width(model, first, second, level))
     lower, upper = (distance - wide).clip(lower=0), distance + wide
-    return pd.concat({"distance": distance, "lower": lower, "upper": upper}, axis=1)
+    return pd.concat({"mean": distance, "lower": lower, "upper": upper}, axis=1)
 
 
 def _half_width(model: BaseModelClass, first: Places, second: Places, level: float) -> NDArray:

@@ -7,8 +7,8 @@ import torch
 from scvi.model.base import BaseModelClass
 
 from scovert.core._minibatch import cells_of, check_trained
-from scovert.model.imputation._intervals import Spread, levels, spread_of
-from scovert.model.imputation._nearest import nearest_totals
+from scovert.model.imputation._intervals import Spread, spread_of
+from scovert.model.imputation._levels import levels, nearest_totals
 from scovert.model.imputation._panels import panels_of
 from scovert.model.imputation._sums import moments_by_dataset
 

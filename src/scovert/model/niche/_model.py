@@ -65,6 +65,7 @@ from scovert.model.niche._samples import (
     compare_conditions,
     in_order,
     shares_by_group,
+    warn_about_subjects,
 )
 from scovert.model.niche._training import (
     GRADIENT_NORM,
@@ -620,6 +621,8 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         adata = self.adata if adata is None else adata
         subject = column_of_samples(self, adata, subject_key, "subject_key")
         check_categorical(adata, condition_key, "condition_key")
+        if subject_key is None:
+            warn_about_subjects(adata.obs, subject.name, condition_key)
         composition = self._shares(adata, labels_key, niche_key)
         return compare_conditions(composition, adata.obs[condition_key], subject, reference)
 
