@@ -86,6 +86,14 @@ def test_integrate_with_a_layer_and_an_adversary(
     assert result.exit_code == 0, result.output
     assert "paired_support" in ad.read_h5ad(source.parent / "out.h5ad").obs
     assert "2 datasets in one space" in page.read_text()
+    assert "Map by type" not in page.read_text()
+    output = ("-o", source.parent / "typed.h5ad", "--report", source.parent / "typed.html")
+    typed = ["integrate", source, "--batch-key", "batch", *output, *SHORT, "--labels-key"]
+    refused = run(*typed, "type")
+    assert refused.exit_code == 1
+    assert "--labels-key type is not a column" in refused.stderr
+    assert run(*typed, "cell_type").exit_code == 0
+    assert "Map by type" in (source.parent / "typed.html").read_text()
 
 
 @pytest.fixture(scope="module")

@@ -149,6 +149,21 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
         LatentConfounder(adata).train(accelerator="gpu")
 
 
+def test_what_is_missing_or_has_no_name_is_named() -> None:
+    with pytest.raises(TypeError, match="`BulkDeconvolution.report` needs `result`"):
+        BulkDeconvolution.report(None)
+    with pytest.raises(
+        TypeError, match="`NicheVAE.get_composition_differences` needs `reference`"
+    ):
+        NicheVAE.get_composition_differences(None, "stage")
+    with pytest.raises(
+        TypeError, match="2 arguments without a name.*`adata`.*by name: `target`, `source`"
+    ):
+        PairedVAE.translate(None, "a", "b")
+    with pytest.raises(TypeError, match="`PairedVAE.setup_anndata` needs `batch_key`"):
+        PairedVAE.setup_anndata(make())
+
+
 def test_options_are_refused_with_the_nearest_of_all() -> None:
     for name in ("annotate", "get_proportions", "get_cell_type_expression"):
         with pytest.raises(TypeError, match="`cell_sizes`. Did you mean `cell_size`"):

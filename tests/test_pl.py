@@ -134,6 +134,20 @@ def test_first_epochs_do_not_flatten_the_rest(model: SimpleNamespace) -> None:
     assert 511 < high < 600
 
 
+def test_a_short_training_is_shown_as_a_whole() -> None:
+    deviance = pd.DataFrame({"deviance": [350.6, 350.1, 350.0, 349.7, 349.5, 349.4]})
+    low, high = pl.history({"deviance": deviance})[0].get_ylim()
+    assert low < 349.4
+    assert high > 350.6
+
+
+def test_the_last_epoch_is_shown_where_the_first_are_not() -> None:
+    loss = np.r_[1e6, 1e5, np.linspace(20, 10, 60), 2.0]
+    low, high = pl.history({"train_loss": pd.DataFrame({"train_loss": loss})})[0].get_ylim()
+    assert low < 2
+    assert high < 100
+
+
 def test_limits_cover_a_straight_line() -> None:
     (ax,) = pl.history(trained(train_loss=np.linspace(7, 3, N_EPOCHS)))
     low, high = ax.get_ylim()

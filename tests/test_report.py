@@ -17,7 +17,8 @@ from anndata import AnnData
 import scovert.model
 from _every_model import N_CELLS, N_GENES, SETUPS, fitted, make, of_every_model
 from scovert.core._save_load import SaveLoadMixin
-from scovert.core.report import Figure, Report, Table, counted, write_reports
+from scovert.core._words import counted
+from scovert.core.report import Figure, Report, Table, write_reports
 from scovert.model import (
     BulkBudget,
     BulkDeconvolution,
@@ -245,6 +246,17 @@ def test_a_long_table_shows_its_first_rows_and_says_so(tmp_path: Path) -> None:
     assert "column 16" not in page.text
 
 
+def test_numbers_are_read_without_effort(tmp_path: Path) -> None:
+    numbers = [1113.4, 104_000.0, -0.0, 0.0123456, 1e12, 2.5e-9, np.nan]
+    table = Table("T", pd.DataFrame({"x": numbers}), "`all()`.")
+    write_reports(tmp_path / "r.html", [report_with(tables=(table,))])
+    text = Page(tmp_path / "r.html").text
+    for shown in ("1,113", "104,000", "0.0123", "1e+12", "2.5e-09", "\N{EN DASH}"):
+        assert shown in text
+    assert "-0 " not in text.replace("\n", " ")
+    assert "e+0" not in text
+
+
 def test_doubts_come_before_all_that_follows(tmp_path: Path) -> None:
     verdicts = {f"q{i}": "ok" for i in range(50)} | {"odd": "look"}
     report = report_with(check=check_of(**verdicts))
@@ -267,6 +279,8 @@ def test_a_page_is_not_replaced_unless_asked(tmp_path: Path) -> None:
     assert file.read_text() == "mine"
     with pytest.raises(ValueError, match=r"does not end in \.html"):
         write_reports(tmp_path / "r.pdf", [report_with()])
+    with pytest.raises(TypeError, match="`path=3` is an int. Pass the name of a file, such as"):
+        write_reports(3, [report_with()])
     write_reports(file, [report_with()], overwrite=True)
     assert "A toy" in Page(file).text
     assert [path.name for path in tmp_path.iterdir()] == ["r.html"]

@@ -265,6 +265,13 @@ def test_loading_leaves_the_model_before_alone(
 # Overwriting
 
 
+def test_a_number_is_no_place(fitted: PairedVAE) -> None:
+    with pytest.raises(TypeError, match="`path=3` is an int. Pass the name of a folder"):
+        fitted.save(3)
+    with pytest.raises(TypeError, match="`path=None` is a NoneType.*model.save"):
+        PairedVAE.load(None)
+
+
 def test_a_file_is_overwritten_only_when_asked(folder: Path, fitted: PairedVAE) -> None:
     before = (folder / FILE).read_bytes()
     with pytest.raises(FileExistsError, match=rf"already holds \['{FILE}'\].*overwrite=True"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
@@ -45,6 +46,19 @@ def test_the_switch_knows_three_levels() -> None:
     with pytest.raises(ValueError, match="'loud'` is not known. Pass one of 'warning', 'info'"):
         scovert.settings.verbosity = "loud"
     assert scovert.settings.verbosity == "debug"
+
+
+def test_a_notebook_without_widgets_hears_nothing_of_them() -> None:
+    """``tqdm.auto`` warns where there are none, and scvi-tools imports it."""
+    notebook = (
+        "import sys, types\n"
+        "shell = types.ModuleType('IPython')\n"
+        "shell.get_ipython = lambda: types.SimpleNamespace()\n"
+        "sys.modules |= {'IPython': shell, 'ipykernel.zmqshell': shell, 'ipywidgets': None}\n"
+        "import scovert, tqdm.auto\n"
+    )
+    run = subprocess.run([sys.executable, "-c", notebook], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 def test_messages_are_folded(monkeypatch: pytest.MonkeyPatch) -> None:

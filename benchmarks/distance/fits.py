@@ -58,7 +58,7 @@ def predict(task: Task, c: Cohort, train: NDArray, new: NDArray, max_epochs: int
     seconds = time.process_time() - start
     found = model.get_distances(asked, model.adata, interval=LEVEL)
     hits = (found["lower"] <= true[0]) & (found["upper"] >= true[0])
-    to, among = found["distance"].to_numpy(), model.get_distances(asked).to_numpy()
+    to, among = found["mean"].to_numpy(), model.get_distances(asked).to_numpy()
     scores = {
         "to": (true[0], to),
         "among": pairs(true[1], among),

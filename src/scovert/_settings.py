@@ -5,6 +5,12 @@ from __future__ import annotations
 import logging
 import shutil
 import textwrap
+import warnings
+
+with warnings.catch_warnings():
+    # A notebook without ipywidgets shows lines; tqdm warns of it once, when it is first imported.
+    warnings.filterwarnings("ignore", "IProgress not found")
+    import tqdm.auto  # noqa: F401
 
 __all__ = ["Settings", "settings"]
 

@@ -186,7 +186,7 @@ def test_the_summary_says_what_was_assumed_and_found(
 ) -> None:
     text, quality = brief_result.summary(), brief_result.quality
     numbers = (quality.attrs[name] for name in ("n_shared_genes", "n_informative_genes"))
-    assert "share {} genes, of which {} tell".format(*numbers) in text
+    assert "share {} genes with enough counts, of which {} tell".format(*numbers) in text
     assert "taken as counts.\nRNA per cell: reference.\n" in text
     tables = (brief_result.proportions, brief_result.lower, brief_result.upper)
     means = [100 * table.mean() for table in tables]

@@ -151,7 +151,10 @@ def test_it_says_what_was_assumed_and_found(folder: Path, plain: tuple) -> None:
     said = result.stdout
     assert "ref1.h5ad: 161 cells of 3 types, 403 genes." in said
     assert "samples.csv: 403 genes in columns, 5 samples in rows." in said
-    assert re.search(r"share \d+ genes, of which \d+ tell the types apart; taken as counts", said)
+    assert re.search(
+        r"share \d+ genes with enough counts, of which \d+ tell the types apart; taken as counts",
+        said,
+    )
     assert "RNA per cell: table (CD4 T cells as CD4 T, Monocytes as monocyte)." in said
     assert re.search(
         r"Residual sd of a sample: 0\.\d\d \(median\), at most 0\.\d\d \(sample_", said

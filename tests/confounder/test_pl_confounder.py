@@ -153,7 +153,7 @@ def test_mean_correlation_refuses(simulated: AnnData) -> None:
         pl.mean_correlation(truth[:, 1:], truth)
     with pytest.raises(ValueError, match="shapes are"):
         pl.mean_correlation(truth[0], truth[0])
-    with pytest.raises(ValueError, match="`log_mean` has 207 values that are not finite"):
+    with pytest.raises(ValueError, match="`log_mean` holds 207 values not finite"):
         pl.mean_correlation(np.where(np.arange(31) == 3, -np.inf, truth), truth)
     with pytest.raises(ValueError, match="All 31 genes have the same mean"):
         pl.mean_correlation(0 * truth, truth)
@@ -200,7 +200,7 @@ def test_propensity_refuses(simulated: AnnData) -> None:
     [
         (np.full(5, 0.5), r"lengths are .*: 5, .*: 7.* the same cells"),
         (np.full((7, 2), 0.5), r"has shape \(7, 2\), .* Pass one column"),
-        (np.array([0.5, np.nan] + 5 * [0.1]), "has 1 values that are not finite"),
+        (np.array([0.5, np.nan] + 5 * [0.1]), "holds 1 value not finite"),
     ],
 )
 def test_vectors_that_are_refused(draw: Callable, first: np.ndarray, match: str) -> None:

@@ -96,7 +96,7 @@ def test_intervals_hold_what_they_say(
     hits = ((found["lower"] <= true) & (found["upper"] >= true)).to_numpy()
     assert 0.82 < hits.mean() < 0.99
     assert np.sort(hits.mean(1))[:6].mean() > 0.4
-    pd.testing.assert_frame_equal(found["distance"], model.get_distances(new, model.adata))
+    pd.testing.assert_frame_equal(found["mean"], model.get_distances(new, model.adata))
     narrower = model.get_distances(new, model.adata, interval=0.5)
     assert (narrower["upper"] < found["upper"]).all(axis=None)
     assert (found["lower"] >= 0).all(axis=None)

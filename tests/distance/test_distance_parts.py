@@ -10,9 +10,11 @@ import torch
 from scipy.spatial.distance import cdist
 from sklearn.linear_model import Ridge
 
+from scovert.core._diagnostics import check_table
 from scovert.core.trees import read_branches
 from scovert.model.distance import _linear
 from scovert.model.distance._data import SampleData, split_samples
+from scovert.model.distance._diagnostics import rows_of
 from scovert.model.distance._features import KINDS, Features, candidates, project
 from scovert.model.distance._held_out import Prediction, agreement, excess_of, fit_spread
 from scovert.model.distance._linear import fit_linear, folds_of
@@ -246,3 +248,11 @@ def test_spread_learns_which_samples_are_wrong(rng: np.random.Generator) -> None
     assert half.mean() < constant * 2
     large = traits[200:, 0] > 1.3
     assert hits[large].mean() > (np.abs(own - predicted)[200:][large] <= constant).mean() + 0.2
+
+
+def test_presence_is_blamed_for_depth_where_it_was_read() -> None:
+    facts = {"negative share": 0.0, "private share": 0.5, "depth and position": 0.0}
+    facts["depth and uniqueness"] = -0.8
+    for kinds, remedy in ((["presence"], "leave presence"), (["abundance"], "of like depth")):
+        rows = rows_of(facts, {"r2": 0.9, "stress": 0.1}, kinds)
+        assert remedy in check_table(rows)["advice"]["depth and uniqueness"]

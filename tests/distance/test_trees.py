@@ -162,7 +162,7 @@ def test_empty_samples_are_at_a_finite_distance() -> None:
         np.testing.assert_allclose(adata.obsp["d"][2, [0, 1]], 1)
 
 
-def test_tables_of_distances_are_matched_by_name() -> None:
+def test_tables_of_distances_are_matched_by_name(tmp_path: Path) -> None:
     adata = samples()
     d = squareform(pdist(adata.X.toarray()))
     names = adata.obs_names.tolist()
@@ -179,6 +179,15 @@ def test_tables_of_distances_are_matched_by_name() -> None:
         scovert.pp.distances(adata, table.drop(index="3"))
     with pytest.raises(ValueError, match="once in the columns of `matrix`.* 1 sample, such as"):
         scovert.pp.distances(adata, pd.concat([table, table[["4"]]], axis=1))
+    for file, separator in (("d.csv", ","), ("d.tsv", "\t")):
+        table.to_csv(tmp_path / file, sep=separator)
+        scovert.pp.distances(adata, tmp_path / file, key_added=file)
+        np.testing.assert_allclose(adata.obsp[file], d)
+    with pytest.raises(FileNotFoundError, match="none.csv is not a file. Name a table"):
+        scovert.pp.distances(adata, "none.csv")
+    (tmp_path / "text.csv").write_text("a,b\n1,x\n")
+    with pytest.raises(ValueError, match="is no table of distances"):
+        scovert.pp.distances(adata, tmp_path / "text.csv")
     with pytest.raises(ValueError, match=r"shape \(8, 8\), and there are 9 samples"):
         scovert.pp.distances(adata, d[:8, :8])
 

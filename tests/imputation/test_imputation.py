@@ -120,6 +120,10 @@ def true_means(h: Hidden) -> pd.Series:
 def test_intervals_hold_what_was_hidden(name: str, request: pytest.FixtureRequest) -> None:
     h: Hidden = request.getfixturevalue(name)
     table = h.model.get_group_expression(interval=0.9)
+    n_learnt = int(h.model.module.learnt[1].sum())
+    own = table.loc[table["dataset"] == "b", "unit"]
+    assert (own == f"per 10,000 counts of {n_learnt:,} genes").all()
+    assert (table.loc[table["dataset"] == "a", "unit"] != own.iloc[0]).all()
     table = table[(table["dataset"] == "b") & ~table["measured"]].set_index("gene").loc[h.genes]
     known = table["lower"].notna().to_numpy()
     true = true_means(h)[known]

@@ -15,11 +15,10 @@ from scovert.model.imputation._intervals import (
     TotalErrors,
     count_interval,
     coverage,
-    levels,
     log_errors,
     spread_of,
 )
-from scovert.model.imputation._nearest import nearest_totals
+from scovert.model.imputation._levels import levels, nearest_totals
 from scovert.model.imputation._panels import Panels, log_mean_shares
 
 
@@ -66,17 +65,31 @@ def level_of(true: np.ndarray, imputed: np.ndarray, near: np.ndarray) -> np.ndar
 def test_levels_are_moved_as_far_as_known_genes_ask_for() -> None:
     """Totals lie a share of the way from what is imputed to those of the nearest cells."""
     rng = np.random.default_rng(0)
-    imputed, near = rng.uniform(200, 900, (2, 60))
+    near = rng.uniform(200, 900, 60)
+    imputed = near * np.exp(rng.normal(0, 0.3, 60))
+    way = np.log((near + 0.5) / (imputed + 0.5))
+    usual = np.abs(way) < 0.3
     for share in (0.0, 0.4, 1.0):
-        mean = imputed ** (1 - share) * near**share
-        true = rng.poisson(mean * np.exp(rng.normal(0, 0.2, 60)))
-        moved = level_of(true, imputed, near) / np.log((near + 0.5) / (imputed + 0.5))
-        np.testing.assert_allclose(moved, moved[0], rtol=1e-5)
-        assert moved[0] == pytest.approx(share, abs=0.1)
-    away = imputed**2 / near
-    assert not level_of(away, imputed, near).any()
+        true = rng.poisson(imputed * np.exp(share * way + rng.normal(0, 0.1, 60)))
+        moved = level_of(true, imputed, near)
+        np.testing.assert_allclose(moved[usual], share * way[usual], atol=0.06)
+    assert not level_of(imputed**2 / near, imputed, near).any()
     assert not level_of(near[:8], imputed[:8], near[:8]).any()  # too few to tell
     assert not level_of(near, imputed, imputed).any()
+
+
+def test_a_gene_that_responds_is_left_alone() -> None:
+    """Known genes say that what is imputed is noise; two hidden ones are imputed far off."""
+    rng = np.random.default_rng(0)
+    near = rng.uniform(200, 900, 60)
+    imputed = near * np.exp(rng.normal(0, 0.2, 60))
+    measured = np.arange(62) < 60
+    panels = Panels(measured[None], np.zeros((1, 62), bool), measured[None])
+    totals = [np.r_[values, more][None] for values, more in ((near, [0, 0]), (imputed, [9e3, 20]))]
+    found = levels(*totals, np.r_[near, 300, 300][None], panels)[0]
+    way = np.log(near / imputed)
+    assert found[:60] @ way / (way @ way) > 0.8
+    assert np.abs(found[60:]).max() < 0.1
 
 
 def test_genes_that_no_neighbour_learns_stay_where_they_are() -> None:

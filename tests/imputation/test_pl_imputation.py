@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -58,3 +60,21 @@ def test_other_tables_are_refused(table: pd.DataFrame) -> None:
         pl.imputation_agreement(table.drop(columns="lower"))
     with pytest.raises(ValueError, match="none of the kind 'imputed'.*calibration=0.1"):
         pl.imputation_agreement(table[table["kind"] == "observed"])
+
+
+@pytest.mark.parametrize("largest", [60, 900, 30_000])
+def test_labels_neither_touch_nor_leave_the_figure(largest: int) -> None:
+    total = np.geomspace(20, largest, 11)
+    table = pd.DataFrame({"dataset": "panel", "kind": "imputed", "total": total})
+    table = table.assign(imputed_total=total, lower=0.4 * total, upper=2.5 * total)
+    ax = pl.imputation_agreement(table)
+    figure = ax.figure
+    figure.draw_without_rendering()
+    ticks = [tick for tick in ax.get_xticklabels() if tick.get_text()]
+    low, high = ax.get_xlim()
+    boxes = [t.get_window_extent() for t in ticks if low <= t.get_position()[0] <= high]
+    assert len(boxes) > 1
+    assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
+    title = ax.title.get_window_extent()
+    assert title.x0 >= 0
+    assert title.x1 <= figure.bbox.x1

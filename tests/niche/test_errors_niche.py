@@ -145,7 +145,7 @@ WARNED = {
         r"levels of `adata.obs\['FOV_id'\]` lie on one another",
     ),
     "spots": (positions(grid), {"sample_key": None}, "spots rather than cells"),
-    "constant": (values(put((slice(None), 3), 2)), {}, "1 gene or channel.*'gene_3'"),
+    "constant": (values(put((slice(None), 3), 2)), {}, "1 gene or channel, such as 'gene_3'"),
     "whole intensities": (
         values(lambda x: x * 100),
         {"likelihood": "gaussian"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -337,6 +339,24 @@ def test_the_tenth_niche_is_not_listed_before_the_second(short: NicheVAE) -> Non
         "stage", adata, reference="young", subject_key="donor", niche_key="niche"
     )
     assert found.index.get_level_values("niche").tolist() == names
+
+
+def test_images_of_one_donor_are_no_replicates(short: NicheVAE) -> None:
+    adata = niche(60, 8, n_genes=13)
+    place = adata.obs["sample"].cat.codes.to_numpy()
+    adata.obs["stage"] = np.where(place < 4, "young", "old")
+    adata.obs["slide"] = (place % 4).astype(str)  # with samples of both stages
+    compare = {"condition_key": "stage", "adata": adata, "reference": "young"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        short.get_composition_differences(**compare)
+    adata.obs["donor"] = np.char.add("d", (place // 2).astype(str))
+    match = "8 samples are of 4 levels of `adata.obs.'donor'.`.*pass `subject_key='donor'`"
+    with pytest.warns(UserWarning, match=match):
+        short.get_composition_differences(**compare)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        short.get_composition_differences(**compare, subject_key="donor")
 
 
 def test_conditions_are_compared_over_subjects() -> None:

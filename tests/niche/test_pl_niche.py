@@ -50,6 +50,29 @@ def test_cells_without_a_label_are_grey_and_one_slide_has_no_title() -> None:
     assert len(ax.collections[0].get_offsets()) == 20
 
 
+def test_a_niche_has_its_colour_on_every_slide() -> None:
+    """Also where others are missing, and where there are more than eight."""
+    adata = niche(60, 1, n_genes=3)
+    names = [str(i) for i in range(20)]
+    adata.obs["niche"] = pd.Categorical(np.array(names)[np.arange(60) % 20], names)
+    part = adata[adata.obs["niche"].isin(["0", "5", "19"])].copy()
+    part.obs["niche"] = pd.Categorical(part.obs["niche"].astype(str), names)
+
+    def colour_of(adata: object) -> dict[str, str]:
+        legend = pl.niches(adata)[0].get_legend()
+        marks = (to_hex(handle.get_facecolor()[0]) for handle in legend.legend_handles)
+        return dict(zip([text.get_text() for text in legend.get_texts()], marks, strict=True))
+
+    every, some = colour_of(adata), colour_of(part)
+    assert some == {name: every[name] for name in ("0", "5", "19")}
+    assert len(set(every.values())) == 20
+    adata.uns["niche_colors"] = [f"#{i:02x}0000" for i in range(20)]
+    part.uns["niche_colors"] = adata.uns["niche_colors"]
+    assert colour_of(part) == {"0": "#000000", "5": "#050000", "19": "#130000"}
+    part.uns["niche_colors"] = ["#000000", "#050000", "#130000"]  # as scanpy leaves them
+    assert colour_of(part) == {"0": "#000000", "5": "#050000", "19": "#130000"}
+
+
 def test_what_figures_refuse() -> None:
     adata = niche(20, 1, n_genes=3)
     with pytest.raises(KeyError, match="color=.*niche.* is not a column.*annotate"):

@@ -21,7 +21,8 @@ ARTIFACT = ".qza"
 """Ending of a file of QIIME 2: a zip with the data in a folder."""
 TABLE, MATRIX, TREE = "feature-table.biom", "distance-matrix.tsv", "tree.nwk"
 """Files in it."""
-TABLES = (".csv", ".tsv", ".txt")
+ENDINGS = (".csv", ".tsv", ".txt")
+"""Of tables of distances."""
 
 
 def read_samples(file: Path) -> AnnData:
@@ -59,12 +60,12 @@ def _read_biom(table: Path, named: Path) -> AnnData:
 
 def is_file_of_distances(name: str) -> bool:
     """Whether `name` is a file and no slot: by its ending, or as there is one."""
-    return Path(name).suffix.lower() in (*TABLES, ARTIFACT) or Path(name).is_file()
+    return Path(name).suffix.lower() in (*ENDINGS, ARTIFACT) or Path(name).is_file()
 
 
 def read_distances(file: Path) -> pd.DataFrame:
     """Read a table of distances with names of samples in its first row and column."""
-    from scovert.data._bulk_tables import read_numbers
+    from scovert.pp._distance_matrix import read_distances_of
 
     if not file.is_file():
         raise FileNotFoundError(
@@ -72,13 +73,7 @@ def read_distances(file: Path) -> pd.DataFrame:
             f"{ARTIFACT} of QIIME 2)."
         )
     with _content(file, MATRIX) as table:
-        try:
-            return read_numbers(table, has_names=True)
-        except ValueError as error:
-            raise ValueError(
-                f"{file} is no table of distances: {error} A distance stands for every pair of "
-                "samples, in both directions."
-            ) from error
+        return read_distances_of(table, file)
 
 
 def add_tree(adata: AnnData, file: Path) -> None:

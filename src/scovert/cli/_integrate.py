@@ -65,6 +65,10 @@ def integrate(  # noqa: PLR0913
     ] = None,
     output: OutputFile,
     report: ReportFile = None,
+    labels_key: Annotated[
+        str | None,
+        typer.Option(help="Column of obs with cell types, for the report; not used in the fit."),
+    ] = None,
     layer: Layer = None,
     alignment: Annotated[
         Alignment, typer.Option(help="How datasets are aligned.")
@@ -96,13 +100,17 @@ def integrate(  # noqa: PLR0913
         adata, batch_key = read_cells(context, files, say, layer=layer, **column)
         writing = {"write_layer": write_layer, "overwrite": overwrite}
         check_cells(adata, output, "paired", SLOTS, **writing)
+        if labels_key is not None:
+            from scovert.core._checks import check_categorical
+
+            check_categorical(adata, labels_key, "labels_key")
         options = {"seed": seed, "accelerator": accelerator, "max_epochs": max_epochs}
         setup = {"batch_key": batch_key, "layer": layer}
         init = {"alignment": alignment.value}
         model = _fit(adata, setup, init, writing, quiet=quiet, **options)
         save(model, save_model, overwrite=overwrite)
         write(adata, output)
-        tell(model.report(report, overwrite=overwrite), say)
+        tell(model.report(report, labels_key=labels_key, overwrite=overwrite), say)
         say(f"Written to {places(output, report)}.")
         say("Next: sc.pp.neighbors(adata, use_rep='X_paired').")
 

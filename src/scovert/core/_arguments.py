@@ -8,6 +8,8 @@ from difflib import get_close_matches
 from functools import wraps
 from typing import TypeVar
 
+from scovert.core._words import counted
+
 __all__ = ["check_known", "knows_its_arguments", "nearest"]
 
 Class = TypeVar("Class", bound=type)
@@ -78,13 +80,38 @@ def _checked(function: Callable, where: str, options: list[str]) -> Callable:
         return function
     known = [*_named(function), *(options if rest else [])]
     public = [name for name in known if not name.startswith("_")]
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    by_place = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
 
     @wraps(function)
     def call(*args: object, **kwargs: object) -> object:
         check_known(where, [name for name in kwargs if name not in known], public)
+        _check_places(where, args[1:], by_place, public)
+        given = {*kwargs, *by_place[: len(args) - 1]}
+        missing = [name for name in needed if name not in given]
+        if missing:
+            raise TypeError(f"`{where}` needs {_quoted(missing)}. It takes {_quoted(public)}.")
         return function(*args, **kwargs)
 
     return call
+
+
+def _check_places(
+    where: str, args: tuple[object, ...], by_place: list[str], public: list[str]
+) -> None:
+    """Refuse more arguments without a name than there are places."""
+    if len(args) > len(by_place):
+        named = [name for name in public if name not in by_place]
+        takes = f"takes {_quoted(by_place)}" if by_place else "takes none"
+        raise TypeError(
+            f"`{where}` has {counted(len(args), 'argument')} without a name, and {takes} so. Pass "
+            f"the others by name: {_quoted(named)}."
+        )
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _named(method: Callable) -> list[str]:

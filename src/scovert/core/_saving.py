@@ -21,6 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from scovert.core._paths import place_of
+
 __all__ = [
     "MODEL_FILE",
     "SavedModel",
@@ -89,7 +91,7 @@ def write_model(
     path: str | os.PathLike, saved: SavedModel, adata: AnnData | None, *, overwrite: bool
 ) -> None:
     """Write a model, and its AnnData if given, into the folder `path`."""
-    folder = Path(path)
+    folder = place_of(path, "path", "a folder")
     written = [MODEL_FILE] if adata is None else [MODEL_FILE, ADATA_FILE]
     check_place(folder, written, overwrite=overwrite)
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +111,7 @@ def check_place(folder: Path, written: Sequence[str] = (MODEL_FILE,), *, overwri
 
 def read_model(path: str | os.PathLike) -> tuple[SavedModel, Path]:
     """Read a model from the folder `path`; also returns where its AnnData would be."""
-    place = Path(path)
+    place = place_of(path, "path", "the folder that `model.save()` wrote")
     file = place if place.is_file() else place / MODEL_FILE
     if not file.exists():
         raise FileNotFoundError(

@@ -14,6 +14,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from scovert.core._checks import caller_level, some_of
+from scovert.core._paths import place_of
 from scovert.core.genes import GeneNames, are_known, kind_of_genes
 from scovert.data._bulk_assembly import Parts, assemble
 from scovert.data._bulk_descriptions import (
@@ -105,7 +106,7 @@ def read_bulk(
     sample_1   3.0   5.0
     sample_2   4.0   0.0
     """
-    path = Path(path)
+    path = place_of(path, "path", "a table or an .h5ad file")
     names = None if genes is None else known_names(genes)
     known = None if names is None else names.known()
     if not path.is_file():

@@ -10,7 +10,7 @@ import pandas as pd
 
 from scovert.core._checks import UNKNOWN, some_of
 from scovert.core._words import a_kind_of
-from scovert.pl._marks import OKABE_ITO
+from scovert.pl._marks import MORE_COLOURS, OKABE_ITO
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,11 +95,8 @@ def same_entries(
 
 
 def type_colours(types: Sequence[object]) -> list:
-    """Return one colour for each type, neighbours apart from each other; grey for the unknown."""
-    if sum(t != UNKNOWN for t in types) <= len(OKABE_ITO):
-        palette = [*OKABE_ITO]
-    else:
-        palette = _many_colours()
+    """Return one colour for each type, the first eight always the same; grey for the unknown."""
+    palette = [*OKABE_ITO, *MORE_COLOURS]
     return ["0.6" if t == UNKNOWN else palette[i % len(palette)] for i, t in enumerate(types)]
 
 
@@ -113,14 +110,6 @@ def bar_styles(types: Sequence[object]) -> list[dict[str, object]]:
         for i, t in enumerate(known)
     }
     return [styles.get(t, {"color": "0.6"}) for t in types]
-
-
-def _many_colours() -> list:
-    from matplotlib import colormaps
-
-    palette = [*colormaps["tab20"].colors[::2], *colormaps["tab20"].colors[1::2]]
-    palette = [c for c in palette if max(c) - min(c) > 0.01]  # grey is taken
-    return palette + [c for name in ("tab20b", "tab20c") for c in colormaps[name].colors[::2]]
 
 
 def _is_one_line(names: Sequence[object]) -> bool:

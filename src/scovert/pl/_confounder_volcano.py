@@ -103,7 +103,8 @@ def volcano(
         title = f"{name}: {'no q-values' if _is_missing(effects, name).all() else n_called}"
         ax.set(title=title, xlabel="$\\log_2$ fold change")
     axes[0].set(ylabel="$-\\log_{10}$ q-value", ylim=(-0.02 * top, _MARGIN * top))
-    _draw_legend(axes[1], groups)
+    is_drawn = ~np.all([_is_missing(effects, name) for name in _PANELS], axis=0)
+    _draw_legend(axes[1], groups[is_drawn])
     figure.supxlabel(_caption(effects, top), fontsize="small", color="0.4")
     fit_figure(axes, *PANEL)
     labelled = _most_significant(effects, fdr, n_labels)

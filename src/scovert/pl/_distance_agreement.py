@@ -18,7 +18,8 @@ __all__ = ["distance_agreement"]
 
 _MOST = 20_000  # pairs that are drawn of each kind: more only hide each other
 _MARGIN = 1.03  # of the largest distance, so that no point is cut
-_STYLE = {"s": 4, "linewidths": 0, "alpha": 0.3, "rasterized": True}
+_FEW = 500  # pairs, below which points are large and solid
+_STYLE = {"linewidths": 0, "rasterized": True}
 
 
 def distance_agreement(
@@ -78,7 +79,9 @@ def distance_agreement(
         if len(x) > 1:
             some = np.random.default_rng(0).permutation(len(x))[:_MOST]
             words = f"{label}: R2 = {_r2(x, y):.3f}".replace("-", "\N{MINUS SIGN}")
-            ax.scatter(x[some], y[some], color=colour, label=words, **_STYLE)
+            size, alpha = (14, 0.7) if len(x) < _FEW else (4, 0.3)
+            style = {"s": size, "alpha": alpha, "label": words, "color": colour}
+            ax.scatter(x[some], y[some], **style, **_STYLE)
     ax.set(
         xlabel="true distance",
         ylabel="predicted distance",
@@ -86,9 +89,9 @@ def distance_agreement(
         ylim=(0, largest),
     )
     ax.spines[["top", "right"]].set_visible(False)
-    legend = ax.legend(loc="upper left", frameon=False, markerscale=3, handletextpad=0.2)
+    legend = ax.legend(loc="upper left", frameon=False, handletextpad=0.2)
     for handle in legend.legend_handles:
-        handle.set_alpha(1)
+        handle.set(alpha=1, sizes=[36])
     if given is None:
         fit_figure(ax, PANEL[0], PANEL[0])
     return finish(ax, show=show)

@@ -40,6 +40,7 @@ _COLOURS = {
     "alignment strength": PURPLE,
 }
 _COVERED = (5, 95)  # percentiles of the values of a panel, without the steep first epochs
+_STEEP = 3.0  # times what these span: all are shown, unless they span more
 _MARGIN = 0.1  # of what they span, on both sides, so that lines keep off the frame
 _MAX_COLUMNS = 3  # as wide as a slide
 
@@ -50,8 +51,8 @@ def history(model: object, *, show: bool = False) -> np.ndarray:
     """Draw every loss term of a training by epoch or round, one panel for each (array of Axes).
 
     Training and validation share a panel, and so do the weights of the terms. Terms that are zero
-    throughout are left out. The limits of a panel cover 90 % of its values and a margin: the first
-    epochs may lie outside, so that they do not flatten the rest. The lines hold all values.
+    throughout are left out. The limits of a panel cover all values, or 90 % of them and the last
+    ones where the first epochs would flatten the rest. The lines hold all values.
 
     Parameters
     ----------
@@ -86,9 +87,11 @@ def history(model: object, *, show: bool = False) -> np.ndarray:
     table = model if isinstance(model, Mapping) else getattr(model, "history", None)
     panels = _panels(table or {})
     if not panels:
+        is_trained = getattr(model, "is_trained", False)
+        remedy = "Its results may have one, such as `result.history`: pass that."
         raise RuntimeError(
             f"This {type(model).__name__} has no history of training. A trained model or its "
-            "`history` can be drawn. Call `model.train()` first."
+            f"`history` can be drawn. {remedy if is_trained else 'Call `model.train()` first.'}"
         )
     n_columns = min(_MAX_COLUMNS, len(panels))
     n_rows = -(-len(panels) // n_columns)
@@ -151,13 +154,15 @@ def _draw(ax: Axes, term: str, lines: Lines) -> None:
 
 
 def _set_limits(ax: Axes, lines: Lines, *, is_whole: bool) -> None:
-    """Cover most of the values, all of the weights, and always the level of chance."""
+    """Cover all values, or most and the last ones if the first would flatten them."""
     values = np.concatenate([line[np.isfinite(line)] for line in lines.values()])
     if len(values) == 0:
         return
-    low, high = np.percentile(values, (0, 100) if is_whole else _COVERED)
-    level = [line.iloc[-1] for label, line in lines.items() if label == "chance"]
-    low, high = min([low, *level]), max([high, *level])
+    last = [line.iloc[-1] for line in lines.values() if np.isfinite(line.iloc[-1])]
+    low, high = np.percentile(values, _COVERED)
+    low, high = min([low, *last]), max([high, *last])
+    if is_whole or np.ptp(values) <= _STEEP * (high - low):
+        low, high = values.min(), values.max()
     margin = _MARGIN * (high - low)
     if margin > 0:
         ax.set_ylim(low - margin, high + margin)

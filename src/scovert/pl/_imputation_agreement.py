@@ -13,9 +13,11 @@ from scovert.pl._marks import MARKERS, OKABE_ITO
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 __all__ = ["imputation_agreement"]
 
+_DECADES = 2.0  # of totals, below which 2 and 5 are marked, too
 _COLUMNS = ("dataset", "kind", "total", "imputed_total", "lower", "upper")
 
 
@@ -72,14 +74,27 @@ def imputation_agreement(
         yscale="log",
         xlabel="counted total",
         ylabel="imputed total",
-        title=_describe(drawn),
     )
+    ax.set_title(_describe(drawn), fontsize="medium")
+    for axis in (ax.xaxis, ax.yaxis):
+        _mark(axis)
     ax.spines[["top", "right"]].set_visible(False)
     if drawn["dataset"].nunique() > 1:
         ax.legend(frameon=False, title="dataset")
     if given is None:
         fit_figure(ax, PANEL[0], PANEL[0])
     return finish(ax, show=show)
+
+
+def _mark(axis: Axis) -> None:
+    """Write powers of ten as numbers, and some between if there are few, that none touch."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    low, high = axis.get_view_interval()
+    is_narrow = low > 0 and np.log10(high / low) < _DECADES
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if is_narrow else (1,)))
+    axis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _held_back(genes: pd.DataFrame) -> pd.DataFrame:

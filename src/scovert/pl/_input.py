@@ -128,9 +128,8 @@ def _as_finite(arrays: dict[str, ArrayLike], *, columns: bool) -> dict[str, NDAr
         n_bad = (~np.isfinite(values)).sum()
         if n_bad:
             raise ValueError(
-                f"`{name}` has {counted(n_bad, 'value')} that are not finite. Finite numbers "
-                "are accepted: "
-                "leave these cells out."
+                f"`{name}` holds {counted(n_bad, 'value')} not finite. Finite numbers "
+                "are accepted: leave these cells out."
             )
     return numbers
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["niches"]
 
-_PANEL = 2.6  # inches, of the side of a slide
+_PANEL, _ALONE = 2.6, 4.0  # inches, of the side of a slide, of one alone
 _N_COLUMNS = 4  # panels beside each other: as many as fit on a page
 _SIZE, _LARGEST = 12_000.0, 25.0  # points squared that all cells of a panel share, and of one
 _OTHER = "0.85"  # colour of cells without a label
@@ -77,7 +77,7 @@ def niches(
     n_rows = -(-len(slides) // n_columns)
     _, grid = plt.subplots(n_rows, n_columns, layout="constrained", squeeze=False)
     axes = grid.ravel()
-    colours = adata.uns.get(f"{color}_colors", type_colours(labels.cat.categories))
+    colours = _colours(adata, color, labels.cat.categories)
     for ax, slide in zip(axes, slides, strict=False):
         own = (sample == slide).to_numpy()
         _draw(ax, positions[own], labels[own], colours)
@@ -85,10 +85,20 @@ def niches(
     for ax in axes[len(slides) :]:
         ax.remove()
     _draw_key(axes[n_columns - 1], labels.cat.categories, colours)
-    fit_figure(axes[: len(slides)], _PANEL, _PANEL)
+    side = _PANEL if len(slides) > 1 else _ALONE
+    fit_figure(axes[: len(slides)], side, side)
     for ax in axes[: len(slides)]:
         ax.set_aspect("equal")  # of a size that is found: equal axes take none of it
     return finish(axes[: len(slides)], show=show)
+
+
+def _colours(adata: AnnData, color: str, drawn: pd.Index) -> list:
+    """Return the colours of the labels that are there, which do not depend on those missing."""
+    every = adata.obs[color].astype("category").cat.categories
+    given = adata.uns.get(f"{color}_colors", type_colours(every))
+    if len(given) < len(every):  # scanpy has taken away those of labels without cells
+        return list(given)
+    return [given[i] for i in every.get_indexer(drawn)]
 
 
 def _draw(ax: object, positions: NDArray, labels: pd.Series, colours: object) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from scovert.core._checks import some_of
 from scovert.core._words import counted
+from scovert.data._bulk_tables import read_numbers
 
 if TYPE_CHECKING:
     from skbio import DistanceMatrix
@@ -21,7 +24,7 @@ __all__ = ["distances"]
 
 def distances(
     adata: AnnData,
-    matrix: pd.DataFrame | DistanceMatrix | NDArray,
+    matrix: pd.DataFrame | DistanceMatrix | NDArray | str | os.PathLike,
     *,
     key_added: str = "distances",
 ) -> None:
@@ -35,8 +38,9 @@ def distances(
     adata
         The samples.
     matrix
-        DataFrame with the names of the samples as rows and columns, or a DistanceMatrix of
-        scikit-bio, in any order, with others besides; or an array in the order of the samples.
+        DataFrame with the names of the samples as rows and columns, a DistanceMatrix of
+        scikit-bio, or a table of this form, ``.csv`` or separated by tabs, in any order, with
+        others besides; or an array in the order of the samples.
     key_added
         Slot of ``adata.obsp`` to write.
 
@@ -60,6 +64,8 @@ def distances(
     >>> adata.obsp["distances"].tolist()
     [[0.0, 3.0], [3.0, 0.0]]
     """
+    if isinstance(matrix, str | os.PathLike):
+        matrix = read_distances_of(Path(matrix))
     if type(matrix).__module__.startswith("skbio."):
         matrix = matrix.to_data_frame()  # which has the names
     if isinstance(matrix, pd.DataFrame):
@@ -71,6 +77,28 @@ def distances(
             "distance for each pair of them, in their order, or a DataFrame with their names."
         )
     adata.obsp[key_added] = matrix
+
+
+def read_distances_of(table: Path, named: Path | None = None) -> pd.DataFrame:
+    """Read a table with names of samples in its first row and column.
+
+    Parameters
+    ----------
+    table
+        Separated by commas if it is called ``.csv``, by tabs otherwise.
+    named
+        What the user called it; `None` means `table`.
+    """
+    file = named or table
+    if not table.is_file():
+        raise FileNotFoundError(f"{file} is not a file. Name a table of distances (.tsv, .csv).")
+    try:
+        return read_numbers(table, has_names=True)
+    except ValueError as error:
+        raise ValueError(
+            f"{file} is no table of distances: {error} A distance stands for every pair of "
+            "samples, in both directions."
+        ) from error
 
 
 def _by_name(matrix: pd.DataFrame, names: pd.Index) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from scovert.core._paths import place_of
 from scovert.core._saving import write_whole
 from scovert.core.report._parts import Figure, Report, Table
 
@@ -31,6 +32,8 @@ MAX_ROWS, MAX_COLUMNS = 20, 16
 """Of a table on a page: what can be read; a cell has 100 bytes, so 1,000 genes would be 1 MB."""
 MAX_CHECKS = 40
 """Checks on a page: those of one arm, twice; of 25 arms there are 500."""
+MANY_DIGITS, MOST_DIGITS = 1e3, 1e9
+"""Numbers between are written in full: 1,113 and not 1.11e+03."""
 MAX_TEXT = 200
 """Characters of the value of a parameter, such as a list of genes."""
 PACKAGES = ("scovert", "scvi-tools", "torch", "anndata", "scanpy", "numpy")
@@ -65,7 +68,7 @@ def write_reports(
     overwrite
         Replace a file that is there.
     """
-    place = Path(path)
+    place = place_of(path, "path", "a file, such as 'report.html'")
     check_page(place, overwrite=overwrite)
     page = _render(reports, title or reports[0].title)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -167,8 +170,17 @@ def _text(value: object) -> str:
     if isinstance(value, int | np.integer):
         return f"{value:,}"
     if isinstance(value, float | np.floating):
-        return "\N{EN DASH}" if np.isnan(value) else f"{value:.3g}"
+        return _number(float(value))
     return str(value)
+
+
+def _number(value: float) -> str:
+    """Write three digits, and all of those before the point; zero has no sign."""
+    if np.isnan(value):
+        return "\N{EN DASH}"
+    if MANY_DIGITS <= abs(value) < MOST_DIGITS:
+        return f"{value:,.0f}"
+    return f"{value + 0.0:.3g}"
 
 
 def _doubts_first(check: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from scovert.core._paths import place_of
 from scovert.core._saving import MODEL_FILE, read_archive, write_archive
 from scovert.core.training._best import BestState
 from scovert.core.training._plan import Plan
@@ -55,7 +56,8 @@ class Resumable:
         options = {k: v for k, v in trainer_kwargs.items() if k.startswith(CHANGES_RESULT)}
         settings = {name: repr(v) for name, v in (settings | options | {"seed": seed}).items()}
         drawn = int(torch.randint(2**31, ())) if seed is None else seed
-        resumable = cls(None if folder is None else Path(folder), drawn, settings)._continued()
+        place = None if folder is None else place_of(folder, "checkpoint_dir", "a folder")
+        resumable = cls(place, drawn, settings)._continued()
         if folder is None or any(resumable.folder.glob(f"*{TRAINING_FILE}")):
             return resumable
         if (resumable.folder / MODEL_FILE).exists():

@@ -157,8 +157,8 @@ class BulkResult:
         """What was matched, where RNA per cell is from, and how well the mixtures fit."""
         facts, residual = self.quality.attrs, self.quality["residual_sd"]
         lines = [
-            f"Bulk and reference share {_each(facts['n_shared_genes'])} genes, of which "
-            f"{_each(facts['n_informative_genes'])} tell the types apart; taken as "
+            f"Bulk and reference share {_each(facts['n_shared_genes'])} genes with enough counts, "
+            f"of which {_each(facts['n_informative_genes'])} tell the types apart; taken as "
             f"{_each(facts['kind'])}.",
             f"RNA per cell: {_each(facts['cell_size'])}{self._notes_on_rna_per_cell()}.",
             f"Residual sd of a sample: {residual.median():.2f} (median), at most "

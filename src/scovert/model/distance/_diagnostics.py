@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,10 +52,15 @@ def correlation(x: NDArray, y: NDArray) -> float:
     return 0.0 if is_flat else float(np.corrcoef(x, y)[0, 1])
 
 
-def rows_of(facts: dict[str, float], held_out: dict[str, float]) -> list[HealthRow]:
-    """Return the rows, by what was measured and by the agreement of held-out samples."""
+def rows_of(
+    facts: dict[str, float], held_out: dict[str, float], kinds: Sequence[str]
+) -> list[HealthRow]:
+    """Return the rows, by what was measured, how held-out samples agree, and kinds of features."""
     r2 = held_out["r2"]
-    of_depth = "Depth of sequencing shows in {}: rarefy, or leave presence out of `features`."
+    remedy = "compare samples of like depth"
+    if any("presence" in kind for kind in kinds):
+        remedy = "leave presence out of `features`"
+    of_depth = f"Depth of sequencing shows in {{}}: rarefy, or {remedy}."
     advice = {
         "held-out R2": (
             r2 < MIN_R2,

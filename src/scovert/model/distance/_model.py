@@ -490,7 +490,7 @@ class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
         Returns
         -------
         DataFrame of samples x samples, 0 between those that agree in name and counts. With
-        `interval` its columns have two levels, ``"distance"``, ``"lower"`` and ``"upper"`` first:
+        `interval` its columns have two levels, ``"mean"``, ``"lower"`` and ``"upper"`` first:
         ``found["lower"]`` is a table like the others.
 
         Notes
@@ -514,7 +514,7 @@ class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
             return distance
         wide = np.where(is_same, 0.0, self._half_width(first, second, interval))
         parts = {
-            "distance": distance,
+            "mean": distance,
             "lower": (distance - wide).clip(lower=0),
             "upper": distance + wide,
         }
@@ -632,8 +632,9 @@ class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
         """
         check_trained(self)
         self._check_ended("check")
-        rows = [finite_row(self.history)]
-        return check_table([*rows, *rows_of(self.facts_, self.agreement_["new-train"])])
+        kinds = self.module.features.kinds
+        rows = rows_of(self.facts_, self.agreement_["new-train"], kinds)
+        return check_table([finite_row(self.history), *rows])
 
     def report(self, path: str | os.PathLike | None = None, *, overwrite: bool = False) -> Report:
         """Write a page that says what was done, whether to trust it, and what it rests on.

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scovert.core._words import counted
 from scovert.model.imputation._intervals import TotalErrors
 from scovert.model.imputation._panels import MIN_COUNTS, Panels
 
@@ -50,6 +51,8 @@ def group_table(
     mean = np.where(measured, true, imputed) * scale
     unknown = np.where(measured, np.nan, 1.0) * scale
     n_groups, n_genes = mean.shape
+    codes, n_learnt = pd.factorize(learnt.sum(1), sort=True)
+    units = [f"per {PER:,.0f} counts of {counted(n, 'gene')}" for n in n_learnt]
     return pd.DataFrame(
         {
             "dataset": np.repeat(names.get_level_values(0), n_genes),
@@ -57,6 +60,7 @@ def group_table(
             "gene": np.tile(np.arange(n_genes), n_groups),
             "measured": measured.ravel(),
             "mean": mean.ravel(),
+            "unit": pd.Categorical.from_codes(np.repeat(codes, n_genes), units),
             "lower": (lower * unknown).ravel(),
             "upper": (upper * unknown).ravel(),
             "reason": np.where(measured, "", _reasons(imputed, lower, explained)).ravel(),

@@ -8,24 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from scovert.model.imputation._panels import MIN_COUNTS, Panels
+from scovert.model.imputation._panels import MIN_COUNTS
 
 __all__ = [
+    "SD_OF_MAD",
     "Spread",
     "TotalErrors",
     "count_interval",
     "coverage",
-    "levels",
     "log_errors",
     "spread_of",
 ]
 
 SD_OF_MAD = 1.4826
 """Standard deviation of a normal distribution by its median absolute deviation."""
-
-
-FEWEST_MOVED = 9
-"""Known genes from which levels are learnt: as many as an interval needs."""
 
 
 class Spread(NamedTuple):
@@ -72,41 +68,6 @@ def spread_of(true: NDArray, imputed: NDArray) -> Spread:
     centre = float(np.median(errors))
     robust = SD_OF_MAD * float(np.median(np.abs(errors - centre)))
     return Spread(centre, float(np.sqrt(max(0.0, robust**2 - np.median(1 / totals)))))
-
-
-def levels(true: NDArray, imputed: NDArray, near: NDArray, panels: Panels) -> NDArray:
-    r"""Return how far the logarithms of imputed genes move towards the totals of nearest cells.
-
-    :math:`\lambda_b \log(K_{bg} / P_{bg})`, where :math:`\lambda_b`, in [0, 1], is the slope of
-    the errors :math:`\log(T / P)` of known genes on :math:`\log(K / P)` by least squares: 0
-    where a response is real, towards 1 where what a chemistry does to the genes that are seen was
-    taken for one.
-
-    Parameters
-    ----------
-    true, imputed, near
-        Totals T, P and K of genes by dataset, shape ``(n_datasets, n_genes)``; K is NaN where
-        there is none.
-    panels
-        Genes of each dataset.
-
-    Returns
-    -------
-    Array of this shape, float32, natural logarithm; 0 of learnt genes, and everywhere in a dataset
-    with fewer than 9 known genes that were imputed as 20 counts or more.
-    """
-    moves = np.nan_to_num(np.log((near + 0.5) / (imputed + 0.5)))
-    for b, known in enumerate(panels.calibration):
-        moves[b] *= _slope(true[b, known], imputed[b, known], moves[b, known])
-    return np.where(panels.learnt, 0, moves).astype(np.float32)
-
-
-def _slope(true: NDArray, imputed: NDArray, moves: NDArray) -> float:
-    errors, _ = log_errors(true, imputed)
-    moves = moves[imputed >= MIN_COUNTS]
-    if len(errors) < FEWEST_MOVED or not moves.any():
-        return 0.0
-    return float(np.clip(errors @ moves / (moves @ moves), 0, 1))
 
 
 class TotalErrors(NamedTuple):

@@ -76,11 +76,10 @@ from scovert.model.imputation._intervals import (
     TotalErrors,
     count_interval,
     coverage,
-    levels,
     spread_of,
 )
+from scovert.model.imputation._levels import levels, nearest_totals
 from scovert.model.imputation._module import ImputationModule
-from scovert.model.imputation._nearest import nearest_totals
 from scovert.model.imputation._panels import (
     MeasuredField,
     Panels,
@@ -482,8 +481,9 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         -------
         DataFrame with a row for each dataset, group and gene: ``measured``; ``mean`` in counts for
         10,000 counts of the genes that the model learnt from the dataset, counted where it was
-        measured; ``lower`` and ``upper``, NaN where it was measured; and ``reason``, empty or why
-        an imputed value is uncertain.
+        measured; ``unit``, which says of how many genes; ``lower`` and ``upper``, NaN where it was
+        measured; and ``reason``, empty or why an imputed value is uncertain. Compare groups of one
+        dataset: those of a panel of 60 genes are counts of 10,000 of these.
         """
         check_number("interval", interval, 0.01, 0.999)
         self._check_calibrated()

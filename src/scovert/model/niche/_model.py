@@ -78,7 +78,12 @@ from scovert.model.niche._neighborhood import (
     own_states,
 )
 from scovert.model.niche._report import report_of
-from scovert.model.niche._samples import compare_conditions, in_order, shares_by_group
+from scovert.model.niche._samples import (
+    compare_conditions,
+    in_order,
+    shares_by_group,
+    warn_about_subjects,
+)
 from scovert.model.niche._training import (
     GRADIENT_NORM,
     default_epochs,
@@ -731,11 +736,14 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         ``log_odds_ratio``, ``se``, ``df``, ``p_value`` and ``q_value``.
         """
         adata = self.adata if adata is None else adata
-        subject_key = subject_key or self.registry["setup_args"]["sample_key"]
+        sample_key = self.registry["setup_args"]["sample_key"]
+        named, subject_key = subject_key is not None, subject_key or sample_key
         if subject_key is None:
             raise ValueError("`subject_key=None`, and there is no `sample_key`. Name a column.")
         for name, key in (("condition_key", condition_key), ("subject_key", subject_key)):
             check_categorical(adata, key, name)
+        if not named:
+            warn_about_subjects(adata.obs, sample_key, condition_key)
         composition = self._shares(adata, labels_key, niche_key)
         obs = adata.obs
         return compare_conditions(composition, obs[condition_key], obs[subject_key], reference)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["compare_conditions", "in_order", "shares_by_group"]
+from scovert.core._checks import caller_level
+
+__all__ = ["compare_conditions", "in_order", "shares_by_group", "warn_about_subjects"]
 
 LEAST_CELLS = 0.5
 """Cells that a donor without any of a niche counts as, so that the logarithm of its share is
@@ -63,6 +67,38 @@ def compare_conditions(
     found = pd.concat(rows)
     found["q_value"] = stats.false_discovery_control(found["p_value"])
     return found
+
+
+def warn_about_subjects(obs: pd.DataFrame, sample_key: str, condition_key: str) -> None:
+    """Warn about a column that looks like donors with several samples each.
+
+    Parameters
+    ----------
+    obs
+        Of the cells.
+    sample_key, condition_key
+        Its columns with the samples, which are taken for subjects, and with the conditions.
+    """
+    each = obs.drop_duplicates(sample_key)
+    n_samples, n_conditions = len(each), each[condition_key].nunique()
+    for key in obs.columns.difference([sample_key, condition_key], sort=False):
+        if pd.api.types.is_float_dtype(obs[key]) or str(key).startswith("_scvi_"):
+            continue
+        if not n_conditions < each[key].nunique() < n_samples:
+            continue
+        is_of_samples = (obs.groupby(sample_key, observed=True)[key].nunique() <= 1).all()
+        if (
+            is_of_samples
+            and (each.groupby(key, observed=True)[condition_key].nunique() <= 1).all()
+        ):
+            warnings.warn(
+                f"The {n_samples} samples are of {each[key].nunique()} levels of "
+                f"`adata.obs[{key!r}]`. If these are donors or animals, samples of one are no "
+                f"replicates and p-values are too small: pass `subject_key={key!r}`.",
+                UserWarning,
+                stacklevel=caller_level(),
+            )
+            return
 
 
 def _compare(

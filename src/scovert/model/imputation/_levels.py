@@ -1,4 +1,4 @@
-"""What genes would add up to in a dataset whose cells were like the nearest ones of the others."""
+"""Levels of imputed genes, between what is imputed and what the nearest cells of others have."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ from numpy.typing import NDArray
 from scovert.anchors._match import nearest
 from scovert.anchors._space import log_normalise, nudged, principal_components, sample, unit_rows
 from scovert.core.dataloaders._cells import Cells
-from scovert.model.imputation._panels import Panels
+from scovert.model.imputation._intervals import SD_OF_MAD, log_errors
+from scovert.model.imputation._panels import MIN_COUNTS, Panels
 
-__all__ = ["nearest_totals"]
+__all__ = ["levels", "nearest_totals"]
 
 N_NEIGHBORS, N_COMPONENTS = 30, 30
 """Nearest cells whose counts are added up, and principal components in which they are sought."""
 MAX_CELLS = 20_000
 """Cells of all datasets that are drawn for it: totals of genes do not need more."""
+
+FEWEST_MOVED = 9
+"""Known genes from which levels are learnt: as many as an interval needs."""
+RESPONSE = 3.0
+"""Standard deviations from which on a gene is taken to respond: chance reaches them one time in
+400."""
 
 
 def nearest_totals(cells: Cells, panels: Panels) -> NDArray:
@@ -82,3 +89,52 @@ def _weights(
     is_known = knows[near[has_any]]
     shares = np.where(is_known, rate[:, None], 0).ravel()
     return np.bincount(near[has_any].ravel(), shares, minlength=len(library))
+
+
+def levels(true: NDArray, imputed: NDArray, near: NDArray, panels: Panels) -> NDArray:
+    r"""Return how far the logarithms of imputed genes move towards the totals of nearest cells.
+
+    A gene that is imputed far from them, for its dataset, is taken to respond and stays:
+
+    .. math:: m_{bg} = \frac{\log(K_{bg} / P_{bg})}{1 + (\log(K_{bg} / P_{bg}) / 3 \tau_b)^4}
+
+    with :math:`\tau_b` the standard deviation of the logarithms, by their median absolute value.
+    The others move by :math:`\lambda_b m_{bg}`, where :math:`\lambda_b`, in [0, 1], is the slope
+    of the errors :math:`\log(T / P)` of known genes on m by least squares: 0 where responses are
+    real, towards 1 where what a chemistry does to the genes that are seen was taken for one.
+
+    Parameters
+    ----------
+    true, imputed, near
+        Totals T, P and K of genes by dataset, shape ``(n_datasets, n_genes)``; K is NaN where
+        there is none.
+    panels
+        Genes of each dataset.
+
+    Returns
+    -------
+    Array of this shape, float32, natural logarithm; 0 of learnt genes, and everywhere in a dataset
+    with fewer than 9 known genes that were imputed as 20 counts or more.
+    """
+    moves = np.zeros(true.shape)
+    for b, known in enumerate(panels.calibration):
+        moves[b] = _moves(imputed[b], near[b], panels.learnt[b])
+        moves[b] *= _slope(true[b, known], imputed[b, known], moves[b, known])
+    return moves.astype(np.float32)
+
+
+def _moves(imputed: NDArray, near: NDArray, learnt: NDArray) -> NDArray:
+    """Return the way of each gene that is not learnt to the nearest cells; none of responses."""
+    moves = np.where(learnt, 0, np.nan_to_num(np.log((near + 0.5) / (imputed + 0.5))))
+    usual = np.abs(moves[(imputed >= MIN_COUNTS) & (moves != 0)])
+    if len(usual) == 0:
+        return np.zeros_like(moves)
+    return moves / (1 + (moves / (RESPONSE * SD_OF_MAD * np.median(usual))) ** 4)
+
+
+def _slope(true: NDArray, imputed: NDArray, moves: NDArray) -> float:
+    errors, _ = log_errors(true, imputed)
+    moves = moves[imputed >= MIN_COUNTS]
+    if len(errors) < FEWEST_MOVED or not moves.any():
+        return 0.0
+    return float(np.clip(errors @ moves / (moves @ moves), 0, 1))
