@@ -29,6 +29,11 @@ from scovert.core._diagnostics import HealthRow, check_table, dispersion_row, fi
 from scovert.core._minibatch import check_trained, genes_of
 from scovert.core._registering import check_set_up, check_unchanged, facts_of, is_own, register
 from scovert.core._save_load import SaveLoadMixin
+from scovert.core._unmeasured import (
+    MeanSharesField,
+    warn_about_padding,
+    warn_about_unmeasured,
+)
 from scovert.core.dataloaders._cells import Cells
 from scovert.core.report import Report, written
 from scovert.core.training._checkpoint import Resumable
@@ -262,13 +267,18 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         if _registry is None:
             warn_about_positions(adata, spatial_key, sample_key)
             check_batches(adata, batch_key)
+        shares = MeanSharesField.of(layer, _registry) if likelihood == "nb" else []
+        if shares and _registry is not None:
+            warn_about_padding(adata, _registry)
+        elif shares and (key := batch_key or sample_key) is not None:
+            warn_about_unmeasured(adata, layer, key)
         register(
             cls,
             adata,
             {},
             _registry,
             layer=layer,
-            more_fields=[BatchNames(batch_key)],
+            more_fields=[BatchNames(batch_key), *shares],
             likelihood=likelihood,
             sample_key=sample_key,
             spatial_key=spatial_key,
