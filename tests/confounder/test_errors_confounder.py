@@ -468,7 +468,7 @@ UNKNOWN = column("arm", lambda a: np.where(a.obs["arm"] == "y", "new", a.obs["ar
 REFUSED_QUERIES = {
     "unknown arm": (changed(UNKNOWN), ValueError, "'new'.*not seen.*'ctrl', 'x', 'y'"),
     "no treatment": (changed(lambda a: a.obs.pop("arm")), KeyError, "treatment_key='arm'"),
-    "nan treatment": (changed(at(3, None, "arm")), ValueError, "no value in 1 cells"),
+    "nan treatment": (changed(at(3, None, "arm")), ValueError, "no value in 1 cell,"),
     "no layer": (changed(lambda a: a.layers.pop("raw")), KeyError, "layer='raw'"),
     "no category": (changed(lambda a: a.obs.pop("lane")), KeyError, "'lane'"),
     "unknown category": (

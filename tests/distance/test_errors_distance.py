@@ -246,7 +246,7 @@ def test_noise_is_warned_about_and_seen_by_check(cohort: AnnData) -> None:
     assert model.get_agreement().loc["new-train", "r2"] < 0.2
     assert "in the order of `adata.obs_names`" in model.check().loc["held-out R2", "advice"]
     facts = dict.fromkeys(model.facts_, 1.0)
-    rows = _diagnostics.rows_of(facts, {"r2": -0.1, "stress": 1.0})
+    rows = _diagnostics.rows_of(facts, {"r2": -0.1, "stress": 1.0}, ["presence"])
     looks = {row.quantity for row in rows if row.verdict == "look"}
     assert looks == set(model.check().index) - {"finite loss terms", "held-out stress"}
     assert all(re.search("[.]$", row.advice) for row in rows if row.advice)

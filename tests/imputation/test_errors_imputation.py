@@ -92,7 +92,7 @@ REFUSED = {
         nothing,
         {"measured_key": 3},
         TypeError,
-        "`measured_key` is a int",
+        "`measured_key` is an int",
     ),
     "an array": (table(lambda t: t.to_numpy()), {}, TypeError, "ndarray.*DataFrame.*'batch_1'"),
     "no column": (
