@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,6 +154,14 @@ def test_a_copy_does_not_take_its_model_along() -> None:
         second = fitted(PairedVAE, adata[5:].copy())
     assert first.get_latent_representation().shape[0] == N_CELLS
     assert second.get_latent_representation().shape[0] == N_CELLS - 5
+
+
+@of_every_model
+def test_a_model_can_be_sent_to_another_process(
+    cls: type, answers: dict[type, np.ndarray]
+) -> None:
+    model = pickle.loads(pickle.dumps(fitted(cls, make())))
+    np.testing.assert_array_equal(asked(model), answers[cls])
 
 
 def test_setting_up_again_does_not_change_a_model() -> None:

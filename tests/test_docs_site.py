@@ -107,6 +107,7 @@ def test_gain_of_measured_samples_is_that_of_the_benchmark() -> None:
     [
         ("NicheVAE", "NicheVAE"),
         ("nichepca, scaled by section", "nichepca, by section"),
+        ("nichepca, its package", "nichepca, package"),
         ("BANKSY-like, λ = .8", "BANKSY, lambda .8"),
         ("CellCharter-like", "CellCharter-like"),
     ],

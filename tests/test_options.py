@@ -80,7 +80,11 @@ REFUSED_AT_TRAIN = {
         ({"max_epochs": 2.0}, TypeError, "`max_epochs=2.0` is a float"),
         ({"train_size": 0}, ValueError, "`train_size=0` is out of range"),
         ({"train_size": 1.2}, ValueError, "`train_size=1.2` is out of range"),
-        ({"train_size": 0.9, "validation_size": 0.2}, ValueError, "`validation_size=0.2`"),
+        (
+            {"train_size": 0.9, "validation_size": 0.2},
+            ValueError,
+            "validation_size=0.2` are more",
+        ),
         ({"validation_size": -0.1}, ValueError, "`validation_size=-0.1`"),
         ({"batch_size": 2}, ValueError, "`batch_size=2` is out of range"),
         ({"plan_kwargs": {"n_epochs_kl_warmup": 5}}, TypeError, "n_epochs_kl_warmup.*`kl_ramp`"),
@@ -121,6 +125,20 @@ def test_options_of_the_plan_are_sent_there(cls: type) -> None:
         model.train(lr=0.1)
     with pytest.raises(TypeError, match="`n_epochs`. Did you mean `max_epochs`"):
         model.train(n_epochs=3)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("cls", [PairedVAE, NicheVAE, MaskedImputation, DistanceEmbedding])
+def test_accelerators_are_known_and_there(cls: type) -> None:
+    adata = make()
+    cls.setup_anndata(adata, **SETUPS[cls])
+    model = cls(adata, n_latent=1)
+    for name in ("gpu", "cuda"):
+        match = f"`accelerator='{name}'`, and there is no (GPU|CUDA).*'cpu' or 'auto'"
+        with pytest.raises(ValueError, match=match):
+            model.train(accelerator=name)
+    with pytest.raises(ValueError, match="`accelerator='cpus'` is not known.*'cpu', 'gpu'"):
+        model.train(accelerator="cpus")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

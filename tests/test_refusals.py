@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,7 +30,7 @@ from _every_model import (
 )
 from _input import at, changed, column, with_names_twice, with_value
 from scovert.cli import app
-from scovert.model import BulkDeconvolution, LatentConfounder, PairedVAE
+from scovert.model import BulkDeconvolution, LatentConfounder, MaskedImputation, PairedVAE
 
 pytestmark = [
     pytest.mark.usefixtures("seed"),
@@ -90,7 +91,7 @@ REFUSED = {
     "text": (with_values(lambda x: x.astype(str)), TypeError, "holds text .*astype"),
     "objects": (with_values(lambda x: x.astype(object)), TypeError, "holds Python objects"),
     "complex": (with_values(lambda x: x + 0j), TypeError, "holds complex numbers"),
-    "nan": (changed(with_value(np.nan)), ValueError, rf"`adata.X` holds nan {PLACE}; 1 such"),
+    "nan": (changed(with_value(np.nan)), ValueError, rf"holds nan {PLACE}; 1 such.*join='inner'"),
     "infinite": (changed(with_value(np.inf)), ValueError, rf"holds inf {PLACE}.*NaN or Inf"),
     "negative": (changed(with_value(-1)), ValueError, rf"holds -1 {PLACE}.*scaled"),
     "a fraction": (changed(with_value(0.5)), ValueError, rf"holds 0.5 {PLACE}.*raw counts"),
@@ -315,6 +316,23 @@ def test_counts_that_became_no_numbers_are_named(cls: type) -> None:
             cls(adata)
 
 
+@of_every_model
+def test_a_gene_without_a_name_is_refused(cls: type) -> None:
+    adata = make()
+    adata.var.index = [*adata.var_names[:5], np.nan, *adata.var_names[6:]]
+    with pytest.raises(ValueError, match="lacks 1 name, such as .* column 5"):
+        cls.setup_anndata(adata, **SETUPS[cls])
+
+
+@of_every_model
+def test_a_part_of_a_file_is_to_be_loaded(cls: type, tmp_path: Path) -> None:
+    make().write_h5ad(tmp_path / "cells.h5ad")
+    part = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")[:140]
+    with pytest.raises(ValueError, match="is a part of the file .*cells.h5ad.*to_memory"):
+        cls.setup_anndata(part, **SETUPS[cls])
+    fitted(cls, part.to_memory())
+
+
 # Columns
 
 
@@ -355,6 +373,40 @@ def test_cells_without_a_category_are_named(cls: type, argument: str) -> None:
             ValueError, match="'mine'.*no value in 1 cell, such as 'cell 7'.*notna"
         ):
             cls.setup_anndata(adata, **with_key(cls, argument, "mine"))
+
+
+@of_categories
+def test_what_is_spelt_in_two_ways_is_told(cls: type, argument: str) -> None:
+    adata = make()
+    adata.obs["mine"] = np.resize(["Lot 1", "lot_1", "lot_2"], N_CELLS)
+    setup = with_key(cls, argument, "mine")
+    if argument == "treatment_key":
+        setup["reference"] = "lot_2"
+    if cls is MaskedImputation:
+        adata.X = adata.X.multiply(adata.varm["measured"]["b"].to_numpy()).tocsr()
+        columns = {"Lot 1": True, "lot_1": True, "lot_2": adata.varm["measured"]["b"]}
+        adata.varm["measured"] = pd.DataFrame(columns, adata.var_names)
+    with pytest.warns(UserWarning, match=r"'Lot 1' and 'lot_1' of `\w+.obs\['mine'\]` look like"):
+        cls.setup_anndata(adata, **setup)
+
+
+@of_categories
+def test_missing_values_that_became_text_are_told(cls: type, argument: str) -> None:
+    adata = make()
+    adata.obs["mine"] = np.resize(["a", "b", "c"], N_CELLS).astype(object)
+    adata.obs.loc[adata.obs["mine"] == "c", "mine"] = np.nan
+    adata.obs["mine"] = adata.obs["mine"].astype(str)
+    if cls is MaskedImputation:
+        adata.X = adata.X.multiply(adata.varm["measured"]["b"].to_numpy()).tocsr()
+        adata.varm["measured"]["nan"] = adata.varm["measured"]["b"]
+    setup = with_key(cls, argument, "mine")
+    if argument == "treatment_key":
+        setup["reference"] = "a"
+    match = r"'mine'.*text 'nan' in 50 cells.*\['mine'\] != 'nan'"
+    if (cls, argument) == (BulkDeconvolution, "labels_key"):
+        match = "'nan' of the reference look like no type"
+    with pytest.warns(UserWarning, match=match):
+        cls.setup_anndata(adata, **setup)
 
 
 @of_numbers

@@ -1,6 +1,7 @@
 """Other ways to describe what is around a cell, in the few lines that each takes.
 
-Written from the papers; the packages would add their own choice of neighbours and of clusters.
+Written from the papers, but for nichepca, whose package is run too where it is installed; packages
+add their own choice of neighbours and of clusters.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from benchmarks.niche.sets import Tissue
+from benchmarks.niche.sets import K, Tissue
 from scovert.model.niche._energy import energy_map
 from scovert.model.niche._states import initial_states, means_of
 
-__all__ = ["PEERS", "mean_around", "nichepca_axes"]
+__all__ = ["PACKAGE", "PEERS", "mean_around", "nichepca_axes"]
 
 N_COMPONENTS, N_STATES = 20, 32
+PACKAGE, N_PACKAGE_COMPONENTS = "nichepca, package", 30
+"""Method that needs a package, and components that it takes by default."""
 
 
 def components(x: NDArray) -> NDArray:
@@ -69,6 +72,20 @@ def nichepca_harmony(t: Tissue, seed: int) -> NDArray:
     result = harmonypy.run_harmony(found, batch, "section", random_state=seed, verbose=False)
     corrected = np.asarray(result.Z_corr)
     return corrected if corrected.shape == found.shape else corrected.T
+
+
+def nichepca_package(t: Tissue, seed: int) -> NDArray:
+    """Run the package with its own settings; its Harmony needs harmonypy before 1."""
+    from nichepca.workflows import nichepca
+
+    adata = t.adata.copy()
+    steps = ("norm", "log1p", "agg", "pca") if t.is_count else ("agg", "pca")
+    if not t.is_count:
+        adata.X = np.arcsinh(adata.X)
+    sample_key = "section" if t.section.max() > 0 else None
+    n_comps = min(N_PACKAGE_COMPONENTS, adata.n_vars - 1)
+    nichepca(adata, knn=K, n_comps=n_comps, sample_key=sample_key, pipeline=steps)
+    return np.asarray(adata.obsm["X_npca"])
 
 
 def banksy(t: Tissue, seed: int) -> NDArray:
@@ -124,6 +141,7 @@ PEERS = {
     "nichepca": nichepca,
     "nichepca, by section": nichepca_by_section,
     "nichepca, by section, Harmony": nichepca_harmony,
+    PACKAGE: nichepca_package,
     "BANKSY, lambda .8": banksy,
     "CellCharter-like": cellcharter,
     "UTAG-like": utag,

@@ -72,6 +72,7 @@ def make(model: str, n_cells: int, n_genes: int) -> AnnData:
     adata.obs["treatment"] = np.random.default_rng(0).random(n_cells) < 1 / 3
     if model != "MaskedImputation":
         return adata
+    del adata.obs["batch"]  # the datasets are named anew
     panel = adata[batch == 1, : round(MEASURED * n_genes)]
     return concat_measured({"atlas": adata[batch == 0].copy(), "panel": panel.copy()})
 

@@ -109,6 +109,27 @@ def test_names_of_samples_are_text(tmp_path: Path, corner: str) -> None:
         assert found.to_numpy()[:2, :2].tolist() == [[0, 1], [1, 0]]
 
 
+def test_tables_are_separated_by_anything(tmp_path: Path) -> None:
+    file = tmp_path / "d.csv"
+    file.write_text(";s1;s2\ns1;0;1.5\ns2;1.5;0\n")
+    assert read_distances(file).loc["s1", "s2"] == 1.5
+
+
+NO_TABLES = {
+    "decimal commas": (";s1;s2\ns1;0;1,5\ns2;1,5;0\n", "'1,5'.*point for decimals"),
+    "phylip": ("2\ns1\t0\t1\ns2\t1\t0\n", "is not a table"),
+    "a triangle": ("\ts1\ts2\ts3\ns1\ns2\t1\ns3\t2\t3\n", "entries.*both directions"),
+}
+
+
+@pytest.mark.parametrize(("text", "match"), NO_TABLES.values(), ids=NO_TABLES.keys())
+def test_other_files_are_refused(text: str, match: str, tmp_path: Path) -> None:
+    file = tmp_path / "d.txt"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=f"d.txt is no table of distances.*{match}"):
+        read_distances(file)
+
+
 REFUSED = {
     "no slot": (("--distances", "jaccard"), "--distances-key|jaccard.* is not in|jaccard"),
     "no file": (("--distances", "no.tsv"), "no.tsv is not a file"),

@@ -102,6 +102,13 @@ REFUSED = {
         ValueError,
         "all distances are equal",
     ),
+    "below": (matrix(np.tril), {}, ValueError, "distances below its diagonal.*d \\+ d.T"),
+    "above": (
+        matrix(lambda d: np.where(np.tri(len(d), k=-1), np.nan, d)),
+        {},
+        ValueError,
+        "distances above its diagonal.*np.nan_to_num",
+    ),
     "zeros": (matrix(np.zeros_like), {}, ValueError, "nothing but zeros"),
     "a graph": (matrix(sparse.csr_matrix), {}, TypeError, "sparse.*sc.pp.neighbors"),
     "no tree": (nothing, {"tree_key": "t"}, KeyError, "'t'.* not in `adata.varm`.*pp.tree"),

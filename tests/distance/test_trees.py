@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import gzip
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,8 @@ REFUSED = {
     "negative": (TREE.replace("b:2", "b:-2"), "1 branches with a length that is negative.*-2"),
     "tips twice": (TREE.replace("x:1", "a:1"), "one tip of the tree: 1 taxon, such as 'a'"),
     "no Newick": ("(a:1,(b:2);", "cannot be read as Newick"),
+    "Nexus": (f"#NEXUS\nbegin trees;\ntree 1 = {TREE}\nend;", "is a Nexus file.*write.tree"),
+    "several": (f"[&R] {TREE}\n{TREE}", "`tree` holds 2 trees.*consensus"),
 }
 
 
@@ -98,6 +101,34 @@ def test_what_is_refused_of_a_tree(tree: str, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         scovert.pp.tree(adata, tree)
     assert not adata.varm
+
+
+@pytest.mark.parametrize(
+    ("tree", "example"),
+    [
+        (TREE.replace("'c d'", "c_d"), "'c_d' as 'c d'"),
+        (TREE.replace("e_f", "'e f'"), "'e f' as 'e_f'"),
+        (TREE.replace("a:1", '"a":1'), "'\"a\"' as 'a'"),
+    ],
+    ids=["underscore", "space", "quotes"],
+)
+def test_tips_that_are_written_in_another_way_are_matched(tree: str, example: str) -> None:
+    expected, adata = samples(), samples()
+    scovert.pp.tree(expected, TREE)
+    with pytest.warns(UserWarning, match=f"1 tips of the tree are called as taxa.*{example}"):
+        scovert.pp.tree(adata, tree)
+    np.testing.assert_array_equal(adata.varm["tree"].toarray(), expected.varm["tree"].toarray())
+
+
+def test_tips_that_may_be_two_taxa_are_not_guessed() -> None:
+    with pytest.raises(ValueError, match="no tip for 1 of the 5 taxa, such as 'c d'"):
+        scovert.pp.tree(samples(), TREE.replace("'c d'", "c_d").replace("x:1", "'\"c d\"':1"))
+
+
+def test_a_comment_may_come_before_a_tree() -> None:
+    adata = samples()
+    scovert.pp.tree(adata, f"[&R] {TREE}")
+    assert adata.varm["tree"].shape[0] == 5
 
 
 def test_a_tree_without_a_root_is_taken_with_a_warning() -> None:
@@ -142,6 +173,8 @@ def test_tables_of_distances_are_matched_by_name(tmp_path: Path) -> None:
     np.testing.assert_array_equal(adata.obsp["d"], d)
     scovert.pp.distances(adata, d)
     np.testing.assert_array_equal(adata.obsp["distances"], d)
+    scovert.pp.distances(adata, skbio.DistanceMatrix(d[order][:, order], adata.obs_names[order]))
+    np.testing.assert_array_equal(adata.obsp["distances"], d)
     with pytest.raises(ValueError, match="rows of `matrix` lack 1 of the 9 samples, such as '3'"):
         scovert.pp.distances(adata, table.drop(index="3"))
     with pytest.raises(ValueError, match="once in the columns of `matrix`.* 1 sample, such as"):
@@ -157,6 +190,30 @@ def test_tables_of_distances_are_matched_by_name(tmp_path: Path) -> None:
         scovert.pp.distances(adata, tmp_path / "text.csv")
     with pytest.raises(ValueError, match=r"shape \(8, 8\), and there are 9 samples"):
         scovert.pp.distances(adata, d[:8, :8])
+
+
+def with_names(change: Callable[[int], object]) -> Callable[[np.ndarray], pd.DataFrame]:
+    return lambda d: pd.DataFrame(d, [change(i) for i in range(9)], range(9))
+
+
+NO_DISTANCES = {
+    "read as numbers": (with_names(lambda i: i), ValueError, "read as numbers.*dtype=str"),
+    "of R": (with_names(lambda i: f"X00{i}.a"), ValueError, "check.names=FALSE"),
+    "others": (with_names(lambda i: f"s{i}"), ValueError, "keep those that have them"),
+    "text": (lambda d: [*d.tolist()[:8], ["NA"] * 9], TypeError, "not hold numbers"),
+    "sparse": (sparse.csr_matrix, TypeError, "sparse.*all pairs"),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"), NO_DISTANCES.values(), ids=NO_DISTANCES.keys()
+)
+def test_what_is_refused_of_distances(change: Callable, error: type, match: str) -> None:
+    adata = samples()
+    adata.obs_names = [f"00{i}-a" for i in range(9)]
+    with pytest.raises(error, match=match):
+        scovert.pp.distances(adata, change(np.ones((9, 9)) - np.eye(9)))
+    assert not adata.obsp
 
 
 @pytest.mark.needs_data

@@ -68,3 +68,14 @@ def test_several_files_measured_what_they_hold(make_panels, tmp_path: Path) -> N
     found = run(*files, "-o", tmp_path / "two.h5ad", "--batch-key=batch", *SHORT)
     assert found.exit_code == 1
     assert "--batch-key is for one file" in found.output
+
+
+def test_a_column_called_file_is_not_replaced(make_panels, tmp_path: Path) -> None:
+    adata = make_panels()
+    adata.obs["file"] = "scan_3"
+    files = [tmp_path / f"{name}.h5ad" for name in "ab"]
+    for file in files:
+        adata.write_h5ad(file)
+    found = run(*files, "-o", tmp_path / "out.h5ad", *SHORT)
+    assert found.exit_code == 1
+    assert "a.h5ad has a column 'file' of obs" in found.output

@@ -275,3 +275,37 @@ def test_joined_datasets_know_what_each_measured() -> None:
         data.concat_measured(list(parts.values()))
     with pytest.raises(ValueError, match="holds 1 AnnData"):
         data.concat_measured({"one": cells})
+
+
+def test_what_a_dataset_lacks_is_no_zero() -> None:
+    cells = data.pbmc68k()
+    parts = {"one": cells[:5].copy(), "two": cells[5:9, 200:].copy()}
+    parts["one"].layers["counts"] = parts["one"].X.copy()
+    parts["two"].obsm["spatial"] = np.arange(8).reshape(4, 2)
+    for part in parts.values():
+        part.obsm["X_pca"] = np.ones((part.n_obs, 1))
+    with pytest.warns(UserWarning, match=r"Not all datasets have the layers \['counts'\]"):
+        joined = data.concat_measured(parts)
+    assert "counts" not in joined.layers
+    assert np.isnan(joined.obsm["spatial"][:5]).all()
+    np.testing.assert_array_equal(joined.obsm["spatial"][5:], parts["two"].obsm["spatial"])
+    assert (joined.obsm["X_pca"] == 1).all()
+
+
+def test_a_column_of_the_datasets_is_not_replaced() -> None:
+    parts = {"one": data.pbmc68k()[:5].copy(), "two": data.pbmc68k()[5:9].copy()}
+    parts["two"].obs["batch"] = "lane 1"
+    with pytest.raises(ValueError, match=r"\['two'\].obs` has a column 'batch'.*batch_key"):
+        data.concat_measured(parts)
+    joined = data.concat_measured(parts, batch_key="dataset")
+    assert joined.obs["batch"].tolist()[5:] == ["lane 1"] * 4
+
+
+def test_genes_that_are_named_differently_are_told() -> None:
+    parts = {"one": data.pbmc68k()[:5].copy(), "two": data.pbmc68k()[5:9].copy()}
+    parts["two"].var_names = parts["two"].var_names.str.replace("-", ".")
+    with pytest.warns(UserWarning, match=r"that `datasets\['two'\]` lacks .*'HLA-"):
+        data.concat_measured(parts)
+    parts["two"].var_names = [f"ENSG{i:011d}" for i in range(parts["two"].n_vars)]
+    with pytest.raises(ValueError, match="share no gene: 'one' has 'HES4'.*'two' has 'ENSG0"):
+        data.concat_measured(parts)

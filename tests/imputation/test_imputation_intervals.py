@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
+from scvi import REGISTRY_KEYS
 
+from scovert.core.dataloaders._cells import Cells
 from scovert.model.imputation._groups import group_table
 from scovert.model.imputation._intervals import (
     Spread,
@@ -13,9 +16,9 @@ from scovert.model.imputation._intervals import (
     count_interval,
     coverage,
     log_errors,
-    shrinkage,
     spread_of,
 )
+from scovert.model.imputation._levels import levels, nearest_totals
 from scovert.model.imputation._panels import Panels, log_mean_shares
 
 
@@ -50,18 +53,79 @@ def test_only_totals_that_were_imputed_as_20_or_more_have_errors() -> None:
     assert totals.tolist() == [20, 20]
 
 
+def level_of(true: np.ndarray, imputed: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Levels of genes that are not learnt: the first half is known, the totals of both are one."""
+    n = len(true)
+    measured = np.arange(2 * n) < n
+    panels = Panels(measured[None], np.zeros((1, 2 * n), bool), measured[None])
+    twice = (np.tile(values, 2)[None] for values in (true, imputed, near))
+    return levels(*twice, panels)[0, n:]
+
+
 def test_levels_are_moved_as_far_as_known_genes_ask_for() -> None:
-    """Totals lie a share of the way from what is imputed to the mean share of the source."""
+    """Totals lie a share of the way from what is imputed to those of the nearest cells."""
     rng = np.random.default_rng(0)
-    imputed, null = rng.uniform(200, 900, (2, 60))
+    near = rng.uniform(200, 900, 60)
+    imputed = near * np.exp(rng.normal(0, 0.3, 60))
+    way = np.log((near + 0.5) / (imputed + 0.5))
+    usual = np.abs(way) < 0.3
     for share in (0.0, 0.4, 1.0):
-        mean = imputed ** (1 - share) * null**share
-        true = rng.poisson(mean * np.exp(rng.normal(0, 0.2, 60)))
-        assert shrinkage(true, imputed, null) == pytest.approx(share, abs=0.1)
-    away = imputed**2 / null
-    assert shrinkage(away, imputed, null) == 0
-    assert shrinkage(null[:8], imputed[:8], null[:8]) == 0  # too few to tell
-    assert shrinkage(null, imputed, imputed) == 0
+        true = rng.poisson(imputed * np.exp(share * way + rng.normal(0, 0.1, 60)))
+        moved = level_of(true, imputed, near)
+        np.testing.assert_allclose(moved[usual], share * way[usual], atol=0.06)
+    assert not level_of(imputed**2 / near, imputed, near).any()
+    assert not level_of(near[:8], imputed[:8], near[:8]).any()  # too few to tell
+    assert not level_of(near, imputed, imputed).any()
+
+
+def test_a_gene_that_responds_is_left_alone() -> None:
+    """Known genes say that what is imputed is noise; two hidden ones are imputed far off."""
+    rng = np.random.default_rng(0)
+    near = rng.uniform(200, 900, 60)
+    imputed = near * np.exp(rng.normal(0, 0.2, 60))
+    measured = np.arange(62) < 60
+    panels = Panels(measured[None], np.zeros((1, 62), bool), measured[None])
+    totals = [np.r_[values, more][None] for values, more in ((near, [0, 0]), (imputed, [9e3, 20]))]
+    found = levels(*totals, np.r_[near, 300, 300][None], panels)[0]
+    way = np.log(near / imputed)
+    assert found[:60] @ way / (way @ way) > 0.8
+    assert np.abs(found[60:]).max() < 0.1
+
+
+def test_genes_that_no_neighbour_learns_stay_where_they_are() -> None:
+    imputed, near = np.random.default_rng(0).uniform(200, 900, (2, 60))
+    true = near.copy()
+    near[3] = np.nan
+    moved = level_of(true, imputed, near)
+    assert moved[3] == 0
+    assert np.isfinite(moved).all()
+    assert moved.any()
+
+
+def test_totals_of_nearest_cells_are_those_of_their_shares() -> None:
+    """Two kinds of cells that shared genes tell apart; hidden genes follow the kind."""
+    rng = np.random.default_rng(1)
+    n, n_genes = 400, 30
+    kind = rng.permutation(np.arange(3 * n) % 2)
+    kind[2 * n :] = rng.random(n) < 0.9  # another composition
+    shares = rng.dirichlet(np.full(n_genes, 2.0), 2)
+    x = rng.poisson(400 * shares[kind]).astype(np.float32)
+    batch = np.repeat(np.arange(3), n)
+    measured = np.ones((3, n_genes), bool)
+    measured[2, 25:] = measured[0, 28:] = False
+    measured[1, 27] = False
+    seen = Cells(sp.csr_matrix(x * measured[batch]), {REGISTRY_KEYS.BATCH_KEY: batch[:, None]})
+    found = nearest_totals(seen, Panels(measured, measured, measured))
+    true = np.stack([x[batch == b].sum(0) for b in range(3)])
+    np.testing.assert_allclose(found[2], true[2], rtol=0.1)
+    np.testing.assert_allclose(found[0, 28:], true[0, 28:], rtol=0.1)
+    of_mean = x[batch < 2].sum(0) * x[batch == 2][:, :25].sum() / x[batch < 2][:, :25].sum()
+    assert np.abs(np.log(of_mean[25:] / true[2, 25:])).max() > 0.3
+    alone = measured.copy()
+    alone[:2, 26] = False
+    found = nearest_totals(seen, Panels(alone, alone, alone))
+    others_learn = np.stack([alone[np.arange(3) != b].any(0) for b in range(3)])
+    np.testing.assert_array_equal(np.isfinite(found), others_learn)
 
 
 def test_the_spread_of_genes_is_told_from_chance() -> None:

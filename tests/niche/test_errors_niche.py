@@ -124,11 +124,25 @@ def grid(positions: np.ndarray) -> np.ndarray:
     return np.stack(np.meshgrid(np.arange(12), np.arange(10)), -1).reshape(-1, 2)
 
 
+def with_fields(adata: AnnData) -> None:
+    adata.obs["FOV_id"] = np.repeat(range(4), 30)
+
+
 WARNED = {
     "shared coordinates": (
         positions(shifted),
         {"likelihood": "nb", "sample_key": None},
         "50% of the cells lie on the spot.*sample_key` may be 'sample'",
+    ),
+    "slides on one another": (
+        nothing,
+        {"sample_key": None},
+        r"levels of `adata.obs\['sample'\]` lie on one another: of \d+%.*sample_key='sample'",
+    ),
+    "fields of view": (
+        with_fields,
+        {"sample_key": None},
+        r"levels of `adata.obs\['FOV_id'\]` lie on one another",
     ),
     "spots": (positions(grid), {"sample_key": None}, "spots rather than cells"),
     "constant": (values(put((slice(None), 3), 2)), {}, "1 gene or channel, such as 'gene_3'"),
@@ -146,6 +160,21 @@ def test_what_is_warned_about(change: Callable, setup: dict, match: str) -> None
     change(adata)
     with pytest.warns(UserWarning, match=match):
         NicheVAE.setup_anndata(adata, **NB | setup)
+
+
+def test_fields_of_view_within_samples_are_told() -> None:
+    adata = niche(60, 4, n_genes=7)
+    adata.obs["slide"], adata.obs["fov"] = np.repeat(["s1", "s2"], 120), adata.obs["sample"]
+    with pytest.warns(UserWarning, match=r"obs\['fov'\].*obs\['slide'\].*'_'.*obs\['fov'\]"):
+        NicheVAE.setup_anndata(adata, likelihood="nb", sample_key="slide")
+
+
+def test_slides_side_by_side_are_taken_without_a_word() -> None:
+    adata = niche(60, 2, n_genes=7)
+    adata.obsm["spatial"][60:, 0] += 2 * np.ptp(adata.obsm["spatial"][:, 0])
+    with warnings.catch_warnings():
+        quiet()
+        NicheVAE.setup_anndata(adata, likelihood="nb")
 
 
 def test_few_cells_of_a_batch_or_sample_are_named() -> None:

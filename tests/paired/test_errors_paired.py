@@ -241,7 +241,7 @@ def test_anchors_that_make_no_sense_warn(adata: AnnData, monkeypatch: pytest.Mon
         pd.array(np.repeat(["a", "b"], SIZES), "string"),
         np.repeat(["", " "], SIZES),
         np.repeat(["T/CD4 ü", "β-Zelle 🧬\n\t\\ \"'{}%"], SIZES),
-        np.repeat(["__array__", "nan"], SIZES),
+        np.repeat(["__array__", "null"], SIZES),
     ],
     ids=[
         "bool",

@@ -126,6 +126,12 @@ def _joined(files: Sequence[Path], setup: dict[str, str | None], say: Callable) 
             f"{len(files)} files, each of which is a dataset. Leave it out, or join them first."
         )
     parts = {name: _one(file, say) for name, file in zip(names_of(files), files, strict=True)}
+    for file, part in zip(files, parts.values(), strict=True):
+        if FILE_KEY in part.obs:
+            raise ValueError(
+                f"{file} has a column {FILE_KEY!r} of obs, where the file of each cell is to be "
+                "written. Rename it in the file."
+            )
     setup |= {"batch_key": FILE_KEY, "measured_key": MEASURED_KEY}
     joined = concat_measured(parts, batch_key=FILE_KEY, measured_key=MEASURED_KEY)
     lacking = (~joined.varm[MEASURED_KEY]).sum()

@@ -41,6 +41,8 @@ __all__ = [
 
 KINDS = ("string", "integer", "boolean", "floating", "mixed-integer-float")
 """Kinds of categories, as pandas calls them."""
+TEXTS_OF_NAN = frozenset({"nan", "NaN", "<NA>", "NaT"})
+"""What pandas makes of a missing value that it is to write as text."""
 FEW_CELLS = 50
 """Cells of a dataset or an arm, below which results are uncertain."""
 UNKNOWN = "unknown"
@@ -177,7 +179,14 @@ def check_genes(
     name: str = "adata",
     words: Words = CELLS,
 ) -> None:
-    """Refuse duplicated gene names, and genes of the model that are missing from `adata`."""
+    """Refuse gene names that lack or occur twice, and genes that are missing from `adata`."""
+    n_unnamed = int(adata.var_names.isna().sum())
+    if n_unnamed:
+        raise ValueError(
+            f"`{name}.var_names` lacks {counted(n_unnamed, 'name')}, such as that "
+            f"in column {int(adata.var_names.isna().argmax())}. {words.columns.capitalize()} are "
+            f"matched by name: name them, or keep `{name}[:, {name}.var_names.notna()].copy()`."
+        )
     twice = adata.var_names[adata.var_names.duplicated()].unique()
     if len(twice):
         raise ValueError(
@@ -229,8 +238,18 @@ def check_column(adata: AnnData, key: str, argument: str) -> None:
         )
 
 
-def check_categorical(adata: AnnData, key: str, argument: str, words: Words = CELLS) -> None:
-    """Refuse a missing column, missing values, and what is neither text, numbers nor bool."""
+def check_categorical(
+    adata: AnnData,
+    key: str,
+    argument: str,
+    words: Words = CELLS,
+    *,
+    warn_about_nan: bool = True,
+) -> None:
+    """Refuse a missing column, missing values, and what is neither text, numbers nor bool.
+
+    Warn about text that pandas made of missing values, unless the caller does so.
+    """
     check_column(adata, key, argument)
     missing = np.flatnonzero(adata.obs[key].isna())
     if len(missing):
@@ -239,12 +258,29 @@ def check_categorical(adata: AnnData, key: str, argument: str, words: Words = CE
             f"{adata.obs_names[missing[0]]!r}. Each needs one: fill them in, or keep "
             f"`adata[adata.obs[{key!r}].notna()]`."
         )
-    kind = pd.api.types.infer_dtype(adata.obs[key].astype("category").cat.categories)
+    categories = adata.obs[key].astype("category").cat.categories
+    kind = pd.api.types.infer_dtype(categories)
     if kind not in KINDS:
         raise TypeError(
             f"`adata.obs[{key!r}]` holds values of the kind {kind!r}. Categories are text, whole "
             f"numbers or bool, all of one kind: `adata.obs[{key!r}].astype(str)`."
         )
+    if warn_about_nan:
+        _warn_about_nan(adata.obs[key], TEXTS_OF_NAN.intersection(categories))
+
+
+def _warn_about_nan(column: pd.Series, texts: Collection[str]) -> None:
+    for text in texts:
+        n_cells = int((column == text).sum())
+        if n_cells:
+            where = f"adata.obs[{column.name!r}]"
+            warnings.warn(
+                f"`{where}` is the text {text!r} in {n_cells} cells, as `astype(str)` makes of "
+                "missing values, and it counts as a category like any other. If they are missing, "
+                f"leave these cells out: `adata[{where} != {text!r}].copy()`.",
+                UserWarning,
+                stacklevel=caller_level(),
+            )
 
 
 def check_continuous(adata: AnnData, key: str) -> None:

@@ -138,7 +138,12 @@ def _place(block: NDArray | sp.csr_matrix, at: int) -> tuple[int, int]:
 def _likely_cause(value: float, counts: object, where: str, adata: AnnData) -> str:
     """Say what the values look like, and where the counts are."""
     if not np.isfinite(value):
-        return "Find out where NaN or Inf came from, and start again from the raw counts."
+        joined = (
+            " `anndata.concat(join='outer')` leaves NaN where cells lack a gene, and `join='inner'"
+            "` keeps the genes that all have."
+        )
+        start = "Find out where NaN or Inf came from, and start again from the raw counts."
+        return start + joined if np.isnan(value) else start
     kind = _kind_of_values(counts, adata)
     found = counts_elsewhere(where, adata)
     if kind == "corrected" and not found:

@@ -25,11 +25,16 @@ __all__ = [
     "is_in_memory",
     "row_blocks",
     "row_slices",
+    "some_blocks",
     "thin",
 ]
 
 BLOCK = 4096
 """Rows read at once where counts are looked through in their order."""
+MAX_BLOCKS = 256
+"""Blocks in memory that stand for all: those of a million cells, of more evenly spaced ones."""
+BLOCKS_OF_FILE, ROWS_OF_FILE = 16, 64
+"""Blocks of a file, and rows of each: it is slower to read than to compute from."""
 RAW = "raw"
 """Name of a layer that means ``adata.raw`` where no layer is called so."""
 
@@ -136,6 +141,18 @@ def row_blocks(
     """Go through the rows: the first row of a block, and the block in memory."""
     for rows in row_slices(counts.shape[0], size or BLOCK):
         yield rows.start, as_rows(counts[rows])
+
+
+def some_blocks(counts: object) -> Iterator[tuple[int, NDArray | sp.csr_matrix]]:
+    """Read blocks of rows from one end to the other: all, if there are few in memory."""
+    n_rows = counts.shape[0]
+    in_memory = is_in_memory(counts)
+    size, most = (BLOCK, MAX_BLOCKS) if in_memory else (ROWS_OF_FILE, BLOCKS_OF_FILE)
+    starts = np.arange(0, n_rows, size)
+    if len(starts) > most:
+        starts = np.linspace(0, n_rows - size, most).astype(int)
+    for start in starts.tolist():
+        yield start, as_rows(counts[start : start + size])
 
 
 def row_slices(n_rows: int, size: int) -> Iterator[slice]:

@@ -24,6 +24,7 @@ from scovert.core._checks import (
 from scovert.core._counts import get_counts, in_parts
 from scovert.core._registered import columns_of
 from scovert.core._registering import check_unchanged, is_own
+from scovert.core._unmeasured import warn_about_padding
 from scovert.core._value_checks import are_counts, check_values
 from scovert.core._words import CELLS, Words, words_of
 from scovert.core.dataloaders._cells import Cells, CellTensors
@@ -88,6 +89,7 @@ def check_query(adata: AnnData, registry: dict) -> None:
     _check_columns(adata, registry)
     check_new_genes(adata, genes_of(registry), words_of(setup))
     check_values(setup, get_counts(adata, setup["layer"]), where, adata, may_be_zero=True)
+    warn_about_padding(adata, registry)
 
 
 def _check_columns(adata: AnnData, registry: dict) -> None:

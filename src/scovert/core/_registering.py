@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,8 +24,9 @@ from scvi.model.base import BaseModelClass
 from scovert.core._checks import check_anndata, check_layer, some_of
 from scovert.core._compat import SCVI_UUID_KEY
 from scovert.core._count_checks import NUMBERS
-from scovert.core._counts import BLOCK, as_rows, get_counts, is_in_memory
+from scovert.core._counts import get_counts, some_blocks
 from scovert.core._registered import columns_of
+from scovert.core._spelling import warn_about_spelling
 from scovert.core._value_checks import check_values
 from scovert.core._words import Words, counted, words_of
 
@@ -42,10 +43,6 @@ __all__ = [
 
 CATEGORICAL, CONTINUOUS = "categorical_covariate_keys", "continuous_covariate_keys"
 """Arguments of ``setup_anndata`` that name covariates."""
-MAX_BLOCKS = 256
-"""Blocks in memory that are compared: those of a million cells, of more evenly spaced ones."""
-BLOCKS_OF_FILE, ROWS_OF_FILE = 16, 64
-"""Blocks of a file, and rows of each: it is slower to read than to compute from."""
 COUNTS, COLUMNS = "counts_digest", "columns_digests"
 """Names of the fingerprint in the registry."""
 MAX_WEIGHT = 2**16
@@ -58,6 +55,11 @@ def give_identity(cls: type[BaseModelClass], adata: AnnData) -> None:
     scvi-tools tells AnnData apart by an identifier in ``uns``, which a copy shares.
     """
     if adata.is_view:
+        if adata.isbacked:
+            raise ValueError(
+                f"The AnnData is a part of the file {adata.filename}, and what is set up must be "
+                "all of a file, or in memory. Load the part: `adata = adata.to_memory()`."
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             adata.obs = adata.obs.copy()
@@ -73,6 +75,7 @@ def register(
     registry: dict | None,
     *,
     layer: str | None,
+    name: str = "adata",
     more_fields: Sequence[BaseAnnDataField] = (),
     **arguments: object,
 ) -> None:
@@ -91,6 +94,8 @@ def register(
         That of a saved model; `None` makes a new one.
     layer
         Layer with the counts; `None` for ``X``, ``"raw"`` also for ``adata.raw``.
+    name
+        What `adata` is called, for messages.
     more_fields
         What else the registry is to keep.
     **arguments
@@ -99,7 +104,10 @@ def register(
         ``categorical_covariate_keys`` and ``continuous_covariate_keys``, if it has these.
     """
     give_identity(cls, adata)
-    fields = [CountsField(adata, layer, list(columns_of(arguments))), *more_fields]
+    columns = list(columns_of(arguments))
+    for key in columns if registry is None else ():
+        warn_about_spelling(adata.obs, key, name)
+    fields = [CountsField(adata, layer, columns), *more_fields]
     fields += [CategoricalObsField(name, key) for name, key in categories.items()]
     covariates = arguments.get(CATEGORICAL)
     if CATEGORICAL in arguments:
@@ -291,20 +299,8 @@ def _digest_of_counts(counts: object) -> str:
     if counts.dtype.kind not in NUMBERS:
         return ""
     weights = np.random.default_rng(0).integers(1, MAX_WEIGHT, counts.shape[1]).astype(float)
-    sums = [np.asarray(block @ weights, float) for block in _some_blocks(counts)]
+    sums = [np.asarray(block @ weights, float) for _, block in some_blocks(counts)]
     return hashlib.sha256(b"".join(part.tobytes() for part in sums)).hexdigest()
-
-
-def _some_blocks(counts: object) -> Iterator[object]:
-    """Read blocks of rows from one end to the other: all, if there are few in memory."""
-    n_rows = counts.shape[0]
-    in_memory = is_in_memory(counts)
-    size, most = (BLOCK, MAX_BLOCKS) if in_memory else (ROWS_OF_FILE, BLOCKS_OF_FILE)
-    starts = np.arange(0, n_rows, size)
-    if len(starts) > most:
-        starts = np.linspace(0, n_rows - size, most).astype(int)
-    for start in starts.tolist():
-        yield as_rows(counts[start : start + size])
 
 
 def _digest_of_column(column: pd.Series) -> str:

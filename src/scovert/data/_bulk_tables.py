@@ -160,7 +160,7 @@ def as_numbers(
         numbers[words.columns] = words.apply(pd.to_numeric, errors="coerce")
     values = numbers.to_numpy(float)
     is_bad = ~np.isfinite(values)
-    if may_lack:
+    if may_lack and is_bad.any():
         is_bad &= ~body.map(lambda entry: str(entry).lower() in _ABSENT).to_numpy(bool)
     if is_bad.any():
         _refuse_entry(body, is_bad, (rows, columns), path)

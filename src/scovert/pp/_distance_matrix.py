@@ -4,37 +4,43 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
 
 from scovert.core._checks import some_of
 from scovert.core._words import counted
+from scovert.data._bulk_tables import read_numbers
+
+if TYPE_CHECKING:
+    from skbio import DistanceMatrix
 
 __all__ = ["distances"]
 
 
 def distances(
     adata: AnnData,
-    matrix: pd.DataFrame | NDArray | str | os.PathLike,
+    matrix: pd.DataFrame | DistanceMatrix | NDArray | str | os.PathLike,
     *,
     key_added: str = "distances",
 ) -> None:
     """Add a matrix of distances between samples, matched by name.
 
     An array in ``adata.obsp`` has no names: one in another order gives a model that is wrong
-    without a sign of it. So pass a DataFrame, such as ``skbio.DistanceMatrix.to_data_frame()``.
+    without a sign of it. So pass what knows the names.
 
     Parameters
     ----------
     adata
         The samples.
     matrix
-        DataFrame with the names of the samples as rows and columns, in any order, with others
-        besides; or a table of this form, ``.csv`` or separated by tabs; or an array in the order
-        of the samples.
+        DataFrame with the names of the samples as rows and columns, a DistanceMatrix of
+        scikit-bio, or a table of this form, ``.csv`` or separated by tabs, in any order, with
+        others besides; or an array in the order of the samples.
     key_added
         Slot of ``adata.obsp`` to write.
 
@@ -42,6 +48,8 @@ def distances(
     ------
     ValueError
         If samples are missing, or a name occurs twice, or the shape is another.
+    TypeError
+        If the matrix is sparse, or does not hold numbers.
 
     Examples
     --------
@@ -58,9 +66,11 @@ def distances(
     """
     if isinstance(matrix, str | os.PathLike):
         matrix = read_distances_of(Path(matrix))
+    if type(matrix).__module__.startswith("skbio."):
+        matrix = matrix.to_data_frame()  # which has the names
     if isinstance(matrix, pd.DataFrame):
         matrix = _by_name(matrix, adata.obs_names)
-    matrix = np.asarray(matrix, float)
+    matrix = _as_numbers(matrix)
     if matrix.shape != (adata.n_obs, adata.n_obs):
         raise ValueError(
             f"`matrix` has shape {matrix.shape}, and there are {adata.n_obs} samples. Pass a "
@@ -82,17 +92,12 @@ def read_distances_of(table: Path, named: Path | None = None) -> pd.DataFrame:
     file = named or table
     if not table.is_file():
         raise FileNotFoundError(f"{file} is not a file. Name a table of distances (.tsv, .csv).")
-    separator = "," if table.suffix.lower() == ".csv" else "\t"
     try:
-        # No `index_col`: pandas would make numbers of names, and sample 1.10 the same as 1.1
-        found = pd.read_csv(table, sep=separator, dtype=str, keep_default_na=False)
-        if isinstance(found.index, pd.RangeIndex):  # else R left out the corner of the table
-            found = found.set_index(found.columns[0])
-        return found.astype(float)
-    except (ValueError, pd.errors.ParserError) as error:
+        return read_numbers(table, has_names=True)
+    except ValueError as error:
         raise ValueError(
-            f"{file} is no table of distances: {error}. Its first row and column name the "
-            "samples, and all else is numbers."
+            f"{file} is no table of distances: {error} A distance stands for every pair of "
+            "samples, in both directions."
         ) from error
 
 
@@ -103,8 +108,8 @@ def _by_name(matrix: pd.DataFrame, names: pd.Index) -> pd.DataFrame:
         if len(missing):
             raise ValueError(
                 f"The {axis} of `matrix` lack {len(missing)} of the {len(names)} samples, such as "
-                f"{some_of(missing)} (they are called {some_of(labels)}). Pass the distances of "
-                "all samples, or keep those that have them."
+                f"{some_of(missing)} (they are called {some_of(labels)}). "
+                f"{_why_missing(matrix.index, names)}"
             )
         twice = labels[labels.duplicated()].union(names[names.duplicated()])
         if len(twice):
@@ -116,3 +121,33 @@ def _by_name(matrix: pd.DataFrame, names: pd.Index) -> pd.DataFrame:
             )
     named = matrix.set_axis(matrix.index.astype(str)).set_axis(matrix.columns.astype(str), axis=1)
     return named.loc[names, names]
+
+
+def _why_missing(found: pd.Index, names: pd.Index) -> str:
+    """Say what became of the names of samples, or else what to pass."""
+    if pd.api.types.is_numeric_dtype(found):
+        return (
+            "They were read as numbers, of which 001 is 1 and 1.10 is 1.1. Read names as text: "
+            "`matrix = pd.read_csv(file, sep='\\t', dtype=str)`, then "
+            "`matrix.set_index(matrix.columns[0]).astype(float)`."
+        )
+    of_r = names.str.replace(r"[^\w.]", ".", regex=True).str.replace(r"^(?=\d)", "X", regex=True)
+    if of_r.isin(found.astype(str)).all():
+        return "R changed them: read and write the table there with `check.names=FALSE`."
+    return "Pass the distances of all samples, or keep those that have them."
+
+
+def _as_numbers(matrix: object) -> NDArray:
+    """Return the distances, or refuse what does not hold numbers."""
+    if sp.issparse(matrix):
+        raise TypeError(
+            "`matrix` is sparse, as the graph of `sc.pp.neighbors`, which holds distances to "
+            "neighbours only. Pass the distances of all pairs, as an array or a DataFrame."
+        )
+    try:
+        return np.asarray(matrix, float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"`matrix` is a {type(matrix).__name__} that does not hold numbers ({error}). Pass an "
+            "array or a DataFrame of distances, without samples that have none."
+        ) from error

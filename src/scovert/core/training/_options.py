@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import torch
+
 from scovert.core._arguments import check_known
-from scovert.core._checks import check_mapping, check_number
+from scovert.core._checks import check_choice, check_mapping, check_number
 from scovert.core._compat import TRAINER_OPTIONS
 from scovert.core.training._plan import ACCEPTED
 
@@ -27,7 +29,13 @@ def check_split(train_size: float, validation_size: float | None, batch_size: in
     """Refuse shares of the cells that are none, and minibatches without a statistic."""
     check_number("train_size", train_size, 0.01, 1.0)
     if validation_size is not None:
-        check_number("validation_size", validation_size, 0.0, round(1 - train_size, 9))
+        check_number("validation_size", validation_size, 0.0, 1.0)
+        most = round(1 - train_size, 9)
+        if validation_size > most:
+            raise ValueError(
+                f"`train_size={train_size}` and `validation_size={validation_size}` are more than "
+                f"all cells. Pass a `validation_size` in [0, {most}], or a smaller `train_size`."
+            )
     check_number("batch_size", batch_size, 3, whole=True)
 
 
@@ -53,6 +61,22 @@ def check_options(
             f"Pass `plan_kwargs={{{name!r}: {trainer_kwargs[name]!r}}}`."
         )
     check_known(f"{model}.train", trainer_kwargs, own, TRAINER_OPTIONS)
+    _check_accelerator(trainer_kwargs.get("accelerator", "auto"))
+
+
+def _check_accelerator(accelerator: object) -> None:
+    """Refuse the name of an accelerator that Lightning does not know, or that is not there."""
+    if not isinstance(accelerator, str):  # one of Lightning's own
+        return
+    check_choice("accelerator", accelerator, ("auto", "cpu", "gpu", "cuda", "mps", "tpu"))
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    has["gpu"] = has["cuda"] or has["mps"]
+    if not has.get(accelerator, True):
+        device = {"mps": "GPU of Apple", "cuda": "CUDA device"}.get(accelerator, "GPU")
+        raise ValueError(
+            f"`accelerator={accelerator!r}`, and there is no {device} that PyTorch can use. Pass "
+            "'cpu' or 'auto', or install PyTorch for it."
+        )
 
 
 def check_data_options(datasplitter_kwargs: dict | None) -> None:

@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import lightning.pytorch as pl
 import pandas as pd
@@ -97,7 +98,7 @@ def run(
         "simple_progress_bar": False,  # scvi-tools' own, on stdout
     }
     before = dict(model.history_) if model.is_trained_ else {}
-    best = BestState(plan.monitor, first_epoch, lambda: on_best(_history(before, plan.recorded)))
+    best = BestState(plan.monitor, first_epoch, partial(_tell, on_best, before, plan))
     callbacks = [*trainer_kwargs.pop("callbacks", []), best, Charts(), QuietEnd()]
     if _needs_bar(callbacks, trainer_kwargs):
         callbacks.append(EpochBar())
@@ -114,6 +115,12 @@ def run(
     if plan.watch.found is not None:
         model.is_trained_ = was_trained or best.state is not None or plan.watch.found.epoch > 0
         raise _error(plan, best, data.names)
+
+
+def _tell(
+    on_best: Callable[[dict[str, pd.DataFrame]], None], before: dict[str, pd.DataFrame], plan: Plan
+) -> None:
+    on_best(_history(before, plan.recorded))
 
 
 def _needs_bar(callbacks: list[pl.Callback], trainer_kwargs: dict[str, object]) -> bool:

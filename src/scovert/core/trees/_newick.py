@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["branches_of", "read_newick"]
 
 GZIP = b"\x1f\x8b"  # how a compressed file begins
+_QUOTED = r"'(?:[^']|'')*'|\[[^]]*\]"  # names in quotes, and comments
 
 
 def read_newick(tree: str | os.PathLike | TreeNode) -> TreeNode:
@@ -37,7 +39,7 @@ def read_newick(tree: str | os.PathLike | TreeNode) -> TreeNode:
     ImportError
         If scikit-bio is not installed.
     ValueError
-        If it is no tree.
+        If it is no tree, or several.
     """
     try:
         from skbio import TreeNode
@@ -48,11 +50,24 @@ def read_newick(tree: str | os.PathLike | TreeNode) -> TreeNode:
         ) from error
     if isinstance(tree, TreeNode):
         return tree
-    text = str(tree) if str(tree).lstrip().startswith("(") else _text_of(Path(tree))
+    text = str(tree).strip()
+    is_text = text.startswith("(") or text.endswith(";")  # a comment may come first
+    text = text if is_text else _text_of(Path(tree))
+    if text.lstrip().upper().startswith("#NEXUS"):
+        raise ValueError(
+            f"`tree={str(tree)[:80]!r}` is a Nexus file. Trees in Newick format are read: export "
+            "it as such, in FigTree or by `ape::write.tree` of R."
+        )
+    n_trees = re.sub(_QUOTED, "", text).count(";")
+    if n_trees > 1:
+        raise ValueError(
+            f"`tree` holds {n_trees} trees, as those of a bootstrap. Pass one of them, or their "
+            "consensus."
+        )
     try:  # underscores are a part of the names
         return TreeNode.read(io.StringIO(text), format="newick", convert_underscores=False)
     except Exception as error:  # scikit-bio raises several of its own
-        shown = "the text" if text is tree else str(tree)[:80]
+        shown = "the text" if is_text else str(tree)[:80]
         raise ValueError(
             f"`tree` cannot be read as Newick: {error} ({shown}). Pass a file such as 'tree.nwk', "
             "or its text, which begins with a bracket and ends with a semicolon."
@@ -78,7 +93,8 @@ def branches_of(tree: TreeNode, taxa: pd.Index) -> Branches:
         Rooted tree with lengths. A root with more than two children is taken as the file has it,
         with a warning.
     taxa
-        Names of tips, in the order of the result.
+        Names of tips, in the order of the result. Names that differ by quotes around them or by
+        underscores for spaces are matched with a warning, if just one of each is meant.
 
     Raises
     ------
@@ -89,7 +105,7 @@ def branches_of(tree: TreeNode, taxa: pd.Index) -> Branches:
     number = {id(node): i for i, node in enumerate(nodes)}
     parent = np.array([-1 if node.is_root() else number[id(node.parent)] for node in nodes])
     tips = [(node.name, i) for i, node in enumerate(nodes) if node.is_tip()]
-    at = _find(pd.Index([name for name, _ in tips]), taxa)
+    at = _find(_as_taxa(pd.Index([str(name) for name, _ in tips]), taxa), taxa)
     length = _lengths_of(nodes)
     if len(tree.children) > 2:
         warnings.warn(
@@ -100,6 +116,30 @@ def branches_of(tree: TreeNode, taxa: pd.Index) -> Branches:
             stacklevel=caller_level(),
         )
     return Branches.of_parents(parent, length, np.array([i for _, i in tips])[at])
+
+
+def _as_taxa(tips: pd.Index, taxa: pd.Index) -> pd.Index:
+    """Call tips as taxa that are written in another way."""
+    keys, wanted = _plain(tips), _plain(taxa)
+    is_one = ~tips.isin(taxa) & ~keys.duplicated(keep=False)
+    is_wanted = ~taxa.isin(tips) & ~wanted.duplicated(keep=False)
+    at = wanted[is_wanted].get_indexer(keys[is_one])
+    rows, names = np.flatnonzero(is_one)[at >= 0], tips.to_numpy(object, copy=True)
+    names[rows] = taxa[is_wanted][at[at >= 0]]
+    if len(rows):
+        warnings.warn(
+            f"{len(rows)} tips of the tree are called as taxa but for quotes or underscores, such "
+            f"as {tips[rows[0]]!r} as {names[rows[0]]!r}, and are taken for these. If they are "
+            "others, rename them.",
+            UserWarning,
+            stacklevel=caller_level(),
+        )
+    return pd.Index(names)
+
+
+def _plain(names: pd.Index) -> pd.Index:
+    """Return names without quotes around them, and without underscores, which may be spaces."""
+    return names.str.replace(r"^([\"'])(.*)\1$", r"\2", regex=True).str.replace("_", " ")
 
 
 def _find(tips: pd.Index, taxa: pd.Index) -> np.ndarray:

@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from scovert.core._checks import UNKNOWN, caller_level
-from scovert.model.bulk._type_names import match_types, spelt_alike
+from scovert.core._spelling import spelt_alike
+from scovert.model.bulk._type_names import match_types
 
 __all__ = [
     "check_rna_per_cell",

@@ -18,8 +18,9 @@ from scovert.core._checks import (
     check_column,
     some_of,
 )
+from scovert.core._spelling import warn_about_spelling
 from scovert.core._words import a_kind_of, counted
-from scovert.model.bulk._type_names import are_no_types, spelt_alike
+from scovert.model.bulk._type_names import are_no_types
 
 __all__ = [
     "check_cell_size",
@@ -33,7 +34,6 @@ __all__ = [
     "check_unknown",
     "warn_about_conditions",
     "warn_about_unknown",
-    "warn_about_spelling",
     "warn_about_types",
 ]
 
@@ -43,7 +43,7 @@ LARGE_UNKNOWN = 0.25
 
 def check_types(adata: AnnData, key: str, min_cells: int) -> None:
     """Refuse a reference with one cell type, or with types of too few cells."""
-    check_categorical(adata, key, "labels_key")
+    check_categorical(adata, key, "labels_key", warn_about_nan=False)  # as of other non-types
     sizes = adata.obs[key].value_counts()
     sizes = sizes[sizes > 0]
     if len(sizes) < 2:
@@ -57,22 +57,6 @@ def check_types(adata: AnnData, key: str, min_cells: int) -> None:
             f"The types {small.to_dict()} of `adata.obs[{key!r}]` have fewer than "
             f"`min_cells_per_type={min_cells}` cells, too few for a profile. Leave them out, "
             "merge them with a related type, or pass a smaller `min_cells_per_type`."
-        )
-
-
-def warn_about_spelling(obs: pd.DataFrame, key: str | None, table: str = "reference") -> None:
-    """Warn about values of a column that are spelt in two ways."""
-    if key is None:
-        return
-    pairs = spelt_alike(sorted(set(obs[key].astype(str))))
-    if pairs:
-        warnings.warn(
-            f"{pairs[0][0]!r} and {pairs[0][1]!r} of `{table}.obs[{key!r}]` look like one that is "
-            f"spelt in two ways ({len(pairs)} such pairs), and are taken for two. Give both one "
-            f"name, for example `{table}.obs[{key!r}] = {table}.obs[{key!r}].astype(str)"
-            f".replace({pairs[0][1]!r}, {pairs[0][0]!r})`.",
-            UserWarning,
-            stacklevel=caller_level(),
         )
 
 

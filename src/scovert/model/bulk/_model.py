@@ -31,6 +31,7 @@ from scovert.core._diagnostics import check_table
 from scovert.core._minibatch import check_trained, genes_of
 from scovert.core._registering import check_set_up, check_unchanged, facts_of, register
 from scovert.core._save_load import SaveLoadMixin
+from scovert.core._unmeasured import warn_about_unmeasured
 from scovert.core._words import a_kind_of
 from scovert.core.genes import GeneNames, has_left_out_prefix
 from scovert.core.report import Report, written
@@ -44,7 +45,6 @@ from scovert.model.bulk._checks import (
     check_subjects,
     check_types,
     check_unknown,
-    warn_about_spelling,
     warn_about_types,
     warn_about_unknown,
 )
@@ -186,17 +186,18 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
             warn_about_cells(reference, totals)
             warn_about_dates(reference.var_names, "reference")
             warn_about_types(reference.obs, labels_key)
-            for key in (labels_key, batch_key, subject_key):
-                warn_about_spelling(reference.obs, key)
+            if batch_key is not None:
+                warn_about_unmeasured(reference, layer, batch_key)
         register(
             cls,
             reference,
             {REGISTRY_KEYS.LABELS_KEY: labels_key},
             _registry,
+            layer=layer,
+            name="reference",
             labels_key=labels_key,
             batch_key=batch_key,
             subject_key=subject_key,
-            layer=layer,
         )
 
     def train(

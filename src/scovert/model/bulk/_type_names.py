@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-__all__ = ["are_no_types", "match_types", "spelt_alike"]
+__all__ = ["are_no_types", "match_types"]
 
 # A name is that of the first type with all words of one of its alternatives.
 _TYPES = (
@@ -96,20 +96,6 @@ _NO_TYPES = frozenset(
 _NO_CELL = re.compile(r"\b(?:doublet|multiplet|low quality)s?\b")
 
 
-def spelt_alike(types: Sequence[str]) -> list[tuple[str, str]]:
-    """Return pairs of types that differ in case, spaces, hyphens between words or a plural only.
-
-    Examples
-    --------
-    >>> spelt_alike(["B cell", "B_cells", "CD4+ T", "CD4- T", "cd4+ T "])
-    [('B cell', 'B_cells'), ('CD4+ T', 'cd4+ T ')]
-    """
-    first: dict[str, str] = {}
-    return [
-        (first[key], name) for name in types if first.setdefault(key := _key(name), name) != name
-    ]
-
-
 def are_no_types(types: Sequence[str]) -> list[str]:
     """Return names that say that a cell has no type, or is no single cell."""
     keys = {name: re.sub(r"[\s_-]+", " ", name).strip().lower() for name in types}
@@ -118,13 +104,6 @@ def are_no_types(types: Sequence[str]) -> list[str]:
         for name, key in keys.items()
         if key in _NO_TYPES or name.strip() in _NO_TYPES or _NO_CELL.search(key)
     ]
-
-
-def _key(name: str) -> str:
-    """Return a name without what people write differently; signs of markers stay."""
-    text = unicodedata.normalize("NFKC", name).casefold()
-    text = re.sub(r"[\s_]+|(?<=[^\W\d])-(?=[^\W\d])", " ", text).strip()
-    return re.sub(r"(?<=[^\W\d]{3})s\b", "", text)
 
 
 def match_types(types: Sequence[str]) -> dict[str, str]:

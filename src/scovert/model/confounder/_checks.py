@@ -30,6 +30,7 @@ __all__ = [
     "warn_about_clusters",
     "warn_about_controls",
     "warn_about_leakage",
+    "warn_about_size_factors",
 ]
 
 MIN_CELLS, MAX_LEVELS = 20, 100
@@ -54,6 +55,12 @@ MAX_BINARY = 4
 
 HIGH_LEAKAGE = 0.3
 """Correlation of a generator's confounder with the treatment that is warned of."""
+
+SMALLEST_SPREAD = 0.05
+"""Standard deviation of the logarithms of size factors or totals, below which none is judged."""
+CLOSELY, FLAT = 0.9, 0.5
+"""Correlation of size factors with totals, both in logarithms, from which on one is made of the
+other, and the slope below which it is not in proportion; that of a logarithm is 0.1 to 0.2."""
 
 CLUSTER_LEVELS = (3, 200)
 """Levels of a column that may be donors or samples: of fewer no variance is known, and more are
@@ -139,6 +146,29 @@ def check_size_factors(adata: AnnData, key: str | None) -> None:
         raise ValueError(
             f"`adata.obs[{key!r}]` is {values[bad[0]]} in cell {adata.obs_names[bad[0]]!r}. "
             "Size factors are positive and not logarithms (1 for an average cell)."
+        )
+
+
+def warn_about_size_factors(adata: AnnData, key: str | None, totals: NDArray) -> None:
+    """Warn about size factors that fall as the total counts rise, or are their logarithms."""
+    if key is None:
+        return
+    size = adata.obs[key].to_numpy(float)[totals > 0]
+    factors, depth = np.log(size), np.log(totals[totals > 0])
+    if min(factors.std(), depth.std()) < SMALLEST_SPREAD:
+        return
+    r = np.corrcoef(factors, depth)[0, 1]
+    slope = r * factors.std() / depth.std()
+    found = None
+    if r < -CLOSELY:
+        found = "fall as the total counts rise. Counts are divided by them: pass 1 / size factor"
+    elif r > CLOSELY and slope < FLAT:
+        found = "look like logarithms of the total counts. They are on the natural scale: pass exp"
+    if found is not None:
+        warnings.warn(
+            f"The size factors `adata.obs[{key!r}]` {found}, or leave `size_factor_key` out.",
+            UserWarning,
+            stacklevel=caller_level(),
         )
 
 

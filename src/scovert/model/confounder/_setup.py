@@ -15,6 +15,7 @@ from scovert.core._checks import (
 )
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
+from scovert.core._unmeasured import warn_about_unmeasured
 from scovert.model.confounder._checks import (
     check_clusters,
     check_size_factors,
@@ -22,6 +23,7 @@ from scovert.model.confounder._checks import (
     check_treatment_apart,
     warn_about_arms,
     warn_about_clusters,
+    warn_about_size_factors,
 )
 from scovert.model.confounder._design import check_design, warn_about_overlap
 from scovert.model.confounder._donor_design import read_design
@@ -58,7 +60,9 @@ def checked(adata: AnnData, arguments: dict, *, is_new: bool) -> dict:
     totals = check_counts(get_counts(adata, layer), where, adata)
     if is_new:
         warn_about_cells(adata, totals)
+        warn_about_size_factors(adata, size_factors, totals)
         warn_about_arms(adata, treatment)
+        warn_about_unmeasured(adata, layer, treatment)
         warn_about_overlap(adata, treatment, levels, *covariates)
         warn_about_file(adata, layer)
         if clusters is None:

@@ -79,8 +79,21 @@ def check_distances(adata: AnnData, key: str) -> None:
             f"`adata` has {len(matrix)} samples, and an embedding needs at least {FEWEST}. Add "
             "samples, or look at the principal coordinates alone."
         )
+    _check_halves(matrix, where)
     _check_values(matrix, where, adata)
     _check_form(matrix, where, adata)
+
+
+def _check_halves(matrix: NDArray, where: str) -> None:
+    """Refuse a matrix of which half is empty, as mothur and R write distances."""
+    row, column = np.tril_indices(len(matrix), -1)
+    halves = [matrix[row, column], matrix[column, row]]
+    is_empty = [bool((np.isnan(half) | (half == 0)).all()) for half in halves]
+    if is_empty[0] != is_empty[1]:
+        raise ValueError(
+            f"{where} holds the distances {'above' if is_empty[0] else 'below'} its diagonal, and "
+            "nothing on the other side. Fill in both: `d = np.nan_to_num(d)`, then `d + d.T`."
+        )
 
 
 def _check_values(matrix: NDArray, where: str, adata: AnnData) -> None:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scovert.core._checks import caller_level, some_of
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import row_blocks
+from scovert.core._unmeasured import count_by_group
 from scovert.core._words import a_kind_of, counted
-from scovert.model.imputation._panels import MIN_COUNTS, count_by_dataset, expected_counts
+from scovert.model.imputation._panels import MIN_COUNTS, expected_counts
 
 __all__ = ["DETECT", "check_groups", "check_known_counts", "measured_genes", "warn_about_shared"]
 
@@ -85,7 +86,7 @@ def measured_genes(
     column = pd.Categorical(adata.obs[batch_key]).remove_unused_categories()
     datasets = list(column.categories)
     shape = (len(datasets), adata.n_vars)
-    totals = count_by_dataset(row_blocks(counts), column.codes, shape)
+    totals = count_by_group(row_blocks(counts), column.codes, shape)
     with_counts = (totals > 0) | ~(totals > 0).any(0)  # a gene without any is silent
     if measured_key is None:
         _refuse_to_guess(adata, datasets, with_counts)

@@ -11,21 +11,17 @@ from scipy import stats
 from scovert.model.imputation._panels import MIN_COUNTS
 
 __all__ = [
+    "SD_OF_MAD",
     "Spread",
     "TotalErrors",
     "count_interval",
     "coverage",
     "log_errors",
-    "shrinkage",
     "spread_of",
 ]
 
 SD_OF_MAD = 1.4826
 """Standard deviation of a normal distribution by its median absolute deviation."""
-
-
-FEWEST_MOVED = 9
-"""Known genes from which levels are learnt: as many as an interval needs."""
 
 
 class Spread(NamedTuple):
@@ -72,29 +68,6 @@ def spread_of(true: NDArray, imputed: NDArray) -> Spread:
     centre = float(np.median(errors))
     robust = SD_OF_MAD * float(np.median(np.abs(errors - centre)))
     return Spread(centre, float(np.sqrt(max(0.0, robust**2 - np.median(1 / totals)))))
-
-
-def shrinkage(true: NDArray, imputed: NDArray, null: NDArray) -> float:
-    r"""How far totals are to be moved from what is imputed towards the mean share of the source.
-
-    The slope, in [0, 1], of the errors :math:`\log(T / P)` on :math:`\log(P_0 / P)` by least
-    squares: 0 where a response is real, towards 1 where what a chemistry does to the genes that
-    are seen was taken for one.
-
-    Parameters
-    ----------
-    true, imputed, null
-        Totals of genes whose counts are known, the last at the mean share; shape ``(n_genes,)``.
-
-    Returns
-    -------
-    0 of fewer than 9 genes that were imputed as 20 counts or more.
-    """
-    errors, totals = log_errors(true, imputed)
-    moves = np.log((null[imputed >= MIN_COUNTS] + 0.5) / (totals + 0.5))
-    if len(errors) < FEWEST_MOVED or not moves.any():
-        return 0.0
-    return float(np.clip(errors @ moves / (moves @ moves), 0, 1))
 
 
 class TotalErrors(NamedTuple):

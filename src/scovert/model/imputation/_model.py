@@ -43,6 +43,7 @@ from scovert.core._diagnostics import (
 from scovert.core._minibatch import check_trained, genes_of, over_minibatches, read_query
 from scovert.core._registering import check_set_up, check_unchanged, facts_of, register
 from scovert.core._save_load import SaveLoadMixin
+from scovert.core._unmeasured import count_by_group
 from scovert.core.dataloaders._cells import Cells
 from scovert.core.dataloaders._shuffled import ShuffledData, split_cells
 from scovert.core.report import Report, written
@@ -75,14 +76,13 @@ from scovert.model.imputation._intervals import (
     TotalErrors,
     count_interval,
     coverage,
-    shrinkage,
     spread_of,
 )
+from scovert.model.imputation._levels import levels, nearest_totals
 from scovert.model.imputation._module import ImputationModule
 from scovert.model.imputation._panels import (
     MeasuredField,
     Panels,
-    count_by_dataset,
     log_mean_shares,
     make_panels,
     measured_of,
@@ -178,7 +178,7 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         check_number("calibration", calibration, 0, 0.5)
         check_number("dropout_rate", dropout_rate, 0, 0.99)
         cells, measured = self._read(), measured_of(self.registry)
-        totals = count_by_dataset(cells.blocks(), cells.batch, measured.shape)
+        totals = count_by_group(cells.blocks(), cells.batch, measured.shape)
         rng = np.random.default_rng(settings.seed)
         panels = make_panels(cells, totals, measured, encoder=encoder, share=calibration, rng=rng)
         self.module = ImputationModule(
@@ -349,9 +349,11 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
 
     def _calibrate(self) -> None:
         """Learn from genes that were held back the levels of imputed genes, and their errors."""
-        batch, panels = self._read().batch, self._panels
+        cells, panels = self._read(), self._panels
+        batch = cells.batch
         self.module.level.zero_()
-        level = self._level(moments_by_dataset(self, batch), panels)
+        totals = moments_by_dataset(self, batch)
+        level = levels(totals.true, totals.imputed, nearest_totals(cells, panels), panels)
         self.module.level.copy_(torch.from_numpy(level))
         moments = moments_by_dataset(self, batch)
         self.explained_ = np.where(panels.measured, explained(moments), np.nan)
@@ -363,15 +365,6 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
                 )
             ]
         )
-
-    @staticmethod
-    def _level(moments: Moments, panels: Panels) -> NDArray:
-        """Return what is added to the logarithm of imputed totals, 0 of learnt genes."""
-        level = np.log((moments.null + 0.5) / (moments.imputed + 0.5))
-        for b, own in enumerate(panels.calibration):
-            known = (totals[b, own] for totals in (moments.true, moments.imputed, moments.null))
-            level[b] *= shrinkage(*known)
-        return np.where(panels.learnt, 0, level).astype(np.float32)
 
     def get_latent_representation(
         self,

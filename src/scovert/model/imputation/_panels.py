@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 from scvi.data.fields import BaseAnnDataField
 
@@ -16,7 +14,6 @@ __all__ = [
     "MIN_COUNTS",
     "MeasuredField",
     "Panels",
-    "count_by_dataset",
     "expected_counts",
     "log_mean_shares",
     "make_panels",
@@ -75,18 +72,6 @@ class MeasuredField(BaseAnnDataField):
 def measured_of(registry: dict) -> NDArray:
     """Return which genes each dataset measured, shape ``(n_datasets, n_genes)``."""
     return np.asarray(registry["field_registries"][MEASURED]["state_registry"][MEASURED], bool)
-
-
-def count_by_dataset(
-    blocks: Iterable[tuple[int, NDArray | sp.csr_matrix]], batch: NDArray, shape: tuple[int, int]
-) -> NDArray:
-    """Add up the counts of each gene in each dataset, shape ``(n_datasets, n_genes)``."""
-    totals = np.zeros(shape)
-    for start, block in blocks:
-        own = batch[start : start + block.shape[0]]
-        for b in np.unique(own):
-            totals[b] += np.asarray(block[own == b].sum(axis=0, dtype=float)).ravel()
-    return totals
 
 
 def log_mean_shares(totals: NDArray, measured: NDArray) -> NDArray:

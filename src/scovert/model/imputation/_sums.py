@@ -29,8 +29,8 @@ class Moments(NamedTuple):
 
     Attributes
     ----------
-    true, imputed, null
-        Counts, and those at the mean share of the gene.
+    true, imputed
+        Counts, and what is imputed for them.
     deviance, null_deviance
         Of the counts from the model, and from the mean share of the gene.
     correlation
@@ -39,7 +39,6 @@ class Moments(NamedTuple):
 
     true: NDArray
     imputed: NDArray
-    null: NDArray
     deviance: NDArray
     null_deviance: NDArray
     correlation: NDArray
@@ -91,7 +90,7 @@ def moments_by_dataset(model: BaseModelClass, batch: NDArray) -> Moments:
         scale = PER / library.clamp(min=1.0)
         a, b = torch.log1p(x * scale), torch.log1p(imputed * scale)
         deviances = (negative_binomial_deviance(mean, theta, x) for mean in (imputed, null))
-        return x, imputed, null, *deviances, torch.ones_like(x), a, b, a * a, b * b, a * b
+        return x, imputed, *deviances, torch.ones_like(x), a, b, a * a, b * b, a * b
 
     sums = _sums(model, batch, len(module.learnt), terms)
     *totals_and_deviances, n, a, b, aa, bb, ab = sums

@@ -25,6 +25,7 @@ from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts, row_blocks
 from scovert.core._value_checks import check_values
 from scovert.core._words import a_kind_of, counted
+from scovert.model.niche._slides import warn_about_slides
 
 __all__ = [
     "check_measured",
@@ -139,6 +140,8 @@ def warn_about_positions(adata: AnnData, spatial_key: str, sample_key: str | Non
             f"{share:.0%} of the cells lie on the spot of another one. {hint}Cells are neighbours "
             "by their distance: look whether several slides share coordinates."
         )
+    else:
+        warn_about_slides(adata, positions, sample, sample_key)
     rows = np.flatnonzero(sample == np.bincount(sample).argmax())[:N_LOOKED_AT]
     if len(rows) > FEW_CELLS and _is_lattice(positions[rows]):
         _warn(

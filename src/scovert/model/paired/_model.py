@@ -53,6 +53,11 @@ from scovert.core._registering import (
     register,
 )
 from scovert.core._save_load import SaveLoadMixin
+from scovert.core._unmeasured import (
+    MeanSharesField,
+    warn_about_padding,
+    warn_about_unmeasured,
+)
 from scovert.core.dataloaders._cells import Cells
 from scovert.core.dataloaders._shuffled import split_cells
 from scovert.core.report import Report, written
@@ -282,11 +287,16 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         totals = check_counts(counts, where, adata)
         warn_about_cells(adata, totals)
         warn_about_file(adata, layer)
+        if _registry is None:
+            warn_about_unmeasured(adata, layer, batch_key)
+        else:
+            warn_about_padding(adata, _registry)
         register(
             cls,
             adata,
             {REGISTRY_KEYS.BATCH_KEY: batch_key},
             _registry,
+            more_fields=MeanSharesField.of(layer, _registry),
             batch_key=batch_key,
             layer=layer,
             categorical_covariate_keys=categorical,
