@@ -685,7 +685,7 @@ CHANGED = {
     with_genes_renamed: "genes are gone, such as .* others, such as 'ENSG",
     with_genes_cut: "2 of its .* genes are gone",
     with_genes_turned: "genes are in another order",
-    with_cells_cut: r"it had \d+ cells and has \d+",
+    with_cells_cut: r"it had \d+ (cells|samples) and has \d+",
     with_cells_turned: "in another order|other values",
 }
 CHANGED_COLUMNS = {with_labels_moved: "holds other values", without_the_column: "is gone"}
