@@ -27,6 +27,7 @@ from scipy import sparse
 from _autoencoder import CountAutoencoder
 from _input import SHORT, assert_same_anndata, with_other_genes
 from scovert.core._registered import columns_of
+from scovert.core._words import words_of
 from scovert.model import (
     BulkBudget,
     BulkDeconvolution,
@@ -598,8 +599,8 @@ def test_load_matches_genes_by_name(fits: Fit, tmp_path) -> None:
         np.testing.assert_array_equal(found, value)
         if isinstance(table, pd.DataFrame):
             assert found.columns.equals(table.columns)
-    n_genes = fits.before.n_vars
-    with pytest.raises(ValueError, match=f"lacks 2 of the {n_genes} genes"):
+    genes = words_of(loaded.registry["setup_args"]).columns
+    with pytest.raises(ValueError, match=f"lacks 2 of the {fits.before.n_vars} {genes}"):
         fits.case.cls.load(tmp_path / "model", fits.before[:, 2:].copy())
 
 
@@ -684,7 +685,7 @@ CHANGED = {
     with_genes_renamed: "genes are gone, such as .* others, such as 'ENSG",
     with_genes_cut: "2 of its .* genes are gone",
     with_genes_turned: "genes are in another order",
-    with_cells_cut: r"it had \d+ cells and has \d+",
+    with_cells_cut: r"it had \d+ (cells|samples) and has \d+",
     with_cells_turned: "in another order|other values",
 }
 CHANGED_COLUMNS = {with_labels_moved: "holds other values", without_the_column: "is gone"}
@@ -912,6 +913,7 @@ def test_an_anndata_that_was_not_set_up_is_refused(typical: Fit) -> None:
 
 
 def test_a_model_describes_itself(typical: Fit, capsys: pytest.CaptureFixture) -> None:
-    assert f"{typical.before.n_obs} cells" in typical.model._model_summary_string
+    words = words_of(typical.model.registry["setup_args"])
+    assert f"{typical.before.n_obs} {words.rows}" in typical.model._model_summary_string
     repr(typical.model)
     assert typical.case.cls.__name__ in capsys.readouterr().out

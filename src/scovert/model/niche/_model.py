@@ -51,7 +51,7 @@ from scovert.model.niche._checks import (
     warn_about_positions,
     warn_about_samples,
 )
-from scovert.model.niche._clusters import find_niches
+from scovert.model.niche._clusters import annotated_options, find_niches
 from scovert.model.niche._data import NicheData, split_patches
 from scovert.model.niche._details import N_MEANS, details, keep_details
 from scovert.model.niche._diagnostics import (
@@ -856,7 +856,7 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         self,
         path: str | os.PathLike | None = None,
         *,
-        n_niches: int | None = 10,
+        n_niches: int | Literal["annotated"] | None = "annotated",
         resolution: float = 0.1,
         overwrite: bool = False,
     ) -> Report:
@@ -868,7 +868,8 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
             The file, ending in ``.html``; `None` writes none. It holds its figures, needs no
             network, and runs no script.
         n_niches, resolution
-            As in :meth:`get_niches`.
+            As in :meth:`get_niches`; ``"annotated"`` takes the niches that `annotate` wrote, or
+            10 if it wrote none.
         overwrite
             Replace a file that is there.
 
@@ -881,7 +882,10 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         FileExistsError
             If there is a file and `overwrite` is not set.
         """
-        niches = self.get_niches(n_niches=n_niches, resolution=resolution)
+        options = {"n_niches": n_niches, "resolution": resolution}
+        if n_niches == "annotated":
+            options = annotated_options(self.adata)
+        niches = self.get_niches(**options)
         labels_key, composition = self.registry["setup_args"]["labels_key"], None
         if self.module.matching is None:
             composition = self.get_neighborhood_composition(labels_key=labels_key)
