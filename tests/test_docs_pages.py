@@ -91,8 +91,10 @@ def test_from_your_own_files(folder: Path) -> None:
     with_raw.obs["disease"] = np.where(np.arange(cells.n_obs) % 2, "normal", "lupus")
     with_raw.obs["donor_id"] = [f"d{i % 8 // 2}" for i in range(cells.n_obs)]
     with_raw.write_h5ad("cellxgene.h5ad")
-    cells[:100].write_h5ad("atlas.h5ad")
-    cells[100:, :500].write_h5ad("panel.h5ad")
+    apart = cells.copy()
+    del apart.obs["batch"]  # which the names of the files are to be in
+    apart[:100].write_h5ad("atlas.h5ad")
+    apart[100:, :500].write_h5ad("panel.h5ad")
     write_microbiomes()
     if find_spec("mudata"):
         import mudata

@@ -151,6 +151,14 @@ def test_comparison_of_imputation_is_that_of_the_benchmark(name: str, method: st
     assert quoted(name) == [row["deviance explained"].split(" (")[0] for row in rows]
 
 
+def test_gimvi_is_quoted_from_the_benchmark() -> None:
+    rows = [table_of("imputation", f"## {data}:", "gimVI") for data in ("treatment", "studies")]
+    found = [row["deviance explained"].split(" (")[0] for row in rows]
+    page = (ROOT / "docs" / "compared.md").read_text()
+    quote = re.search(r"explains ([\d.]+) between treatments and ([\d.]+)\s", page)
+    assert list(quote.groups()) == found
+
+
 def test_page_of_imputation_quotes_the_benchmark() -> None:
     page = (ROOT / "docs" / "models" / "imputation.md").read_text()
     before, after = (

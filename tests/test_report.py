@@ -201,6 +201,14 @@ def test_numbers_of_niches(models: Callable) -> None:
     expected = model.get_niches(n_niches=3).value_counts()
     assert overview["cells"].to_dict() == expected.to_dict()
     assert overview["share %"].sum() == pytest.approx(100, abs=0.2)
+    assert len(model.report().overview) == 10
+    for options in ({"n_niches": 4}, {"n_niches": None, "resolution": 0.5}):
+        model.annotate(**options, write_layer=False)
+        expected = model.adata.obs["niche"].value_counts()
+        assert model.report().overview["cells"].to_dict() == expected.to_dict()
+    for slot in model.adata.uns.pop("niche")["slots"]:
+        kind, name = slot.split("/")
+        del getattr(model.adata, kind)[name]
 
 
 def test_numbers_of_a_deconvolution(models: Callable) -> None:

@@ -12,13 +12,14 @@ from scipy import sparse
 
 from _every_model import fitted, make
 from _input import no_warning
-from scovert.model import BulkDeconvolution, LatentConfounder, PairedVAE
+from scovert.model import BulkDeconvolution, LatentConfounder, NicheVAE, PairedVAE
 
 N_FILLED = 60
 TREATED = {"treatment_key": "treatment"}
 SETUPS = {
     PairedVAE: ({"batch_key": "batch"}, "batch", "b"),
     LatentConfounder: (TREATED, "treatment", True),
+    NicheVAE: ({"sample_key": "batch", "likelihood": "nb"}, "batch", "b"),
     BulkDeconvolution: ({"labels_key": "kind", "batch_key": "batch"}, "batch", "b"),
 }
 
@@ -27,6 +28,7 @@ def filled(adata: AnnData, rows: np.ndarray) -> AnnData:
     """Leave genes out of some cells, and fill them with zeros as an outer join does."""
     parts = adata[~rows].copy(), adata[rows, N_FILLED:].copy()
     joined = ad.concat(parts, join="outer", fill_value=0)[:, adata.var_names]
+    joined.obsm = adata[joined.obs_names].obsm
     return joined[adata.obs_names].copy()
 
 
@@ -82,3 +84,15 @@ def test_few_cells_may_lack_genes(model: Path) -> None:
     loaded = PairedVAE.load(model)
     with no_warning():
         loaded.get_latent_representation(make()[:3].copy())
+
+
+@pytest.mark.usefixtures("seed")
+def test_new_tissue_filled_with_zeros_is_told() -> None:
+    model, new = fitted(NicheVAE, make()), make()
+    with no_warning():
+        model.get_latent_representation(new)
+    counts = new.X.toarray()
+    counts[:, :N_FILLED] = 0
+    new.X = sparse.csr_matrix(counts)
+    with pytest.warns(UserWarning, match="of the 307 genes of the model have no count"):
+        model.get_latent_representation(new)

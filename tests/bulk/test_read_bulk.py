@@ -149,11 +149,11 @@ def texts(table: pd.DataFrame) -> dict[str, tuple[str, str, str]]:
         ),
         "samples twice": (
             "bulk.csv", table.set_axis(["a", "b", "a", "c"], axis=1).to_csv(),
-            "holds 1 names of columns more than once, such as 'a'",
+            "holds 1 name of columns more than once, such as 'a'",
         ),
         "samples twice in rows": (
             "bulk.csv", table.set_axis(["a", "b", "a", "c"], axis=1).T.to_csv(),
-            "holds 1 names of rows more than once, such as 'a'",
+            "holds 1 name of rows more than once, such as 'a'",
         ),
         "ragged": ("b.csv", "\n".join([lines[0] + ",x,y", *lines[1:]]), "7 names in the first"),
         "broken": ("b.csv", "\n".join([*lines, "a,1,2,3,4,5,6,7"]), "not a table that can be"),

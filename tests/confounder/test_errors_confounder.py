@@ -83,7 +83,7 @@ def first(n: int, yes: object = True, no: object = False) -> Callable[[AnnData],
 
 
 LEVELS = "'ctrl', 'x', 'y'"
-SMALL = r"fewer than 20 cells in \{True: 19\}\. Pass more cells"
+SMALL = r"fewer than 20 cells in \{True: 19\}\. Pass more cells.*pseudobulk.*`cluster_key`"
 SAME = column("lane", lambda a: np.where(a.obs["treated"], "p", "q"))
 NESTED = column("donor", lambda a: a.obs["donor"] + a.obs["treated"].astype(str))
 AS_NUMBER = column("age", lambda a: 2.5 * a.obs["treated"] - 1)

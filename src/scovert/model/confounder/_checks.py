@@ -101,9 +101,13 @@ def check_treatment(adata: AnnData, key: str, reference: object) -> list[object]
     if len(few):
         without = f"`adata[~adata.obs[{key!r}].isin({list(few.index)})].copy()`"
         is_enough = reference not in few.index and len(few) < len(levels) - 1
+        more = (
+            "Pass more cells. If these are sums of the cells of samples (pseudobulk), pass the "
+            "cells themselves, with the samples as `cluster_key`."
+        )
         raise ValueError(
             f"`adata.obs[{key!r}]` has fewer than {MIN_CELLS} cells in {few.to_dict()}. "
-            + (f"Leave these cells out: {without}." if is_enough else "Pass more cells.")
+            + (f"Leave these cells out: {without}." if is_enough else more)
         )
     return [reference, *[level for level in levels if level != reference]]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.neighbors import NearestNeighbors
 
-__all__ = ["find_niches"]
+__all__ = ["annotated_options", "find_niches"]
 
 N_STARTS = 5
 """Starts of k-means."""
@@ -56,6 +56,14 @@ def find_niches(
     order = np.argsort(-np.bincount(codes), kind="stable")
     found = np.argsort(order)[codes if of_new is None else of_new]
     return pd.Categorical.from_codes(found, [str(i) for i in range(len(order))])
+
+
+def annotated_options(adata: AnnData) -> dict[str, object]:
+    """Return how the niches in an AnnData were found; ten by k-means if there are none."""
+    record = adata.uns.get("niche", {})
+    params = record.get("params", {}) if record.get("model") == "NicheVAE" else {"n_niches": 10}
+    # What was `None` is not in the record.
+    return {"n_niches": params.get("n_niches"), "resolution": params.get("resolution", 0.1)}
 
 
 def _nearest(places: NDArray, new: NDArray) -> NDArray:

@@ -29,6 +29,11 @@ from scovert.core._docstrings import shares_paragraphs
 from scovert.core._minibatch import genes_of
 from scovert.core._registering import check_set_up, check_unchanged, register
 from scovert.core._save_load import SaveLoadMixin
+from scovert.core._unmeasured import (
+    MeanSharesField,
+    warn_about_padding,
+    warn_about_unmeasured,
+)
 from scovert.core.report import Report, written
 from scovert.core.training._options import length_of
 from scovert.core.training._run import run
@@ -42,6 +47,7 @@ from scovert.model.niche._checks import (
     warn_about_positions,
     warn_about_samples,
 )
+from scovert.model.niche._clusters import annotated_options
 from scovert.model.niche._composition import (
     composition_of,
     labels_column,
@@ -234,13 +240,18 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         if _registry is None:
             warn_about_positions(adata, spatial_key, sample_key)
             check_batches(adata, batch_key)
+        shares = MeanSharesField.of(layer, _registry) if likelihood == "nb" else []
+        if shares and _registry is not None:
+            warn_about_padding(adata, _registry)
+        elif shares and (key := batch_key or sample_key) is not None:
+            warn_about_unmeasured(adata, layer, key)
         register(
             cls,
             adata,
             {},
             _registry,
             layer=layer,
-            more_fields=[BatchNames(batch_key)],
+            more_fields=[BatchNames(batch_key), *shares],
             likelihood=likelihood,
             sample_key=sample_key,
             spatial_key=spatial_key,
@@ -693,7 +704,7 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         self,
         path: str | os.PathLike | None = None,
         *,
-        n_niches: int | None = 10,
+        n_niches: int | Literal["annotated"] | None = "annotated",
         resolution: float = 0.1,
         overwrite: bool = False,
     ) -> Report:
@@ -704,7 +715,8 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         path
             {page}
         n_niches, resolution
-            As in :meth:`get_niches`.
+            As in :meth:`get_niches`; ``"annotated"`` takes the niches that `annotate` wrote, or
+            10 if it wrote none.
         overwrite
             {overwrite_page}
 
@@ -712,7 +724,10 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         -------
         {report}
         """
-        niches = self.get_niches(n_niches=n_niches, resolution=resolution)
+        options = {"n_niches": n_niches, "resolution": resolution}
+        if n_niches == "annotated":
+            options = annotated_options(self.adata)
+        niches = self.get_niches(**options)
         labels_key, composition = self.registry["setup_args"]["labels_key"], None
         if self.module.matching is None:
             composition = self.get_neighborhood_composition(labels_key=labels_key)
