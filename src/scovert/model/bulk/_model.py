@@ -28,7 +28,6 @@ from scovert.core._compat import TRAINER_OPTIONS
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
 from scovert.core._diagnostics import check_table
-from scovert.core._docstrings import shares_paragraphs
 from scovert.core._minibatch import check_trained, genes_of
 from scovert.core._registering import check_set_up, check_unchanged, facts_of, register
 from scovert.core._save_load import SaveLoadMixin
@@ -70,7 +69,6 @@ ONE_THREAD = 1
 
 
 @knows_its_arguments(options="deconvolve")
-@shares_paragraphs
 class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
     """Cell types in bulk RNA-seq, with intervals, from an annotated single-cell reference.
 
@@ -462,7 +460,7 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         key_added
             Replaces ``bulk`` in the names.
         overwrite
-            {overwrite}
+            Replace slots that something else wrote.
         result
             What to write; `None` calls :meth:`deconvolve`.
         write_layer
@@ -513,7 +511,8 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
 
         Returns
         -------
-        {check}
+        DataFrame with a row for each quantity: ``value``, ``verdict`` (``"ok"`` or ``"look"``) and
+        ``advice``.
         """
         check_trained(self)
         return check_table(diagnose(self._signatures, self.n_genes_per_type))
@@ -530,15 +529,21 @@ class BulkDeconvolution(SaveLoadMixin, BaseModelClass):
         Parameters
         ----------
         path
-            {page}
+            The file, ending in ``.html``; `None` writes none. It holds its figures, needs no
+            network, and runs no script.
         result
             What :meth:`deconvolve` returned; of several references their average.
         overwrite
-            {overwrite_page}
+            Replace a file that is there.
 
         Returns
         -------
-        {report}
+        :class:`Report`, which prints as a summary of a few lines.
+
+        Raises
+        ------
+        FileExistsError
+            If there is a file and `overwrite` is not set.
         TypeError
             If `result` is no :class:`BulkResult`.
         """

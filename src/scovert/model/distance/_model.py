@@ -20,7 +20,6 @@ from scovert.core._checks import check_choice, check_genes, check_layer, check_n
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
 from scovert.core._diagnostics import check_table, finite_row
-from scovert.core._docstrings import shares_paragraphs
 from scovert.core._minibatch import check_trained
 from scovert.core._registering import check_set_up, check_unchanged, register
 from scovert.core._save_load import SaveLoadMixin
@@ -54,7 +53,6 @@ N_LATENT_SMALL, N_HIDDEN_SMALL, PER_AXIS = 10, 64, 4
 
 
 @knows_its_arguments()
-@shares_paragraphs
 class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
     r"""Place samples by their counts so that distances of positions reproduce a given matrix.
 
@@ -241,17 +239,22 @@ class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
             Stop when the stress of the validation samples has not improved for 10 epochs. Off
             without validation samples.
         checkpoint_dir
-            {checkpoint_dir}
+            Folder for the state of training, written at the beginning of every epoch, and for the
+            best model so far (:meth:`load` reads it). Training that was cut off goes on from there
+            when the same call is made again, to the same result.
         plan_kwargs
             For the training plan: ``lr`` (0.001), ``weight_decay`` (0.0001) and others of
             :class:`~scvi.train.TrainingPlan`.
         **trainer_kwargs
-            {trainer_kwargs}
+            For :class:`scvi.train.Trainer`, such as ``accelerator``, ``devices``,
+            ``early_stopping_patience``, ``logger`` or ``enable_progress_bar``.
 
         Raises
         ------
         FloatingPointError
-            {not_finite}
+            If a term of the loss or the gradient became NaN or infinite. It names the term, the
+            step and the samples; the model has its best state, or that of the beginning of the
+            epoch.
         """
         check_choice("method", method, ("auto", "network", "linear"))
         if max_epochs is not None:
@@ -316,7 +319,7 @@ class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
             Samples with the taxa of the model in any order, also new ones; `None` means those of
             the model. Shares are of the taxa that the model knows.
         indices
-            {rows}
+            Rows of `adata` in the order of the result, or a mask.
         fill_missing
             Take taxa that `adata` lacks as not counted, where they would be refused.
         batch_size
@@ -455,7 +458,7 @@ class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
         write_distances
             Write the distances between all samples, a dense matrix.
         overwrite
-            {overwrite}
+            Replace slots that something else wrote.
         fill_missing
             As in :meth:`get_latent_representation`.
 
@@ -489,7 +492,8 @@ class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
 
         Returns
         -------
-        {check}
+        DataFrame with a row for each quantity: ``value``, ``verdict`` (``"ok"`` or ``"look"``) and
+        ``advice``.
         """
         check_trained(self)
         self._check_ended("check")
@@ -503,12 +507,18 @@ class DistanceEmbedding(SaveLoadMixin, BaseModelClass):
         Parameters
         ----------
         path
-            {page}
+            The file, ending in ``.html``; `None` writes none. It holds its figures, needs no
+            network, and runs no script.
         overwrite
-            {overwrite_page}
+            Replace a file that is there.
 
         Returns
         -------
-        {report}
+        :class:`Report`, which prints as a summary of a few lines.
+
+        Raises
+        ------
+        FileExistsError
+            If there is a file and `overwrite` is not set.
         """
         return written(report_of(self), path, overwrite=overwrite)

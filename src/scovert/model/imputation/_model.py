@@ -31,7 +31,6 @@ from scovert.core._checks import (
 )
 from scovert.core._counts import get_counts
 from scovert.core._diagnostics import check_table
-from scovert.core._docstrings import shares_paragraphs
 from scovert.core._minibatch import cells_of, genes_of, over_minibatches
 from scovert.core._registering import check_set_up, check_unchanged, register
 from scovert.core._save_load import SaveLoadMixin
@@ -79,7 +78,6 @@ REMEDY = (
 
 
 @knows_its_arguments()
-@shares_paragraphs
 class MaskedImputation(SaveLoadMixin, BaseModelClass):
     """Impute the counts of genes that a dataset did not measure, with calibrated intervals.
 
@@ -253,7 +251,9 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
             Stop when the negative ELBO of the validation cells has not improved for 10 epochs. Off
             without validation cells.
         checkpoint_dir
-            {checkpoint_dir}
+            Folder for the state of training, written at the beginning of every epoch, and for the
+            best model so far (:meth:`load` reads it). Training that was cut off goes on from there
+            when the same call is made again, to the same result.
         datasplitter_kwargs
             ``resident``: keep the counts on the GPU; by default where they take less than half of
             its free memory.
@@ -262,12 +262,15 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
             weight rises, 0.25), ``max_kl_weight`` and others of
             :class:`~scvi.train.TrainingPlan`.
         **trainer_kwargs
-            {trainer_kwargs}
+            For :class:`scvi.train.Trainer`, such as ``accelerator``, ``devices``,
+            ``early_stopping_patience``, ``logger`` or ``enable_progress_bar``.
 
         Raises
         ------
         FloatingPointError
-            {not_finite}
+            If a term of the loss or the gradient became NaN or infinite. It names the term, the
+            step and the cells; the model has its best state, or that of the beginning of the
+            epoch.
         """
         check_split(train_size, validation_size, batch_size)
         check_data_options(datasplitter_kwargs)
@@ -313,7 +316,7 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
             Cells of datasets that the model knows, with its genes in any order; `None` means those
             it was made with.
         indices
-            {rows}
+            Rows of `adata` in the order of the result, or a mask.
         batch_size
             Cells in a minibatch; the result does not depend on it.
 
@@ -456,9 +459,9 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         key_added
             Replaces ``imputation`` in the names.
         write_layer
-            {write_layer}
+            Write the layer, a dense matrix of cells x genes.
         overwrite
-            {overwrite}
+            Replace slots that something else wrote.
         keep_measured
             Put the counts into the layer where a gene was measured.
 
@@ -488,7 +491,8 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
 
         Returns
         -------
-        {check}
+        DataFrame with a row for each quantity: ``value``, ``verdict`` (``"ok"`` or ``"look"``) and
+        ``advice``.
 
         Of several datasets the worst is shown; :meth:`get_agreement` has all.
         """
@@ -501,12 +505,18 @@ class MaskedImputation(SaveLoadMixin, BaseModelClass):
         Parameters
         ----------
         path
-            {page}
+            The file, ending in ``.html``; `None` writes none. It holds its figures, needs no
+            network, and runs no script.
         overwrite
-            {overwrite_page}
+            Replace a file that is there.
 
         Returns
         -------
-        {report}
+        :class:`Report`, which prints as a summary of a few lines.
+
+        Raises
+        ------
+        FileExistsError
+            If there is a file and `overwrite` is not set.
         """
         return written(report_of(self), path, overwrite=overwrite)

@@ -25,7 +25,6 @@ from scovert.core._checks import (
     check_number,
 )
 from scovert.core._diagnostics import check_table
-from scovert.core._docstrings import shares_paragraphs
 from scovert.core._minibatch import genes_of
 from scovert.core._registering import check_set_up, check_unchanged, register
 from scovert.core._save_load import SaveLoadMixin
@@ -86,7 +85,6 @@ __all__ = ["NicheVAE"]
 
 
 @knows_its_arguments()
-@shares_paragraphs
 class NicheVAE(SaveLoadMixin, BaseModelClass):
     """Describe what surrounds a cell: positions and counts or intensities in, niches out.
 
@@ -292,19 +290,24 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
             Stop when the validation loss has not improved for 10 epochs. Off without validation
             cells.
         checkpoint_dir
-            {checkpoint_dir}
+            Folder for the state of training, written at the beginning of every epoch, and for the
+            best model so far (:meth:`load` reads it). Training that was cut off goes on from there
+            when the same call is made again, to the same result.
         plan_kwargs
             For the training plan: ``neighbor_weight`` (10, the number of independent neighbours
             that a niche is worth: more makes niches sharper and less alike between samples),
             ``free_bits`` (0, divergence in nats that a latent dimension has for free), ``lr``,
             ``kl_ramp``, ``max_kl_weight`` and others of :class:`~scvi.train.TrainingPlan`.
         **trainer_kwargs
-            {trainer_kwargs}
+            For :class:`scvi.train.Trainer`, such as ``accelerator``, ``devices``,
+            ``early_stopping_patience``, ``logger`` or ``enable_progress_bar``.
 
         Raises
         ------
         FloatingPointError
-            {not_finite}
+            If a term of the loss or the gradient became NaN or infinite. It names the term, the
+            step and the cells; the model has its best state, or that of the beginning of the
+            epoch.
         """
         check_number("train_size", train_size, 0.01, 1.0)
         check_number("batch_size", batch_size, 1, whole=True)
@@ -671,9 +674,9 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         key_added
             Replaces ``niche`` in the names.
         write_layer
-            {write_layer}
+            Write the layer, a dense matrix of cells x genes.
         overwrite
-            {overwrite}
+            Replace slots that something else wrote.
         n_niches, resolution
             As in :meth:`get_niches`.
 
@@ -696,7 +699,8 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
 
         Returns
         -------
-        {check}
+        DataFrame with a row for each quantity: ``value``, ``verdict`` (``"ok"`` or ``"look"``) and
+        ``advice``.
         """
         return check_table(diagnose(self))
 
@@ -713,16 +717,22 @@ class NicheVAE(SaveLoadMixin, BaseModelClass):
         Parameters
         ----------
         path
-            {page}
+            The file, ending in ``.html``; `None` writes none. It holds its figures, needs no
+            network, and runs no script.
         n_niches, resolution
             As in :meth:`get_niches`; ``"annotated"`` takes the niches that `annotate` wrote, or
             10 if it wrote none.
         overwrite
-            {overwrite_page}
+            Replace a file that is there.
 
         Returns
         -------
-        {report}
+        :class:`Report`, which prints as a summary of a few lines.
+
+        Raises
+        ------
+        FileExistsError
+            If there is a file and `overwrite` is not set.
         """
         options = {"n_niches": n_niches, "resolution": resolution}
         if n_niches == "annotated":
