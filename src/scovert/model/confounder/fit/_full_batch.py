@@ -99,7 +99,8 @@ class FullBatchFit:
         """
         design = self.cells.design
         arms = slice(self.cells.covariates.shape[1], design.shape[1])
-        plain = fit_regression(self.blocks, design)
+        start = (regression.coefficients[: design.shape[1]], regression.dispersion)
+        plain = fit_regression(self.blocks, design, start=start)
         variances = [plain.variance(one) for one in np.eye(design.shape[1])[arms]]
         return Fitted(
             scores,
