@@ -28,6 +28,7 @@ from scovert.model.confounder.glm import (
 )
 from scovert.model.confounder.glm import _rank as rank_file
 from scovert.model.confounder.glm._blocks import TailCounts
+from scovert.model.confounder.glm._sums import LongSum, Triangle
 
 N, P = 331, 13
 TIGHT = {"tolerance": 1e-9, "max_steps": 200}
@@ -68,6 +69,27 @@ def fit(data: tuple) -> Regression:
     return fit_regression(in_blocks(counts, log_size), design, penalty=0.0, **TIGHT)
 
 
+# Sums
+
+
+def test_sums_of_many_products_are_those_in_double_precision() -> None:
+    rng = np.random.default_rng(0)
+    left, right = rng.random((50, 4, 9)), rng.random((50, 9, 7))
+    total = LongSum(torch.zeros(4, 7, dtype=torch.float64), torch.float32)
+    for a, b in zip(left, right, strict=True):
+        total.add(*(torch.tensor(v, dtype=torch.float32) for v in (a, b)))
+    np.testing.assert_allclose(total.value, (left @ right).sum(0), rtol=1e-5)
+    np.testing.assert_array_equal(total.value, total.value)
+
+
+def test_a_triangle_is_that_of_all_products() -> None:
+    x = torch.tensor(np.random.default_rng(0).normal(size=(5, 3)))
+    triangle = Triangle(3, x.device)
+    products = triangle.products(x)
+    assert products.shape == (5, len(triangle))
+    np.testing.assert_array_equal(triangle.matrices(products), x[:, :, None] * x[:, None])
+
+
 # Regression
 
 
@@ -96,6 +118,22 @@ def test_covariances_are_those_of_statsmodels(data: tuple, fit: Regression) -> N
         np.testing.assert_allclose(fit.sandwich[j], hc1, rtol=1e-6, atol=1e-10)
         # theirs differs by the observed in place of the expected information
         np.testing.assert_allclose(fit.sandwich[j].diagonal(), robust.bse**2, rtol=0.25)
+
+
+@pytest.mark.parametrize("penalty", [1e-4, 1.0])
+def test_genes_of_which_few_cells_have_most_counts_settle(penalty: float) -> None:
+    """Steps by the expected information left two of these sixty up to four errors away."""
+    rng = np.random.default_rng(0)
+    n_cells, n_genes, n_factors = 600, 60, 6
+    design = np.c_[np.ones(n_cells), rng.normal(size=(n_cells, n_factors))]
+    loadings = rng.normal(0, 0.8, (n_factors, n_genes))
+    counts = draw_counts(rng, np.exp(design[:, 1:] @ loadings - 3), np.full(n_genes, 8.0))
+    found = fit_regression(in_blocks(counts), design, penalty=penalty)
+    mean = np.exp(design @ found.coefficients)
+    residual = (counts - mean) / (1 + found.dispersion * mean)
+    gradient = design.T @ residual - penalty * found.coefficients
+    away = np.sqrt(np.einsum("ip,pij,jp->p", gradient, found.covariance, gradient))
+    assert away.max() < 0.05  # standard errors
 
 
 def test_single_precision_is_close(data: tuple, fit: Regression) -> None:

@@ -107,6 +107,25 @@ def test_a_placebo_survives_a_file(model: LatentConfounder, tmp_path: object) ->
     assert loaded.check().loc[name, "value"] == model.check().loc[name, "value"]
 
 
+def test_each_fake_treatment_makes_a_choice_of_its_own_unless_one_is_asked_for(
+    model: LatentConfounder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    effects = LatentConfounder.get_treatment_effects
+
+    def spy(self: LatentConfounder, **options: object) -> pd.DataFrame:
+        asked.append(options["identification"])
+        return effects(self, **options)
+
+    monkeypatch.setattr(LatentConfounder, "get_treatment_effects", spy)
+    model.placebo(2, **QUIET)
+    found = model.placebo(1, identification="classes", **QUIET)
+    assert asked == ["auto", "auto", "classes"]
+    assert found["identification"].tolist() == ["classes"]
+    with pytest.raises(ValueError, match="none"):
+        model.placebo(1, identification="none", **QUIET)
+
+
 def test_settings_are_left_alone(model: LatentConfounder) -> None:
     before = scvi.settings.seed
     model.placebo(1, **QUIET)

@@ -592,7 +592,9 @@ class LatentConfounder(SaveLoadMixin, BaseModelClass):
             Column of ``adata.obs`` with what is treated as a whole, such as guides, of which the
             untreated cells need six; `None` means donors, if the real treatment is between them.
         identification
-            As in :meth:`get_treatment_effects`.
+            What was passed to :meth:`get_treatment_effects`. ``"auto"`` chooses anew for each fake
+            treatment, which may not be what it chose for the real one: the choice is a part of
+            what is tested. So there is no ``"none"``, which only ``"auto"`` arrives at.
         seed
             Seed of the fake treatments, and of the cells and genes.
         enable_progress_bar

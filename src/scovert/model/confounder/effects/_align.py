@@ -63,9 +63,9 @@ def _arm_means(scores: NDArray, soft: NDArray, member: NDArray) -> NDArray:
     """How the arms differ within the clusters of each cell, by ridge regression."""
     design = np.hstack([np.ones((len(scores), 1)), member])
     ridge = np.diag([1e-9] + [1.0] * member.shape[1])
-    difference = np.zeros_like(scores)
-    for weight in soft.T:
-        weighted = design * weight[:, None]
-        slopes = np.linalg.solve(weighted.T @ design + ridge, weighted.T @ scores)
-        difference += weight[:, None] * (member @ slopes[1:])
-    return difference
+    weighted = np.concatenate([soft * column[:, None] for column in design.T], 1).T
+    sums = weighted @ np.hstack([design, scores])  # (n_columns * n_clusters, n_columns + k)
+    sums = sums.reshape(design.shape[1], soft.shape[1], -1).swapaxes(0, 1)
+    gram, moments = np.split(sums, [design.shape[1]], axis=2)
+    slopes = np.linalg.solve(gram + ridge, moments)  # (n_clusters, n_columns, k)
+    return sum(arm[:, None] * (soft @ slopes[:, 1 + i]) for i, arm in enumerate(member.T))

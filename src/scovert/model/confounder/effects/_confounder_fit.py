@@ -159,7 +159,9 @@ class ConfounderFit:
         """Of the counts on covariates, arms and classes."""
         penalty = [RIDGE] * self.n_design + [CLASS_RIDGE] * self.class_columns.shape[1]
         columns = np.hstack([self.design, self.class_columns])
-        return fit_regression(self.blocks, columns, penalty=penalty)
+        none = np.zeros((self.class_columns.shape[1], self.blocks.n_genes))
+        start = (np.vstack([self._of_design, none]), self.regression.dispersion)
+        return fit_regression(self.blocks, columns, penalty=penalty, start=start)
 
     @cached_property
     def shifted_scores(self) -> NDArray:
@@ -170,14 +172,25 @@ class ConfounderFit:
     def score_regression(self) -> Regression:
         """Of the counts on covariates, arms and the scores with their shift."""
         columns = np.hstack([self.design, self.shifted_scores])
-        return fit_regression(self.blocks, columns)
+        coefficients, q = self.regression.coefficients.copy(), self.n_design
+        moved = self.classes.shift @ coefficients[q:]  # (n_arms, n_genes)
+        by_arms = np.vstack([self.by_covariates, -np.eye(len(moved))])
+        coefficients[:q] += by_arms @ moved
+        start = (coefficients, self.regression.dispersion)
+        return fit_regression(self.blocks, columns, start=start)
 
     @cached_property
     def unadjusted_regression(self) -> Regression:
         """Of the counts on covariates and arms alone."""
         if self.scores.shape[1] == 0:
             return self.regression
-        return fit_regression(self.blocks, self.design)
+        start = (self._of_design, self.regression.dispersion)
+        return fit_regression(self.blocks, self.design, start=start)
+
+    @property
+    def _of_design(self) -> NDArray:
+        """Coefficients of covariates and arms beside the scores, to start from."""
+        return self.regression.coefficients[: self.n_design]
 
     @cached_property
     def unadjusted(self) -> dict[int, Estimate]:

@@ -187,4 +187,4 @@ def _start(cells: Cells, design: NDArray, module: AmortizedModule, seed: int) ->
     scores = start_from_residuals(blocks, design[rows], module.n_latent, seed).scores
     if module.is_binary:
         scores = np.where(independent_components(scores) > 0, 0.5, -0.5)
-    return fit_regression(blocks, np.hstack([design[rows], scores]), tolerance=1e-2)
+    return fit_regression(blocks, np.hstack([design[rows], scores]), tolerance=0.1)

@@ -99,7 +99,9 @@ class FullBatchFit:
         """
         design = self.cells.design
         arms = slice(self.cells.covariates.shape[1], design.shape[1])
-        plain = fit_regression(self.blocks, design)
+        start = (regression.coefficients[: design.shape[1]], regression.dispersion)
+        has_scores = scores.shape[1] > 0
+        plain = fit_regression(self.blocks, design, start=start) if has_scores else regression
         variances = [plain.variance(one) for one in np.eye(design.shape[1])[arms]]
         return Fitted(
             scores,

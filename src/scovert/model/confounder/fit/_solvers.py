@@ -49,7 +49,7 @@ BATCH_SIZES = {"amortized": 128, "alternating": 32}
 """Cells in a minibatch: scvi-tools' default, and that of the first generator."""
 
 MAX_ROUNDS = 100
-"""Rounds of the full batch after which it ends; those of the benchmarks converge in 2 to 7."""
+"""Rounds of the full batch after which it ends; those of the benchmarks converge in 3 to 50."""
 
 ROUNDS = 40
 """Rounds of the generator by default, each an epoch."""

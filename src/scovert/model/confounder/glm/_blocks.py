@@ -70,10 +70,18 @@ class CountBlocks:
             yield rows, self._dense(rows)
 
     def _dense(self, rows: slice | NDArray) -> Tensor:
-        chosen = self.counts[rows]
+        chosen = self._slice(rows) if isinstance(rows, slice) else self.counts[rows]
         dense = self._buffer[: chosen.shape[0]]
         chosen.toarray(out=dense)
         return torch.from_numpy(dense).to(self.device)
+
+    def _slice(self, rows: slice) -> sp.csr_matrix:
+        """Return consecutive rows without the copy that indexing makes."""
+        counts = self.counts
+        starts = counts.indptr[rows.start : rows.stop + 1]
+        own = slice(starts[0], starts[-1])
+        parts = (counts.data[own], counts.indices[own], starts - starts[0])
+        return sp.csr_matrix(parts, (rows.stop - rows.start, self.n_genes))
 
     def tensor(self, values: ArrayLike) -> Tensor:
         """Return values on the device and in the type of the blocks."""

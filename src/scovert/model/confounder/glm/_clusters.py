@@ -89,8 +89,8 @@ def _cluster_sums(
 ) -> tuple[Tensor, Tensor]:
     """Information, shape ``(n_genes, n, n)``, and score, ``(n_genes, n)``, of some cells."""
     b, alpha = blocks.tensor(fit.coefficients), blocks.tensor(fit.dispersion)
-    sums = GeneSums(design.shape[1], blocks)
+    sums = GeneSums(design.shape[1], blocks, expected=True)
     for part, y in blocks.over(rows):
         x = blocks.tensor(design[part])
         sums.add(x, y, torch.addmm(blocks.offset[part], x, b).clamp_(*ETA), alpha)
-    return sums.matrices(sums.information), sums.score.T
+    return sums.information, sums.score.T

@@ -20,6 +20,7 @@ from scovert.model.confounder.glm._regression import (
     Regression,
     fit_regression,
 )
+from scovert.model.confounder.glm._sums import Triangle
 
 __all__ = [
     "FactorFit",
@@ -47,13 +48,13 @@ N_START_CELLS = 5_000
 FIRST_STEPS = 2
 """Steps of the genes before the first round."""
 
-PROJECTION_STEPS = 6
-"""Newton steps for the scores of other cells, from 0: they converge quadratically."""
+PROJECTION_STEPS = 10
+"""Steps for the scores of other cells, from 0: each leaves a third of what was missing."""
 
 SETTLED_ROUNDS, SETTLED_GAIN = 3, 1e-5
 """Rounds that together have to lower the deviance by this share of it."""
 
-FINAL_STEPS, FINAL_TOLERANCE = 6, 2e-3
+FINAL_STEPS, FINAL_TOLERANCE = 6, 0.05
 """Of the regression on the scores, whose coefficients the rounds have found already."""
 
 
@@ -223,7 +224,7 @@ class _State:
 
     def step_genes(self, sums: GeneSums, *, with_dispersion: bool) -> None:
         """Step the coefficients and, if asked, the dispersions of all genes."""
-        step = sums.coefficient_step(self.coefficients, self.penalties)
+        step, _ = sums.coefficient_step(self.coefficients, self.penalties)
         self.coefficients = self.coefficients + step
         if with_dispersion:
             self.dispersion, _ = sums.dispersion_step(self.blocks, self.dispersion)
@@ -253,8 +254,8 @@ class ScoreStep:
     def __init__(self, loadings: Tensor) -> None:
         k = len(loadings)
         self.loadings = loadings
-        self.pairs = torch.triu_indices(k, k, device=loadings.device)
-        self.products = (loadings[self.pairs[0]] * loadings[self.pairs[1]]).T.contiguous()
+        self.triangle = Triangle(k, loadings.device)
+        self.products = self.triangle.products(loadings.T)  # (n_genes, n_pairs)
         self.identity = torch.eye(k, dtype=loadings.dtype, device=loadings.device)
 
     def __call__(self, u: Tensor, y: Tensor, at_zero: Tensor, alpha: Tensor) -> Tensor:
@@ -262,12 +263,11 @@ class ScoreStep:
         mean = torch.addmm(at_zero, u, self.loadings).clamp_(*ETA).exp_()
         v = torch.mul(mean, alpha).add_(1).reciprocal_()
         gradient = torch.sub(y, mean).mul_(v) @ self.loadings.T - u
-        triangle = mean.mul_(v) @ self.products
-        information = self.identity.repeat(len(u), 1, 1)
-        information[:, self.pairs[0], self.pairs[1]] += triangle
-        lower = self.pairs[0] != self.pairs[1]
-        information[:, self.pairs[1][lower], self.pairs[0][lower]] += triangle[:, lower]
-        step = torch.linalg.solve(information, gradient)
+        scaled = torch.mul(y, alpha).add_(1).mul_(v)
+        weight = mean.mul_(v).mul_(scaled)
+        information = self.triangle.matrices(weight @ self.products).add_(self.identity)
+        root = torch.linalg.cholesky_ex(information)[0]
+        step = torch.cholesky_solve(gradient[..., None], root)[..., 0]
         return (u + step.clamp_(-LONGEST_STEP, LONGEST_STEP)).clamp_(-SCORE_RANGE, SCORE_RANGE)
 
 
@@ -316,7 +316,7 @@ def start_from_residuals(
     blocks: CountBlocks, design: NDArray, n_factors: int, seed: int
 ) -> Factors:
     """Left singular vectors of the residuals of the regression on the design, by iteration."""
-    fit = fit_regression(blocks, design, tolerance=1e-2, max_steps=8)
+    fit = fit_regression(blocks, design, tolerance=0.1, max_steps=8)
     b, alpha = blocks.tensor(fit.coefficients), blocks.tensor(fit.dispersion)
     x, generator = blocks.tensor(design), torch.Generator().manual_seed(seed)
     n_vectors = min(n_factors + 8, blocks.n_genes)

@@ -120,7 +120,7 @@ def _search(
 ) -> Scree:
     """Add factors, those that stand out alike at once, until the residuals look like chance."""
     most = min(MAX_FACTORS, (blocks.n_cells - design.shape[1]) // 10, blocks.n_genes // 5)
-    plain = fit_regression(blocks, design, tolerance=1e-2)
+    plain = fit_regression(blocks, design, tolerance=0.1)
     factors = Factors(np.zeros((blocks.n_cells, 0)), plain.coefficients, plain.dispersion)
     values, thresholds, threshold = [], [], None
     while True:

@@ -1,8 +1,9 @@
-"""Negative binomial regression by Fisher scoring, all genes together."""
+"""Negative binomial regression by steps of Newton's kind, all genes together."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from scovert.core._losses import negative_binomial_deviance
 from scovert.model.confounder.glm._blocks import CountBlocks
+from scovert.model.confounder.glm._sums import LongSum, Triangle
 
 __all__ = ["GeneSums", "Regression", "fit_regression", "gene_deviance", "start_values"]
 
@@ -27,9 +29,16 @@ DISPERSION = (1e-3, 20.0)
 LONGEST_STEP = 2.0
 """Longest step of a coefficient, natural log scale, against overshooting from a bad start."""
 
-TOLERANCE, MAX_STEPS = 5e-4, 12
-"""Steps converge quadratically: after one below 5e-4, coefficients are right to 1e-6. The
-dispersions of a few genes never settle."""
+TOLERANCE, MAX_STEPS = 0.02, 12
+"""A step leaves less than half of what was missing: after one of a fiftieth of a standard error,
+that is of no account. The dispersions of a few genes never settle."""
+
+MOVING, FAR = 0.005, 1.0
+"""Share of the genes that may be on the move when the fit ends, and standard errors from which
+the last step of a gene that is counts only if it was found to be uphill."""
+
+ROUNDING = 1e-6
+"""Share of a log-likelihood by which it may fall without a step being too long."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,8 @@ def fit_regression(
     start
         Coefficients and dispersions to start from.
     tolerance
-        Change of the coefficients and of the log dispersions at which the fit ends.
+        Step of the coefficients and of the log dispersions at which the fit ends, in their
+        standard errors.
     max_steps
         Most steps, each of which goes once through the counts.
 
@@ -114,17 +124,21 @@ def fit_regression(
     x = blocks.tensor(design)
     penalties = blocks.double(np.broadcast_to(penalty, x.shape[1]).copy())
     started = start_values(blocks, x.shape[1]) if start is None else start
-    coefficients, dispersion = (blocks.double(v) for v in started)
-    deviance = []
+    here = _Point(-np.inf, *(blocks.double(v) for v in started))
+    best, deviance = here, []
     for _ in range(max_steps):
-        sums = GeneSums.over(blocks, x, coefficients, dispersion)
-        deviance.append(sums.deviance(blocks, dispersion))
-        step = sums.coefficient_step(coefficients, penalties)
-        coefficients = (coefficients + step).clamp(*COEFFICIENT)
-        dispersion, log_step = sums.dispersion_step(blocks, dispersion)
-        if max(_typical(step), _typical(log_step)) < tolerance:
+        sums = GeneSums.over(blocks, x, here.coefficients, here.dispersion)
+        deviance.append(sums.deviance(blocks, here.dispersion))
+        here = here._replace(value=sums.value(blocks, here, penalties))
+        is_worse = here.value < best.value - ROUNDING * (1 + here.value.abs())
+        best = best.where(is_worse, here)
+        there, distance = sums.step(blocks, here, penalties)
+        here = best.halfway(here).where(is_worse, there)
+        if torch.quantile(distance, 1 - MOVING) < tolerance:
             break
-    sums = GeneSums.over(blocks, x, coefficients, dispersion, robust=True)
+    here = best.where(distance > FAR, here)
+    coefficients, dispersion = here.coefficients, here.dispersion
+    sums = GeneSums.over(blocks, x, coefficients, dispersion, expected=True, robust=True)
     deviance.append(sums.deviance(blocks, dispersion))
     covariance, sandwich = sums.covariances(penalties)
     fitted = (coefficients, dispersion, covariance, sandwich)
@@ -162,10 +176,21 @@ def start_values(blocks: CountBlocks, n_columns: int) -> tuple[NDArray, NDArray]
     return coefficients, np.ones(blocks.n_genes)
 
 
-def _typical(change: Tensor) -> float:
-    """Size of a step, but for one gene in two hundred: some move forever."""
-    largest = change.abs().reshape(-1, change.shape[-1]).amax(0)
-    return float(torch.quantile(largest, 0.995))
+class _Point(NamedTuple):
+    """Coefficients and dispersions of all genes, and their penalised log-likelihoods by gene."""
+
+    value: Tensor | float
+    coefficients: Tensor
+    dispersion: Tensor
+
+    def where(self, chosen: Tensor, other: _Point) -> _Point:
+        """Return this for the chosen genes, and the other for the rest."""
+        return _Point(*(torch.where(chosen, v, w) for v, w in zip(self, other, strict=True)))
+
+    def halfway(self, other: _Point) -> _Point:
+        """Return the middle of this and the other."""
+        middle = (self.coefficients + other.coefficients) / 2
+        return _Point(self.value, middle, (self.dispersion * other.dispersion).sqrt())
 
 
 class GeneSums:
@@ -177,18 +202,33 @@ class GeneSums:
         Columns of the design.
     blocks
         The counts, for their number of genes and the device.
+    expected
+        Sum the expected information, for errors; else of every cell the larger of the expected
+        and the observed one, for steps. Where few cells have most of the counts of a gene, steps
+        by the expected one are too long, and where counts are far below their mean those by the
+        observed one: coefficients would swing around their optimum.
     robust
         Sum the squares of the scores too.
     """
 
-    def __init__(self, n_columns: int, blocks: CountBlocks, *, robust: bool = False) -> None:
+    def __init__(
+        self,
+        n_columns: int,
+        blocks: CountBlocks,
+        *,
+        expected: bool = False,
+        robust: bool = False,
+    ) -> None:
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(*shape, blocks.n_genes, dtype=torch.float64, device=blocks.device)
 
-        self.pairs = torch.triu_indices(n_columns, n_columns, device=blocks.device)
-        self.information = zeros(self.pairs.shape[1])
+        def of_pairs() -> LongSum:
+            return LongSum(zeros(len(self.triangle)), blocks.dtype)
+
+        self.expected, self.triangle = expected, Triangle(n_columns, blocks.device)
         self.score = zeros(n_columns)
-        self.meat = zeros(self.pairs.shape[1]) if robust else None
+        self._information = of_pairs()
+        self._meat = of_pairs() if robust else None
         self.log_v, self.scaled_v, self.curvature, self.fit = (zeros() for _ in range(4))
         self.n_cells = blocks.n_cells
 
@@ -200,10 +240,11 @@ class GeneSums:
         coefficients: Tensor,
         dispersion: Tensor,
         *,
+        expected: bool = False,
         robust: bool = False,
     ) -> GeneSums:
         """Go once through the counts with a design, coefficients and dispersions."""
-        sums = cls(x.shape[1], blocks, robust=robust)
+        sums = cls(x.shape[1], blocks, expected=expected, robust=robust)
         b, alpha = coefficients.to(x.dtype), dispersion.to(x.dtype)
         for rows, y in blocks:
             eta = torch.addmm(blocks.offset[rows], x[rows], b).clamp_(*ETA)
@@ -235,37 +276,41 @@ class GeneSums:
         log_v = v.log()
         fit = eta.add_(log_v).mul_(y)  # y log(mean v)
         scaled = torch.mul(y, alpha).add_(1).mul_(v)  # (y + r) / (mean + r)
+        if not self.expected:
+            information.mul_(scaled.clamp(min=1))  # too long a step by either makes it swing
         curvature = torch.sub(scaled, 2).mul_(v)
         if weight is not None:
             for values in (information, log_v, fit, scaled, curvature):
                 values.mul_(weight[:, None])
-        products = (x[:, self.pairs[0]] * x[:, self.pairs[1]]).T  # (n_pairs, n)
-        self.information += products @ information
-        if self.meat is not None:
-            self.meat += products @ residual.square()
+        products = self.triangle.products(x).T  # (n_pairs, n)
+        self._information.add(products, information)
+        if self._meat is not None:
+            self._meat.add(products, residual.square())
         self.score += x.T @ (residual if weight is None else residual.mul_(weight[:, None]))
         self.log_v += log_v.sum(0)
         self.fit += fit.sum(0)
         self.scaled_v += scaled.sum(0)
         self.curvature += curvature.sum(0) * alpha
 
-    def matrices(self, triangle: Tensor) -> Tensor:
-        """Return a symmetric matrix for each gene, shape ``(n_genes, n_columns, n_columns)``."""
-        n = len(self.score)
-        full = triangle.new_zeros(triangle.shape[1], n, n)
-        full[:, self.pairs[0], self.pairs[1]] = triangle.T
-        full[:, self.pairs[1], self.pairs[0]] = triangle.T
-        return full
+    @property
+    def information(self) -> Tensor:
+        """Information of the coefficients, shape ``(n_genes, n_columns, n_columns)``."""
+        return self._matrices(self._information)
 
-    def coefficient_step(self, coefficients: Tensor, penalties: Tensor) -> Tensor:
-        """Return the step of Fisher scoring of all coefficients."""
-        information = self.matrices(self.information) + torch.diag(penalties)
+    def _matrices(self, total: LongSum) -> Tensor:
+        return self.triangle.matrices(total.value.T.contiguous())
+
+    def coefficient_step(self, coefficients: Tensor, penalties: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the step of all coefficients, and its length in standard errors by gene."""
+        information = self.information + torch.diag(penalties)
         gradient = (self.score - penalties[:, None] * coefficients).T
-        step = torch.linalg.solve(information, gradient).T
-        return step.clamp(-LONGEST_STEP, LONGEST_STEP)
+        step = torch.linalg.solve(information, gradient)
+        length = (step * gradient).sum(1).clamp(min=0).sqrt()
+        longest = step.abs().amax(1, keepdim=True)
+        return (step * (LONGEST_STEP / longest).clamp(max=1)).T, length
 
     def dispersion_step(self, blocks: CountBlocks, dispersion: Tensor) -> tuple[Tensor, Tensor]:
-        """Return dispersions after a Newton step in their logarithm, and the step."""
+        """Return dispersions after Newton's step in their logarithm, and its length as above."""
         r = 1 / dispersion
         first, second = blocks.tails.digamma(r)
         n = self.n_cells
@@ -276,18 +321,36 @@ class GeneSums:
         step = torch.where(is_peak, newton, gradient.sign()).clamp(-1.5, 1.5)
         low, high = DISPERSION
         log_r = (r.log() + step).clamp(-np.log(high), -np.log(low))
-        return torch.exp(-log_r), log_r - r.log()
+        length = ((log_r - r.log()) * gradient).clamp(min=0).sqrt()
+        return torch.exp(-log_r), length
+
+    def log_likelihood(self, blocks: CountBlocks, dispersion: Tensor) -> Tensor:
+        """Log-likelihood of each gene, but for the factorials of its counts."""
+        r = 1 / dispersion
+        totals = blocks.double(blocks.totals)
+        return blocks.tails.log_gamma(r) + r * self.log_v + self.fit - totals * r.log()
+
+    def value(self, blocks: CountBlocks, here: _Point, penalties: Tensor) -> Tensor:
+        """Penalised log-likelihood of each gene."""
+        penalty = (penalties[:, None] * here.coefficients.square()).sum(0) / 2
+        return self.log_likelihood(blocks, here.dispersion) - penalty
+
+    def step(self, blocks: CountBlocks, here: _Point, penalties: Tensor) -> tuple[_Point, Tensor]:
+        """Return what is a step from here, and its length in standard errors by gene."""
+        step, length = self.coefficient_step(here.coefficients, penalties)
+        dispersion, log_length = self.dispersion_step(blocks, here.dispersion)
+        coefficients = (here.coefficients + step).clamp(*COEFFICIENT)
+        there = here._replace(coefficients=coefficients, dispersion=dispersion)
+        return there, torch.maximum(length, log_length)
 
     def deviance(self, blocks: CountBlocks, dispersion: Tensor) -> float:
         """Minus twice the log-likelihood per cell."""
-        r = 1 / dispersion
-        totals = blocks.double(blocks.totals)
-        likelihood = blocks.tails.log_gamma(r) + r * self.log_v + self.fit - totals * r.log()
-        return -2 * (float(likelihood.sum()) - blocks.log_factorials) / self.n_cells
+        likelihood = float(self.log_likelihood(blocks, dispersion).sum())
+        return -2 * (likelihood - blocks.log_factorials) / self.n_cells
 
     def covariances(self, penalties: Tensor) -> tuple[Tensor, Tensor]:
         """Return the model-based and the robust covariance of the coefficients of each gene."""
-        covariance = torch.linalg.inv(self.matrices(self.information) + torch.diag(penalties))
+        covariance = torch.linalg.inv(self.information + torch.diag(penalties))
         correction = self.n_cells / (self.n_cells - len(self.score))
-        sandwich = covariance @ self.matrices(self.meat) @ covariance * correction
+        sandwich = covariance @ self._matrices(self._meat) @ covariance * correction
         return covariance, sandwich

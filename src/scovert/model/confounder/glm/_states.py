@@ -168,13 +168,13 @@ class _State:
 
     def maximise(self, sums: GeneSums) -> None:
         """Step the coefficients and the dispersions of all genes."""
-        step = sums.coefficient_step(self.coefficients, self.penalties)
+        step, _ = sums.coefficient_step(self.coefficients, self.penalties)
         self.coefficients = self.coefficients + step
         self.dispersion, _ = sums.dispersion_step(self.blocks, self.dispersion)
 
     def covariances(self) -> tuple[Tensor, Tensor]:
         """Return the covariances by Louis's identity: complete less missing information."""
-        complete = GeneSums(len(self.coefficients), self.blocks)
+        complete = GeneSums(len(self.coefficients), self.blocks, expected=True)
         n, p = len(self.coefficients), self.blocks.n_genes
         every, mean = (
             torch.zeros(p, n, n, dtype=torch.float64, device=self.blocks.device) for _ in range(2)
@@ -192,7 +192,7 @@ class _State:
             parts = weighted[:, :, None] * x[:, None]  # (n_pairs, n_genes, n_columns)
             cells = parts.new_zeros(len(y), p, n).index_add_(0, at, parts)
             mean += torch.einsum("cpi,cpj->pij", cells, cells).double()
-        full = complete.matrices(complete.information) + torch.diag(self.penalties)
+        full = complete.information + torch.diag(self.penalties)
         observed = full - (every - mean)
         is_definite = torch.linalg.eigvalsh(observed)[:, 0] > 1e-3
         covariance = torch.linalg.inv(torch.where(is_definite[:, None, None], observed, full))
