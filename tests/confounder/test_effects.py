@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +20,8 @@ from sklearn.metrics import adjusted_rand_score
 from statsmodels.robust.norms import TukeyBiweight
 
 from scovert import simulate
+from scovert.model import LatentConfounder
+from scovert.model.confounder._tables import warn_of_doubts
 from scovert.model.confounder.effects import (
     Arms,
     ConfounderFit,
@@ -29,7 +34,7 @@ from scovert.model.confounder.effects import (
     treatment_deviance,
 )
 from scovert.model.confounder.effects._donors import squeeze
-from scovert.model.confounder.effects._identify import NOT_IDENTIFIED
+from scovert.model.confounder.effects._identify import MAX_SHIFT, NOT_IDENTIFIED
 from scovert.model.confounder.effects._mixture import Classes, _first_labels, find_classes
 from scovert.model.confounder.effects._overlap import unmatched
 from scovert.model.confounder.effects._robust import _loss, _weights, calibrate, robust_shift
@@ -810,6 +815,48 @@ def test_estimates_know_their_quantiles() -> None:
     np.testing.assert_allclose(student.p_value, 2 * stats.t.sf(2, 5))
     assert student.facts == {"tau": 1.0}
     assert normal.facts == {}
+
+
+@pytest.mark.parametrize("shift", [1.5, 2.5])
+def test_a_shift_that_may_be_the_response_is_warned_about(shift: float) -> None:
+    called = {"none": 136.0, "sparse": 2.0}
+    estimate = Estimate(
+        np.ones(3),
+        np.ones(3),
+        np.inf,
+        "sparse",
+        np.zeros((1, 3)),
+        {"shift": shift},
+        np.zeros(0),
+        limits={"shift": MAX_SHIFT},
+        alternatives={name: {"genes_called": n} for name, n in called.items()},
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_doubts(estimate, "a v. b")
+    said = "differ by 2.5 standard deviations.*2 genes are called with it, 136 without"
+    assert [bool(re.search(said, str(w.message))) for w in caught] == [True] * (shift > MAX_SHIFT)
+
+
+@pytest.mark.slow
+def test_a_knock_out_of_a_programme_is_no_confounder_in_silence(
+    read_shared: Callable[[str], AnnData],
+) -> None:
+    """Without IFNGR1 hundreds of genes stay down together, in cells that chance assigned."""
+    cells = read_shared("confounding_papalexi_perturbseq")
+    cells = cells[cells.obs["perturbation"].isin(["non-targeting", "IFNGR1"])].copy()
+    setup = {"reference": "non-targeting", "categorical_covariate_keys": ["replicate"]}
+    LatentConfounder.setup_anndata(cells, "perturbation", **setup)
+    model = LatentConfounder(cells)
+    model.train(enable_progress_bar=False)
+    known = model.get_treatment_effects(identification="randomised")
+    assert (known["q_value"] < 0.05).sum() > 50
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        effects = model.get_treatment_effects()
+    found = (effects["q_value"] < 0.05).sum()
+    said = any("identification='randomised'" in str(w.message) for w in caught)
+    assert found > 50 or said
 
 
 def test_classes_have_a_shift_covariance_by_their_spread(few_classes: None) -> None:

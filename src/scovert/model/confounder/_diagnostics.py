@@ -29,6 +29,9 @@ cells, and 0.5 in monocytes, whose strongest genes are induced."""
 AGAINST = {
     "tau": "Small effects are everywhere: that few genes respond does not hold.",
     "lambda": "Standard errors had to grow to fit the bulk of the genes.",
+    "shift": "The arms differ that much in a confounder: if the treatment moves a whole programme "
+    "of genes, it is taken for one. With a treatment assigned at random, as guides are, pass "
+    "`identification='randomised'`.",
     "heterogeneity": "Hidden classes respond differently: effects are averages.",
     "class_distance": "Hidden classes follow the treatment: nothing was adjusted for.",
     "one_arm_share": "Hidden classes are in one arm only (`get_class_probabilities()`): no effect "

@@ -191,6 +191,15 @@ def warn_of_doubts(estimate: Estimate, comparison: str) -> None:
             UserWarning,
             stacklevel=caller_level(),
         )
+    if estimate.exceeds("shift"):
+        warnings.warn(
+            f"{comparison}: the arms differ by {estimate.facts['shift']:.1f} standard deviations "
+            f"of a confounder{_without(estimate)}. A treatment that moves a whole programme of "
+            "genes looks the same, and is then taken for a confounder. If it was assigned at "
+            "random, as guides are, pass `identification='randomised'`.",
+            UserWarning,
+            stacklevel=caller_level(),
+        )
     alone = [name for name in ("one_arm_share", "unmatched_share") if estimate.exceeds(name)]
     if alone:
         share = max(estimate.facts[name] for name in alone)
@@ -201,3 +210,12 @@ def warn_of_doubts(estimate: Estimate, comparison: str) -> None:
             UserWarning,
             stacklevel=caller_level(),
         )
+
+
+def _without(estimate: Estimate) -> str:
+    """Say how many genes are called with and without adjustment, if both were looked at."""
+    called = {name: found["genes_called"] for name, found in estimate.alternatives.items()}
+    if not {"none", estimate.choice} <= set(called):
+        return ""
+    ours, plain = called[estimate.choice], called["none"]
+    return f", and {ours:.0f} genes are called with it, {plain:.0f} without"

@@ -56,6 +56,10 @@ MAX_CELLS = 10_000
 MAX_FACTOR = 1.5
 """Factor of the errors from which the bulk of the genes does not look like no effect."""
 
+MAX_SHIFT = 2.0
+"""Standard deviations of the scores between the arms that few genes responding may explain: with
+more, a third of the distributions overlaps at most, and a response looks the same."""
+
 MAX_UNMATCHED_SHARE = 0.02
 """No warning up to this share of cells without overlap."""
 
@@ -110,7 +114,9 @@ def by_sparsity(fit: ConfounderFit, arm: int) -> Estimate:
     regression, among = fit.regression, fit.is_tested[arm - 1]
     shift = fit.shift(arm, regression, among)
     estimate = fit.adjusted(arm, fit.scores, regression, shift)
-    found = _calibrated(fit, arm, estimate).replace(facts={"shift": _norm(shift.mean)})
+    found = _calibrated(fit, arm, estimate)
+    limits = {**found.limits, "shift": MAX_SHIFT}
+    found = found.replace(facts={"shift": _norm(shift.mean)}, limits=limits)
     return found.replace(warning=EVERYWHERE) if found.exceeds("tau") else found
 
 
