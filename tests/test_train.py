@@ -151,12 +151,23 @@ def test_the_ramps_are_in_the_history(make: Callable) -> None:
 def test_distrusted_anchors_pull_with_a_tenth(
     make: Callable, monkeypatch: pytest.MonkeyPatch, encoder: str
 ) -> None:
+    monkeypatch.setattr("scovert.anchors._find.MIN_CONSISTENCY", 0.0)
     for least, share in ((0.0, 1.0), (1.1, 0.1)):
         monkeypatch.setattr("scovert.anchors._find.MIN_CLARITY", least)
         last = train(make(encoder=encoder, anchor_weight=20), max_epochs=4).steps[-1]
         assert last["alignment_weight"] == pytest.approx(20 * share)
+        assert last["component_weight"] == pytest.approx(0.3 * share)
         if encoder == "per_dataset":
             assert last["cross_weight"] == pytest.approx(0.5 * share)
+
+
+def test_positions_do_not_count_where_classes_and_anchors_disagree(
+    make: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scovert.anchors._find.MIN_CONSISTENCY", 1.1)
+    watch = train(make(), max_epochs=4)
+    assert watch.steps[-1]["alignment_weight"] > 0
+    assert all("component_weight" not in step for step in watch.steps)
 
 
 # The discriminator
@@ -480,7 +491,8 @@ def test_train_loss_is_the_weighted_sum(make: Callable) -> None:
     last = {name: values[-1] for name, values in history.items()}
     full = 10 if model.anchor_clarity_ >= 0.53 else 1
     expected = last["reconstruction_loss_train"] + last["kl_local_train"]
-    assert last["train_loss"] == pytest.approx(expected + full * last["pull_train"], rel=0.02)
+    expected += full * last["pull_train"] + last["components_train"]
+    assert last["train_loss"] == pytest.approx(expected, rel=0.02)
 
 
 # Trouble
