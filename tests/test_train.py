@@ -15,6 +15,7 @@ import torch
 from anndata import AnnData
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from scovert.anchors import find_anchors
 from scovert.model import PairedVAE
 from scovert.model.paired import _alignment as plan_file
 from scovert.model.paired import _model as model_file
@@ -165,9 +166,28 @@ def test_positions_do_not_count_where_classes_and_anchors_disagree(
     make: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scovert.anchors._find.MIN_CONSISTENCY", 1.1)
-    watch = train(make(), max_epochs=4)
-    assert watch.steps[-1]["alignment_weight"] > 0
-    assert all("component_weight" not in step for step in watch.steps)
+    latent = []
+    for weight in (0.3, 0.0):
+        scvi.settings.seed = 0
+        model = make(component_weight=weight)
+        assert train(model, max_epochs=4).steps[-1]["alignment_weight"] > 0
+        latent.append(model.get_latent_representation())
+    np.testing.assert_array_equal(*latent)
+
+
+def test_positions_move_the_latent_space(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scovert.anchors._find.MIN_CONSISTENCY", 0.0)
+    explained = []
+    for weight in (0.0, 30.0):
+        scvi.settings.seed = 0
+        model = make(component_weight=weight)
+        train(model)
+        latent = model.get_latent_representation()
+        anchors = find_anchors(model.adata.X, model.adata.obs["batch"].cat.codes)
+        design = np.c_[latent, np.ones(len(latent))]
+        rest = anchors.positions - design @ np.linalg.lstsq(design, anchors.positions)[0]
+        explained.append(1 - rest.var() / anchors.positions.var())
+    assert explained[1] > explained[0]
 
 
 # The discriminator
