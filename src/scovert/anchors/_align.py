@@ -1,4 +1,4 @@
-"""Integration without a network: principal components in which anchored cells lie together."""
+"""Integration without a network: principal components from which shifts are taken."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from scovert.anchors._find import find_anchors
+from scovert.anchors._classes import Classes
+from scovert.anchors._find import N_COMPONENTS
+from scovert.anchors._space import by_row, components_of, log_normalise, nudged
 from scovert.core._checks import check_batches, check_layer
 from scovert.core._count_checks import check_counts
 from scovert.core._counts import get_counts
@@ -19,9 +21,9 @@ def align(adata: AnnData, batch_key: str, *, layer: str | None = None, seed: int
     """Bring datasets together without a network, in seconds.
 
     Principal components of log-normalised counts, from which a mixture of classes that the
-    datasets share takes the shift of each dataset, and which the anchors of
-    :func:`find_anchors` then bring together. It is for where Harmony :cite:p:`Korsunsky19` is
-    used; :class:`~scovert.model.PairedVAE` joins the datasets more closely.
+    datasets share takes the shift of each dataset. It is the space in which :func:`find_anchors`
+    looks, for where Harmony :cite:p:`Korsunsky19` is used; :class:`~scovert.model.PairedVAE` joins
+    the datasets more closely, above all four and more of them.
 
     Parameters
     ----------
@@ -58,4 +60,6 @@ def align(adata: AnnData, batch_key: str, *, layer: str | None = None, seed: int
     counts = get_counts(adata, layer)
     check_counts(counts, where, adata)
     batch = pd.factorize(np.asarray(adata.obs[batch_key]), sort=True)[0]
-    return find_anchors(counts, batch, seed=seed).positions
+    found = components_of(by_row(counts), log_normalise, N_COMPONENTS, seed=seed)
+    components = nudged(found, seed)
+    return Classes.fit(components, batch, seed).corrected(components, batch)

@@ -145,8 +145,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         Weight of the pull, relative to a negative log-likelihood summed over genes. A tenth of it
         is used, with a warning, when the cells do not fall into classes.
     component_weight
-        Weight of a linear prediction of aligned components (:func:`scovert.anchors.align`) from
-        the latent position. It keeps types that a dataset lacks apart from their relatives, of
+        Weight of a linear prediction, from the latent position, of components that are aligned
+        by classes and anchors. It keeps types that a dataset lacks apart from their relatives, of
         which anchors say nothing. 0 predicts none; none count where anchors and classes disagree.
     cross_weight
         Weight of the cross-reconstruction (``"per_dataset"`` with anchors): a cell's counts must
