@@ -146,8 +146,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         is used, with a warning, when the cells do not fall into classes.
     component_weight
         Weight of a linear prediction, from the latent position, of components that are aligned
-        by classes and anchors. It keeps types that a dataset lacks apart from their relatives, of
-        which anchors say nothing. 0 predicts none; none count where anchors and classes disagree.
+        by classes and anchors. It makes types clearer, those without anchors included. 0 predicts
+        none; none count where anchors and classes disagree.
     cross_weight
         Weight of the cross-reconstruction (``"per_dataset"`` with anchors): a cell's counts must
         be decodable from the latent position of the cell it is anchored to.
