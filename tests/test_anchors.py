@@ -304,6 +304,68 @@ def test_harmony_keeps_the_shape_and_brings_datasets_together(n_components: int)
     assert after < 0.6 * before
 
 
+# Positions
+
+
+@pytest.mark.parametrize("sizes", SIZES.values())
+def test_positions_move_with_the_anchors_around_them(sizes: tuple[int, ...]) -> None:
+    counts, batch = make(sizes)
+    train = np.arange(len(batch)) % 5 > 0
+    found = find_anchors(counts, batch, train=train)
+    y = components(counts).astype(float)
+    classes = Classes.fit(y, batch, seed=0)
+    start, places = classes.corrected(y, batch).astype(float), classes.place(y, batch)
+    n = len(batch)
+    partner = np.zeros((n, n))
+    partner[found.pairs[:, 0], found.pairs[:, 1]] = partner[
+        found.pairs[:, 1], found.pairs[:, 0]
+    ] = 1
+    anchored, moved = partner.any(1), start.copy()
+    partner /= np.maximum(partner.sum(1, keepdims=True), 1)
+    is_supported = np.nanmax(found.support, axis=1) >= 0.7
+    for _ in range(5):
+        step = (partner @ moved - moved) / 2
+        last = moved.copy()
+        for b in range(len(sizes)):
+            own = np.flatnonzero((batch == b) & train)
+            near = dense_nearest(cdist(places[own], places[own]), 15)
+            for row, i in zip(near, own, strict=True):
+                around = own[row & anchored[own]]
+                if is_supported[i] and len(around):
+                    moved[i] = last[i] + step[around].mean(0)
+    for i in np.flatnonzero(~train):
+        own = np.flatnonzero((batch == batch[i]) & train)
+        source = own[np.linalg.norm(places[own] - places[i], axis=1).argmin()]
+        moved[i] = start[i] + moved[source] - start[source]
+    assert np.abs(moved - start).max() > 0.1
+    np.testing.assert_allclose(found.positions, moved, atol=1e-3)
+
+
+@pytest.mark.parametrize("sizes", SIZES.values())
+def test_consistency_is_how_much_classes_of_anchored_cells_are_shared(
+    sizes: tuple[int, ...],
+) -> None:
+    counts, batch = make(sizes)
+    found = find_anchors(counts, batch)
+    y = components(counts).astype(float)
+    fitted = Classes.fit(y, batch, seed=0)
+
+    def shared(i: int, c: int) -> float:
+        """Part of the class of cell i for which dataset c has as large a share as its own."""
+        parts = []
+        for mixture in fitted.mixtures:
+            own, there = mixture.weights[:, batch[i]], mixture.weights[:, c]
+            parts.append(
+                mixture.classes(y[[i], : fitted.n_components], batch[i])[0]
+                @ np.minimum(1, there / own)
+            )
+        return np.mean(parts)
+
+    expected = np.mean([shared(i, batch[j]) * shared(j, batch[i]) for i, j in found.pairs])
+    assert found.consistency == pytest.approx(expected, abs=1e-5)
+    assert 0 < expected < 1
+
+
 # The edges
 
 

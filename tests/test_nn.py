@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -210,6 +212,28 @@ def test_loss_is_the_weighted_sum_of_its_terms(
     torch.testing.assert_close(terms["pull"], pull)
     expected = nll.mean() + 0.3 * kl.mean() + 7 * pull + 0.2 * terms["cross_reconstruction"]
     torch.testing.assert_close(losses.loss, expected)
+
+
+def test_aligned_components_are_predicted_from_the_posterior_mean(
+    shares: torch.Tensor, tensors: dict[str, torch.Tensor]
+) -> None:
+    tensors["anchored"] = torch.tensor([4, 0, 31])
+    n, n_components = N_CELLS - 3, 5
+    tensors["positions"] = torch.randn(N_CELLS, n_components, dtype=shares.dtype)
+    module = make_module(shares, alignment="anchors", n_components=n_components)
+    linear = module.component_decoder
+    nn.init.normal_(linear.weight)
+    inferred, _, losses = module(tensors, loss_kwargs={"component_weight": 0.4})
+    predicted = inferred["qz"].mean[:n] @ linear.weight.T + linear.bias
+    nats = -torch.distributions.Normal(predicted, 1.0).log_prob(tensors["positions"][:n])
+    constant = n_components / 2 * math.log(2 * math.pi)
+    expected = nats.sum(-1).mean() - constant
+    torch.testing.assert_close(losses.extra_metrics["components"], expected)
+    elbo = (losses.reconstruction_loss["reconstruction_loss"] + losses.kl_local["kl_local"]).mean()
+    torch.testing.assert_close(losses.loss, elbo + expected)
+    mean, terms = inferred["qz"].mean, losses.extra_metrics
+    felt = torch.autograd.grad(terms["components"], mean, retain_graph=True)[0]
+    torch.testing.assert_close(felt, 0.4 * torch.autograd.grad(expected, mean)[0])
 
 
 def test_cross_reconstruction_decodes_a_partner_as_its_cell(

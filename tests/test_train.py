@@ -17,6 +17,7 @@ import torch
 from anndata import AnnData
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from scovert.anchors import find_anchors
 from scovert.model import PairedVAE
 from scovert.model.paired import _alignment as plan_file
 from scovert.model.paired import _model as model_file
@@ -204,12 +205,42 @@ def test_the_ramps_are_in_the_history(usual: Callable) -> None:
 def test_distrusted_anchors_pull_with_a_tenth(
     make: Callable, monkeypatch: pytest.MonkeyPatch, encoder: str
 ) -> None:
+    monkeypatch.setattr("scovert.anchors._find.MIN_CONSISTENCY", 0.0)
     for least, share in ((0.0, 1.0), (1.1, 0.1)):
         monkeypatch.setattr("scovert.anchors._find.MIN_CLARITY", least)
         last = train(make(encoder=encoder, anchor_weight=20), max_epochs=4).steps[-1]
         assert last["alignment_weight"] == pytest.approx(20 * share)
+        assert last["component_weight"] == pytest.approx(0.3 * share)
         if encoder == "per_dataset":
             assert last["cross_weight"] == pytest.approx(0.5 * share)
+
+
+def test_positions_do_not_count_where_classes_and_anchors_disagree(
+    make: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scovert.anchors._find.MIN_CONSISTENCY", 1.1)
+    latent = []
+    for weight in (0.3, 0.0):
+        scvi.settings.seed = 0
+        model = make(component_weight=weight)
+        assert train(model, max_epochs=4).steps[-1]["alignment_weight"] > 0
+        latent.append(model.get_latent_representation())
+    np.testing.assert_array_equal(*latent)
+
+
+def test_positions_move_the_latent_space(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scovert.anchors._find.MIN_CONSISTENCY", 0.0)
+    explained = []
+    for weight in (0.0, 30.0):
+        scvi.settings.seed = 0
+        model = make(component_weight=weight)
+        train(model)
+        latent = model.get_latent_representation()
+        anchors = find_anchors(model.adata.X, model.adata.obs["batch"].cat.codes)
+        design = np.c_[latent, np.ones(len(latent))]
+        rest = anchors.positions - design @ np.linalg.lstsq(design, anchors.positions)[0]
+        explained.append(1 - rest.var() / anchors.positions.var())
+    assert explained[1] > explained[0]
 
 
 # The discriminator
@@ -507,7 +538,8 @@ def test_train_loss_is_the_weighted_sum(make: Callable) -> None:
     last = {name: values[-1] for name, values in history.items()}
     full = 10 if model.anchor_clarity_ >= 0.53 else 1
     expected = last["reconstruction_loss_train"] + last["kl_local_train"]
-    assert last["train_loss"] == pytest.approx(expected + full * last["pull_train"], rel=0.02)
+    expected += full * last["pull_train"] + last["components_train"]
+    assert last["train_loss"] == pytest.approx(expected, rel=0.02)
 
 
 # Trouble

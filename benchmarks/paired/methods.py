@@ -42,7 +42,6 @@ SCANORAMA_VERSION = "1.7.4"
 SCANORAMA_CALL = """
 import sys
 import numpy as np
-import pandas as pd
 import scanorama
 
 source, target = sys.argv[1:]

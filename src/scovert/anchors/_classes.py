@@ -148,6 +148,22 @@ class Classes:
         ratios = [m.weights.mean(axis=1)[:, None] / m.weights for m in self.mixtures]
         return [list(np.clip(ratio, *BALANCE).T[..., None]) for ratio in ratios]
 
+    def shared(self) -> list[list[NDArray]]:
+        """Part of each class of a dataset for which each dataset has as large a share, up to 1.
+
+        Returns
+        -------
+        For each mixture and dataset an array ``(n_classes, n_datasets)``.
+        """
+        return [
+            [np.minimum(1, m.weights / own[:, None]) for own in m.weights.T] for m in self.mixtures
+        ]
+
+    @property
+    def sd(self) -> NDArray:
+        """Standard deviation of the components within classes, ``(n_components,)``."""
+        return np.sqrt(np.mean([mixture.within for mixture in self.mixtures], axis=0))
+
     def spread(self, tables: list[list[NDArray]], components: NDArray, batch: NDArray) -> NDArray:
         """Give every cell the value of its class and dataset, averaged over the mixtures.
 

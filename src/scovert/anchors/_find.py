@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from scovert.anchors._classes import Classes
 from scovert.anchors._match import Dataset, match_all, nearest
+from scovert.anchors._positions import moves_together
 from scovert.anchors._space import (
     TINY,
     by_row,
@@ -37,6 +38,10 @@ MIN_SUPPORT = 0.7
 MIN_CLARITY = 0.53
 """Of trusted anchors. With 0.52 and less two thirds at most join the same type (cells of 160
 genes, or with a twentieth of their counts), with 0.56 and more eight in ten do."""
+MIN_CONSISTENCY = 1 / 3
+"""Of positions that are believed: 0.45 or more where classes take the datasets for one, 0.25 or
+less where datasets have classes of their own, by which positions tell them apart (four studies of
+blood, or a tenth of the depth)."""
 MAX_CELLS = 50_000
 """Cells of a dataset that are searched through; the others take support from their class."""
 CELLS_AT_ONCE = 50_000
@@ -64,6 +69,13 @@ class Anchors:
         How clearly the cells fall into classes, at most 1: mean of the share of the variance of
         the components that lies between classes and datasets, and of how much more often than by
         chance the five nearest cells are of the same class.
+    positions
+        Components without the shifts of the datasets, and without what then still lies between
+        anchored cells, shape ``(n_cells, n_components)``.
+    sd
+        Standard deviation of `positions` within classes, shape ``(n_components,)``.
+    consistency
+        Share of the anchors that join cells of classes which both their datasets have, in [0, 1].
     """
 
     pairs: NDArray
@@ -71,11 +83,19 @@ class Anchors:
     support: NDArray
     balance: NDArray
     clarity: float
+    positions: NDArray
+    sd: NDArray
+    consistency: float
 
     @property
     def counterparts(self) -> NDArray:
         """Whether each dataset has counterparts of each cell (support of 0.7), or is its own."""
         return np.isnan(self.support) | (self.support >= MIN_SUPPORT)
+
+    @property
+    def are_consistent(self) -> bool:
+        """Whether a third of the anchors or more join classes that both datasets have."""
+        return self.consistency >= MIN_CONSISTENCY
 
     @property
     def are_trusted(self) -> bool:
@@ -150,12 +170,25 @@ def find_anchors(
     means = classes.means(_own_support(pairs, batch, datasets), rows, components)
     support = classes.spread(means, components, batch)
     pairs = pairs[_least_support(pairs, support, batch) >= MIN_SUPPORT]
+    support[np.arange(len(batch)), batch] = 0
+    source = _sources(points_of, batch, datasets)
+    positions = classes.corrected(components, batch)
+    is_supported = support.max(axis=1) >= MIN_SUPPORT
+    positions += moves_together(positions, pairs, datasets, is_supported)[source]
     support[np.arange(len(batch)), batch] = np.nan
-    partners = _partners(pairs, points_of, batch, datasets)
     balance = classes.spread(classes.balance(), components, batch)[:, 0]
     agreement = classes.agreement([data.near for data in datasets], rows, components)
     clarity = (classes.explained + agreement) / 2
-    return Anchors(pairs, partners, support, balance, clarity)
+    return Anchors(
+        pairs,
+        _partners(pairs, source),
+        support,
+        balance,
+        clarity,
+        positions,
+        classes.sd,
+        _consistency(pairs, classes.spread(classes.shared(), components, batch), batch),
+    )
 
 
 def _places(
@@ -188,19 +221,27 @@ def _least_support(pairs: NDArray, support: NDArray, batch: NDArray) -> NDArray:
     return np.minimum(support[i, batch[j]], support[j, batch[i]])
 
 
-def _partners(
-    pairs: NDArray,
-    points_of: Callable[[NDArray], NDArray],
-    batch: NDArray,
-    datasets: list[Dataset],
-) -> sp.csr_matrix:
-    both = np.concatenate([pairs, pairs[:, ::-1]])
-    shape = (len(batch), len(batch))
-    graph = sp.csr_matrix((np.ones(len(both), np.int8), both.T), shape=shape)
+def _consistency(pairs: NDArray, shared: NDArray, batch: NDArray) -> float:
+    """Mean over the anchors of how much either's class is there in the dataset of the other."""
+    i, j = pairs.T
+    both = shared[i, batch[j]] * shared[j, batch[i]]
+    return float(both.mean()) if len(both) else 0.0
+
+
+def _sources(
+    points_of: Callable[[NDArray], NDArray], batch: NDArray, datasets: list[Dataset]
+) -> NDArray:
+    """Find the matched cell that stands for each: itself, or the nearest of its dataset."""
     source = np.arange(len(batch))
     for b, data in enumerate(datasets):
         others = np.setdiff1d(np.flatnonzero(batch == b), data.rows)
         for block in row_slices(len(others) if len(data) else 0, CELLS_AT_ONCE):
             near = nearest(data.points, points_of(others[block]), 1)[0][:, 0]
             source[others[block]] = data.rows[near]
-    return graph[source]
+    return source
+
+
+def _partners(pairs: NDArray, source: NDArray) -> sp.csr_matrix:
+    both = np.concatenate([pairs, pairs[:, ::-1]])
+    shape = (len(source), len(source))
+    return sp.csr_matrix((np.ones(len(both), np.int8), both.T), shape=shape)[source]

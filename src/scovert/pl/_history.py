@@ -23,6 +23,7 @@ _TITLES = {  # in the order of the panels
     "reconstruction_loss": ("Reconstruction", _NATS),
     "kl_local": ("KL divergence", _NATS),
     "pull": ("Pull between anchored cells", "squared latent distance per cell"),
+    "components": ("Aligned components", "nats per cell"),
     "cross_reconstruction": ("Cross-reconstruction", _NATS),
     "confusion": ("Confusion of the discriminator", _NATS),
     "discriminator": ("Cross-entropy of the discriminator", _NATS),

@@ -1,12 +1,14 @@
-"""What PairedVAE accepts."""
+"""What PairedVAE accepts: choices, and files of earlier versions."""
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 from scovert.core._checks import caller_level, check_choice
+from scovert.core._saving import SavedModel
 
-__all__ = ["check_choices"]
+__all__ = ["check_choices", "from_earlier"]
 
 
 def check_choices(encoder: str, alignment: str, dispersion: str) -> None:
@@ -23,3 +25,8 @@ def check_choices(encoder: str, alignment: str, dispersion: str) -> None:
             UserWarning,
             stacklevel=caller_level(),
         )
+
+
+def from_earlier(saved: SavedModel) -> SavedModel:
+    """Return what a file holds; earlier models predicted no aligned components."""
+    return replace(saved, init={"component_weight": 0.0} | saved.init)

@@ -17,6 +17,7 @@ from scvi import REGISTRY_KEYS, settings
 from scvi.model.base import BaseModelClass
 
 from scovert.anchors import Anchors, find_anchors
+from scovert.anchors._find import N_COMPONENTS
 from scovert.core._annotating import Slot, annotate, find_target
 from scovert.core._arguments import knows_its_arguments
 from scovert.core._checks import (
@@ -70,7 +71,8 @@ from scovert.core.training._options import (
 )
 from scovert.core.training._run import run
 from scovert.model.paired._alignment import AlignedPlan
-from scovert.model.paired._checks import check_choices
+from scovert.model.paired._checks import check_choices, from_earlier
+from scovert.model.paired._columns import with_counterparts, with_positions
 from scovert.model.paired._data import PairedData
 from scovert.model.paired._diagnostics import (
     anchor_row,
@@ -78,7 +80,7 @@ from scovert.model.paired._diagnostics import (
     share_row,
     warn_about_anchors,
 )
-from scovert.model.paired._module import BALANCE_KEY, COUNTERPARTS_KEY, PairedModule
+from scovert.model.paired._module import PairedModule
 from scovert.model.paired._plan import make_plan
 from scovert.model.paired._query import (
     UNREAD_BY_DECODER,
@@ -147,6 +149,10 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
     anchor_weight
         Weight of the pull, relative to a negative log-likelihood summed over genes. A tenth of it
         is used, with a warning, when the cells do not fall into classes.
+    component_weight
+        Weight of a linear prediction, from the latent position, of components that are aligned
+        by classes and anchors. It makes types clearer, those without anchors included. 0 predicts
+        none; none count where anchors and classes disagree.
     cross_weight
         Weight of the cross-reconstruction (``"per_dataset"`` with anchors): a cell's counts must
         be decodable from the latent position of the cell it is anchored to.
@@ -180,6 +186,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
     """
 
     _n_to_stand_in = staticmethod(lambda init: 3)  # the fewest of a dataset
+    _from_earlier = staticmethod(from_earlier)
 
     def __init__(  # noqa: PLR0913
         self,
@@ -191,6 +198,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         encoder: Literal["shared", "per_dataset"] = "shared",
         alignment: Literal["anchors", "adversarial", "grl", "none"] = "anchors",
         anchor_weight: float = 10.0,
+        component_weight: float = 0.3,
         cross_weight: float = 0.5,
         support_weighted: bool = True,
         dispersion: Literal["gene", "gene-batch"] = "gene",
@@ -203,6 +211,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         check_choices(encoder, alignment, dispersion)
         check_sizes(adata.n_vars, n_latent=n_latent, n_hidden=n_hidden, n_layers=n_layers)
         check_number("anchor_weight", anchor_weight, 0)
+        check_number("component_weight", component_weight, 0)
         check_number("cross_weight", cross_weight, 0)
         check_number("dropout_rate", dropout_rate, 0, 0.99)
         n_added_at_most = self.summary_stats.n_batch - 1 if encoder == "shared" else 0
@@ -221,9 +230,12 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             alignment=alignment,
             dispersion=dispersion,
             dropout_rate=dropout_rate,
+            n_components=N_COMPONENTS if alignment == "anchors" and component_weight else 0,
             n_query=n_query_datasets,
         )
         self.anchor_weights = {"alignment_weight": anchor_weight}
+        if self.module.component_decoder is not None:
+            self.anchor_weights["component_weight"] = component_weight
         if encoder == "per_dataset":
             self.anchor_weights["cross_weight"] = cross_weight
         self.support_weighted = bool(support_weighted)
@@ -378,7 +390,9 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         anchors = self._find_anchors(cells, train, resumable.seed)
         is_pulled = self.module.alignment == "anchors"
         if anchors is not None and not is_pulled:
-            cells = _with_counterparts(cells, anchors)
+            cells = with_counterparts(cells, anchors)
+        if self.module.component_decoder is not None:
+            cells = with_positions(cells, anchors)
         data = PairedData(
             cells,
             train,
@@ -388,10 +402,9 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             partners=anchors.partners if is_pulled else None,
             **(datasplitter_kwargs or {}),
         )
-        trust = 1.0 if not is_pulled or anchors.are_trusted else GUARDED_SHARE
         run(
             self,
-            self._make_plan(trust, dict(plan_kwargs or {}), trainer_kwargs),
+            self._make_plan(anchors, dict(plan_kwargs or {}), trainer_kwargs),
             data,
             _n_epochs(max_epochs, data.n_steps),
             early_stopping=early_stopping,
@@ -403,9 +416,15 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         self._save_best(resumable, self.history_)
         resumable.end()
 
-    def _make_plan(self, trust: float, plan_kwargs: dict, trainer_kwargs: dict) -> AlignedPlan:
-        """Return the plan: `trust` scales the pull of anchors, known datasets stay frozen."""
-        weights = {name: trust * weight for name, weight in self.anchor_weights.items()}
+    def _make_plan(
+        self, anchors: Anchors | None, plan_kwargs: dict, trainer_kwargs: dict
+    ) -> AlignedPlan:
+        """Return the plan: anchors weigh as they are trusted, known datasets stay frozen."""
+        weights = dict(self.anchor_weights)
+        if anchors is not None and not anchors.are_trusted:
+            weights = {name: GUARDED_SHARE * weight for name, weight in weights.items()}
+        if anchors is not None and not anchors.are_consistent:
+            weights.pop("component_weight", None)
         if self.module.n_query:
             freeze_all_but_new(self.module)
             plan_kwargs["weight_decay"] = 0.0  # it moves also what has no gradient
@@ -787,13 +806,6 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
 
     def _read(self) -> Cells:
         return Cells.read(self.adata, self.registry, genes_of(self.registry))
-
-
-def _with_counterparts(cells: Cells, anchors: Anchors) -> Cells:
-    """Add what weighs cells before a discriminator: those without counterparts weigh nothing."""
-    counterparts = anchors.counterparts.astype(np.float32)
-    balance = anchors.balance * (counterparts.sum(axis=1) > 1)
-    return cells.with_columns(**{COUNTERPARTS_KEY: counterparts, BALANCE_KEY: balance[:, None]})
 
 
 def _n_epochs(wanted: int | None, n_steps: int) -> int:

@@ -13,6 +13,7 @@ from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
 from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.nn import functional as F
+from torch.nn.utils import skip_init
 
 from scovert.core._losses import (
     SparseCounts,
@@ -30,6 +31,7 @@ __all__ = [
     "COUNTERPARTS_KEY",
     "COUNTS_KEY",
     "FOOLED",
+    "POSITIONS_KEY",
     "PairedModule",
 ]
 
@@ -51,6 +53,9 @@ COUNTERPARTS_KEY = "counterparts"
 
 BALANCE_KEY = "balance"
 """Key of a minibatch: weight of a cell with which its class counts the same in every dataset."""
+
+POSITIONS_KEY = "positions"
+"""Key of a minibatch: aligned components, in standard deviations within classes."""
 
 
 class PairedModule(BaseModuleClass):
@@ -78,6 +83,8 @@ class PairedModule(BaseModuleClass):
         One inverse dispersion per ``"gene"`` or per ``"gene-batch"``.
     dropout_rate
         Dropout in the encoder.
+    n_components
+        Number of aligned components that are predicted; 0 predicts none.
     n_query
         How many of the datasets, the last ones, were added to a trained module. Each has a factor
         for each gene, and else begins as the mean of the others.
@@ -96,6 +103,7 @@ class PairedModule(BaseModuleClass):
         alignment: Literal["anchors", "adversarial", "grl", "none"],
         dispersion: Literal["gene", "gene-batch"],
         dropout_rate: float,
+        n_components: int = 0,
         n_query: int = 0,
     ) -> None:
         super().__init__()
@@ -123,6 +131,7 @@ class PairedModule(BaseModuleClass):
             self.query_offset = nn.Parameter(torch.zeros(n_query, n_input))
         if alignment in ("adversarial", "grl"):
             self.classifier = Discriminator(n_latent, self.n_batch)
+        self.component_decoder = _zero_linear(n_latent, n_components) if n_components else None
 
     def _get_inference_input(self, tensors: dict[str, Tensor], **_: object) -> dict[str, Tensor]:
         return {"x": tensors[REGISTRY_KEYS.X_KEY], "batch_index": tensors[REGISTRY_KEYS.BATCH_KEY]}
@@ -231,6 +240,7 @@ class PairedModule(BaseModuleClass):
         *,
         kl_weight: float = 1.0,
         alignment_weight: float = 0.0,
+        component_weight: float = 0.0,
         cross_weight: float = 0.0,
     ) -> LossOutput:
         """Negative ELBO plus the weighted alignment, means over the drawn cells.
@@ -243,6 +253,9 @@ class PairedModule(BaseModuleClass):
             Weight of the KL divergence.
         alignment_weight
             Weight of the pull, of the confusion of the discriminator, or of the reversed gradient.
+        component_weight
+            Weight with which positions feel the prediction of aligned components (with anchors
+            only).
         cross_weight
             Weight of the cross-reconstruction (``"per_dataset"`` with anchors only).
 
@@ -256,6 +269,12 @@ class PairedModule(BaseModuleClass):
         reconstruction, crossed = nll[:n], nll[n:]
         kl = kl_standard_normal(Normal(qz.mean[:n], qz.stddev[:n], validate_args=False))
         aligned, terms = self._alignment(tensors, qz.mean, alignment_weight)
+        if self.component_decoder is not None:
+            # The map learns at any weight; how much positions feel of it is the weight
+            mean = reverse_gradient(qz.mean[:n], -component_weight)
+            error = squared_distance(self.component_decoder(mean), tensors[POSITIONS_KEY][:n]) / 2
+            terms["components"] = error.mean()
+            aligned = aligned + terms["components"]
         if len(crossed):
             terms["cross_reconstruction"] = crossed.sum() / n
             aligned = aligned + cross_weight * terms["cross_reconstruction"]
@@ -412,6 +431,14 @@ class PairedModule(BaseModuleClass):
         """Draw counts from the posterior predictive, shape ``(n_cells, n_genes)``."""
         _, generative_outputs = self.forward(tensors, compute_loss=False)
         return generative_outputs["px"].sample()
+
+
+def _zero_linear(n_input: int, n_output: int) -> nn.Linear:
+    """Return a map to the mean, made without a draw, so that the rest trains as without it."""
+    linear = skip_init(nn.Linear, n_input, n_output)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
 
 
 def _weighted_mean(values: Tensor, tensors: dict[str, Tensor]) -> Tensor:
