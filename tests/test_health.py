@@ -66,7 +66,7 @@ def test_check_sees_a_broken_model(fitted: PairedVAE) -> None:
 # Which facts the effects of an identification rest on: only of these is there advice
 RESTS_ON = {
     "classes": {"heterogeneity", "one_arm_share", "unmatched_share"},
-    "sparse": {"tau", "lambda"},
+    "sparse": {"tau", "lambda", "shift"},
     "controls": set(),
     "randomised": set(),
 }
@@ -151,7 +151,7 @@ def test_automatic_choices_are_advised_on_by_what_they_used() -> None:
     assert "True v. False: identified by plain regression" in plain.check().index
     of_donors = confounded(cluster_key="donor")
     (with_donors,) = of_donors._estimate("sparse")
-    assert advised(with_donors) == {"tau"}  # errors between donors are not widened
+    assert advised(with_donors) == {"tau", "shift"}  # errors between donors are not widened
 
 
 def test_limits_are_those_of_the_rules(model: LatentConfounder) -> None:
@@ -159,7 +159,7 @@ def test_limits_are_those_of_the_rules(model: LatentConfounder) -> None:
 
     (sparse,) = model._estimate("sparse")
     n_genes = model._inference.fit.is_tested.shape[1]
-    assert sparse.limits == {"tau": 1.5 / np.sqrt(n_genes), "lambda": 1.5}
+    assert sparse.limits == {"tau": 1.5 / np.sqrt(n_genes), "lambda": 1.5, "shift": 2.0}
     (classes,) = model._estimate("classes")
     assert classes.limits["heterogeneity"] == _identify.HETEROGENEITY
     at_limit = sparse.replace(facts={"tau": sparse.limits["tau"]})
