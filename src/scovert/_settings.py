@@ -7,10 +7,8 @@ import shutil
 import textwrap
 import warnings
 
-with warnings.catch_warnings():
-    # A notebook without ipywidgets shows lines; tqdm warns of it once, when it is first imported.
-    warnings.filterwarnings("ignore", "IProgress not found")
-    import tqdm.auto  # noqa: F401
+# A notebook without ipywidgets shows lines, and needs no word of it from tqdm.
+warnings.filterwarnings("ignore", "IProgress not found")
 
 __all__ = ["Settings", "settings"]
 
