@@ -37,6 +37,7 @@ def quoted(first: str) -> list[str]:
     ("name", "method"),
     [
         ("PairedVAE", "shared/anchors"),
+        ("`scovert.anchors.align`", "align"),
         ("SCVI", "SCVI"),
         ("Harmony", "Harmony"),
         ("Scanorama", "Scanorama"),
