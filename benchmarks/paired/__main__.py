@@ -56,9 +56,9 @@ keeps another tenth of the cells for its early stopping and SCVI none; SCANVI se
 Harmony, Scanorama and align see all cells; PCA and Scanorama do not depend on the seed.
 
 **shared/anchors, the default, and align are those of today, and so is per_dataset/anchors with two
-seeds (kang4k, k_null, two_batches, cellbench5). In *k_depth* and *pbmc4* aligned components have no
-weight, and the default is as it was without them. The other variants of PairedVAE were run before
-the number of steps was fixed and support weighed the discriminator.**
+seeds (kang4k, k_null, two_batches, cellbench5). In *k_depth* and *pbmc4* aligned components have
+no weight, and the default is as it was without them. The other variants of PairedVAE were run
+before the number of steps was fixed and support weighed the discriminator.**
 """
 
 
