@@ -168,7 +168,9 @@ def test_options_are_refused_with_the_nearest_of_all() -> None:
     for name in ("annotate", "get_proportions", "get_cell_type_expression"):
         with pytest.raises(TypeError, match="`cell_sizes`. Did you mean `cell_size`"):
             getattr(BulkDeconvolution, name)(None, None, cell_sizes="none")
+    adata = make()
+    PairedVAE.setup_anndata(adata, **SETUPS[PairedVAE])
     with pytest.raises(TypeError, match="`deterministics`. Did you mean `deterministic`"):
-        PairedVAE.train(None, deterministics=True)
+        PairedVAE(adata).train(deterministics=True)
     with pytest.raises(TypeError, match="`dbpr_weigth`. Did you mean `dbpr_weight`"):
         LatentConfounder.train(None, "alternating", dbpr_weigth=1.0)

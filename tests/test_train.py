@@ -216,14 +216,16 @@ def test_distrusted_anchors_pull_with_a_tenth(
 
 
 def test_positions_do_not_count_where_classes_and_anchors_disagree(
-    make: Callable, monkeypatch: pytest.MonkeyPatch
+    make: Callable, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("scovert.anchors._find.MIN_CONSISTENCY", 1.1)
     latent = []
     for weight in (0.3, 0.0):
+        caplog.clear()
         scvi.settings.seed = 0
         model = make(component_weight=weight)
         assert train(model, max_epochs=4).steps[-1]["alignment_weight"] > 0
+        assert ("Aligned components do not count" in caplog.text) == (weight > 0)
         latent.append(model.get_latent_representation())
     np.testing.assert_array_equal(*latent)
 

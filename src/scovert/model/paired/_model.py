@@ -13,19 +13,19 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
-from scvi import REGISTRY_KEYS, settings
+from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
 from scovert.anchors import Anchors, find_anchors
 from scovert.anchors._find import N_COMPONENTS
 from scovert.core._annotating import Slot, annotate, find_target
 from scovert.core._arguments import knows_its_arguments
+from scovert.core._beginning import begin_training
 from scovert.core._checks import (
     check_batches,
     check_categorical,
     check_choice,
     check_covariates,
-    check_distributed,
     check_gene_list,
     check_genes,
     check_layer,
@@ -44,11 +44,10 @@ from scovert.core._diagnostics import (
     latent_row,
     loss_row,
 )
-from scovert.core._minibatch import check_trained, genes_of, over_minibatches
+from scovert.core._minibatch import cells_of, check_trained, genes_of, over_minibatches
 from scovert.core._registering import (
     check_set_up,
     check_unchanged,
-    facts_of,
     fingerprint,
     is_own,
     register,
@@ -62,10 +61,8 @@ from scovert.core._unmeasured import (
 from scovert.core.dataloaders._cells import Cells
 from scovert.core.dataloaders._shuffled import split_cells
 from scovert.core.report import Report, written
-from scovert.core.training._checkpoint import Resumable
 from scovert.core.training._options import (
     check_data_options,
-    check_options,
     check_sizes,
     check_split,
 )
@@ -99,17 +96,10 @@ logger = logging.getLogger(__name__)
 N_STEPS, MIN_EPOCHS, MAX_EPOCHS = 3000, 10, 400
 """Length of training. More steps loosen the clusters, fewer do not reach the best likelihood."""
 
-TRAIN_OPTIONS = (
-    "max_epochs",
-    "train_size",
-    "validation_size",
-    "batch_size",
-    "early_stopping",
-    "checkpoint_dir",
-    "datasplitter_kwargs",
-    "plan_kwargs",
+NOT_CONSISTENT = (
+    "Aligned components do not count: most anchors join cells of classes that only one of their "
+    "datasets has."
 )
-"""Arguments of `train` that are not the trainer's."""
 
 N_HELD_OUT = 2000
 """Validation cells that `check` is about, at most."""
@@ -216,7 +206,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         check_number("dropout_rate", dropout_rate, 0, 0.99)
         n_added_at_most = self.summary_stats.n_batch - 1 if encoder == "shared" else 0
         check_number("n_query_datasets", n_query_datasets, 0, n_added_at_most, whole=True)
-        self._log_mean_shares = self._read().log_mean_shares(self.summary_stats.n_batch)
+        self._log_mean_shares = cells_of(self).log_mean_shares(self.summary_stats.n_batch)
         covariates = self.summary_stats.get("n_extra_categorical_covs", 0)
         state = self.adata_manager.get_state_registry(REGISTRY_KEYS.CAT_COVS_KEY)
         self.module = PairedModule(
@@ -375,17 +365,16 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         """
         check_split(train_size, validation_size, batch_size)
         check_data_options(datasplitter_kwargs)
-        check_options("PairedVAE", TRAIN_OPTIONS, trainer_kwargs, plan_kwargs)
-        check_unchanged(self, every_value=True)
-        check_distributed(trainer_kwargs, settings.seed, checkpoint_dir)
-        asked = facts_of(self) | {
-            "max_epochs": max_epochs,
-            "split": (train_size, validation_size, batch_size),
-            "early_stopping": early_stopping,
-            "plan_kwargs": plan_kwargs,
-        }
-        resumable = Resumable.open(checkpoint_dir, settings.seed, asked, trainer_kwargs)
-        cells = self._read()
+        resumable = begin_training(
+            self,
+            checkpoint_dir,
+            trainer_kwargs,
+            plan_kwargs,
+            max_epochs=max_epochs,
+            split=(train_size, validation_size, batch_size),
+            early_stopping=early_stopping,
+        )
+        cells = cells_of(self)
         train, validation = split_cells(cells.batch, train_size, validation_size, resumable.seed)
         anchors = self._find_anchors(cells, train, resumable.seed)
         is_pulled = self.module.alignment == "anchors"
@@ -424,7 +413,8 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
         if anchors is not None and not anchors.are_trusted:
             weights = {name: GUARDED_SHARE * weight for name, weight in weights.items()}
         if anchors is not None and not anchors.are_consistent:
-            weights.pop("component_weight", None)
+            if weights.pop("component_weight", None):
+                logger.info(NOT_CONSISTENT)
         if self.module.n_query:
             freeze_all_but_new(self.module)
             plan_kwargs["weight_decay"] = 0.0  # it moves also what has no gradient
@@ -648,7 +638,7 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
             )
         if not is_own(self, adata):
             check_categorical(adata, self.registry["setup_args"]["batch_key"], "batch_key")
-            return new_support(self, self._read(), self._datasets, adata)
+            return new_support(self, cells_of(self), self._datasets, adata)
         if not self._has_trained_on(self.adata):
             raise RuntimeError(
                 "Support is known for the cells the model was trained on, in their order, and "
@@ -803,9 +793,6 @@ class PairedVAE(SaveLoadMixin, BaseModelClass):
                     "model)`."
                 )
         return [known.index(name) for name in wanted]
-
-    def _read(self) -> Cells:
-        return Cells.read(self.adata, self.registry, genes_of(self.registry))
 
 
 def _n_epochs(wanted: int | None, n_steps: int) -> int:
